@@ -1,0 +1,149 @@
+//! What the control plane asks of a data path. Two implementations: the BPF maps
+//! (`rvs-datapath`) and the native one that tests and the simulation use (`rvs-testkit`).
+
+use core::fmt;
+use core::net::IpAddr;
+
+use crate::types::{DestConfig, DestKey, ForwardMethod, Protocol, ServiceConfig, ServiceKey, Timeouts};
+
+/// Traffic counters, as `ipvsadm --stats` shows them. Bytes count from the IP header on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Connections scheduled.
+    pub conns: u64,
+    /// Packets from clients.
+    pub in_pkts: u64,
+    /// Packets from destinations (masquerading only: other replies bypass the director).
+    pub out_pkts: u64,
+    /// Bytes from clients.
+    pub in_bytes: u64,
+    /// Bytes from destinations.
+    pub out_bytes: u64,
+}
+
+/// Rates per second, as `ipvsadm --rate` shows them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rates {
+    /// Connections per second.
+    pub cps: u64,
+    /// Packets per second from clients.
+    pub in_pps: u64,
+    /// Packets per second from destinations.
+    pub out_pps: u64,
+    /// Bytes per second from clients.
+    pub in_bps: u64,
+    /// Bytes per second from destinations.
+    pub out_bps: u64,
+}
+
+/// Live numbers of one destination.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DestStatus {
+    /// Connections in an active state (TCP: SYN_SENT, SYN_RECV, ESTABLISHED, SYNACK).
+    pub active_conns: u32,
+    /// All other connections.
+    pub inactive_conns: u32,
+    /// Persistence templates.
+    pub persist_conns: u32,
+    /// Counters since the last zeroing.
+    pub stats: Stats,
+}
+
+/// One row of `ipvsadm -Lnc`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnRow {
+    /// Protocol number; 0 (IP) for the template of a port-0 or fwmark service.
+    pub protocol: u8,
+    /// Client address.
+    pub client: IpAddr,
+    /// Client port, host order; 0 in a template.
+    pub client_port: u16,
+    /// Virtual address; `0.0.0.mark` style for fwmark templates.
+    pub virtual_addr: IpAddr,
+    /// Virtual port, host order.
+    pub virtual_port: u16,
+    /// Destination address.
+    pub dest: IpAddr,
+    /// Destination port, host order.
+    pub dest_port: u16,
+    /// How its packets are forwarded.
+    pub forward: ForwardMethod,
+    /// Connection state as in `/proc/net/ip_vs_conn` ("ESTABLISHED", "UDP", "NONE" ...).
+    pub state: &'static str,
+    /// Seconds until the connection expires if nothing more arrives.
+    pub expires: u32,
+    /// Whether this is a persistence template.
+    pub template: bool,
+}
+
+/// Why a data path refused a change. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DatapathError {
+    /// A table is full; the name of the table.
+    Full(&'static str),
+    /// The data path lacks this feature.
+    Unsupported(&'static str),
+    /// The kernel refused an operation: the errno.
+    Kernel(i32),
+}
+
+impl fmt::Display for DatapathError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full(table) => write!(f, "the {table} table is full"),
+            Self::Unsupported(what) => write!(f, "the data path has no {what}"),
+            Self::Kernel(errno) => write!(f, "the kernel refused the change: errno {errno}"),
+        }
+    }
+}
+
+impl core::error::Error for DatapathError {}
+
+/// A data path: holds the tables that packets are looked up in. Every change is atomic: a packet
+/// sees the old configuration or the new one, never a mixture, and an error changes nothing.
+///
+/// Destination lists are in the kernel's order: the destination added last comes first.
+pub trait Datapath {
+    /// Adds the service or replaces its configuration and its destination list as a whole.
+    /// Destinations that left the list live on, hidden, while connections use them; one that comes
+    /// back takes its live connections with it. The scheduler's position survives as in the kernel.
+    fn put_service(
+        &mut self,
+        key: &ServiceKey,
+        config: &ServiceConfig,
+        dests: &[DestConfig],
+    ) -> Result<(), DatapathError>;
+
+    /// Removes the service; its established connections go on. False if there was none.
+    fn remove_service(&mut self, key: &ServiceKey) -> bool;
+
+    /// Calls `f` for each service held, in the order they were added, with its destinations: what
+    /// a restarted director adopts.
+    fn for_each_service(&self, f: &mut dyn FnMut(&ServiceKey, &ServiceConfig, &[DestConfig]));
+
+    /// Counters of a service, deleted destinations included; zero if there is none.
+    fn service_stats(&self, key: &ServiceKey) -> Stats;
+
+    /// Live numbers of a destination; all zero if there is none.
+    fn dest_status(&self, key: &ServiceKey, dest: &DestKey) -> DestStatus;
+
+    /// Zeroes the counters of one service and its destinations.
+    fn zero(&mut self, key: &ServiceKey);
+
+    /// The timeouts in force.
+    fn timeouts(&self) -> Timeouts;
+
+    /// Sets the timeouts for whatever happens from now on.
+    fn set_timeouts(&mut self, timeouts: Timeouts) -> Result<(), DatapathError>;
+
+    /// Capacity of the connection table, in connections.
+    fn conn_capacity(&self) -> u32;
+
+    /// Calls `f` for each connection and template until it returns false.
+    fn for_each_conn(&self, f: &mut dyn FnMut(&ConnRow) -> bool);
+
+    /// Whether packets of this protocol can be balanced.
+    fn supports(&self, protocol: Protocol) -> bool {
+        matches!(protocol, Protocol::Tcp | Protocol::Udp)
+    }
+}
