@@ -3,5 +3,25 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+extern crate std;
+
+pub mod addr;
+pub mod conn;
 pub mod control;
+pub mod dest;
+pub mod env;
+pub mod flow;
+pub mod layout;
+pub mod nat;
+pub mod packet;
+pub mod pipeline;
+pub mod proto;
+pub mod reason;
+pub mod sched;
+pub mod schedule;
+pub mod sweep;
+pub mod table;
+pub mod time;
+pub mod tunnel;
 pub mod types;

@@ -1,3 +1,202 @@
-#![forbid(unsafe_code)]
+//! Packet headers, byte for byte, as views over a frame: Ethernet, IPv4 (RFC 791), IPv6
+//! (RFC 8200), TCP (RFC 9293), UDP (RFC 768) and the ICMP errors (RFC 792, RFC 4443).
+//!
+//! Every type has alignment 1 and no invalid bit pattern. Integers of more than a byte are either
+//! `zerocopy::network_endian` types or, where only equality and checksums matter, raw words in
+//! network byte order with the suffix `_be`.
 #![no_std]
-//! Packet headers.
+#![forbid(unsafe_code)]
+
+pub mod checksum;
+
+use zerocopy::network_endian::{U16, U32};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+/// EtherType of IPv4.
+pub const ETHERTYPE_IPV4: u16 = 0x0800;
+/// EtherType of IPv6.
+pub const ETHERTYPE_IPV6: u16 = 0x86dd;
+/// Length of an Ethernet header without tags, in bytes.
+pub const ETHERNET_LEN: usize = 14;
+
+/// IP protocol numbers (IANA "protocol-numbers").
+pub mod protocol {
+    /// ICMP.
+    pub const ICMP: u8 = 1;
+    /// IPv4 in IP.
+    pub const IPIP: u8 = 4;
+    /// TCP.
+    pub const TCP: u8 = 6;
+    /// UDP.
+    pub const UDP: u8 = 17;
+    /// IPv6 in IP.
+    pub const IPV6: u8 = 41;
+    /// ICMPv6.
+    pub const ICMPV6: u8 = 58;
+}
+
+/// TCP flag bits.
+pub mod tcp_flags {
+    /// No more data from the sender.
+    pub const FIN: u8 = 0x01;
+    /// Synchronise sequence numbers.
+    pub const SYN: u8 = 0x02;
+    /// Reset the connection.
+    pub const RST: u8 = 0x04;
+    /// The acknowledgement field is valid.
+    pub const ACK: u8 = 0x10;
+}
+
+/// Ethernet II header.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Ethernet {
+    /// Destination MAC address.
+    pub dst: [u8; 6],
+    /// Source MAC address.
+    pub src: [u8; 6],
+    /// EtherType.
+    pub ethertype: U16,
+}
+
+/// IPv4 header without options.
+///
+/// ```text
+/// │ ver │ ihl │ tos │ total length │ id │ flags, fragment offset │
+/// │ ttl │ protocol │ checksum │ source │ destination │
+/// ```
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Ipv4 {
+    /// Version (4) and header length in 32-bit words.
+    pub version_ihl: u8,
+    /// DSCP and ECN.
+    pub tos: u8,
+    /// Length of header and payload in bytes.
+    pub total_len: U16,
+    /// Identification.
+    pub id: U16,
+    /// Flags (bit 14: don't fragment, bit 13: more fragments) and fragment offset.
+    pub fragment: U16,
+    /// Time to live.
+    pub ttl: u8,
+    /// Protocol of the payload.
+    pub protocol: u8,
+    /// Header checksum.
+    pub checksum_be: [u8; 2],
+    /// Source address.
+    pub src: [u8; 4],
+    /// Destination address.
+    pub dst: [u8; 4],
+}
+
+impl Ipv4 {
+    /// The don't-fragment bit of `fragment`.
+    pub const DF: u16 = 0x4000;
+    /// More-fragments bit and fragment offset: non-zero in every fragment.
+    pub const FRAGMENT: u16 = 0x3fff;
+    /// Length without options, in bytes.
+    pub const LEN: usize = 20;
+}
+
+/// IPv6 header.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Ipv6 {
+    /// Version (6), traffic class and flow label.
+    pub version_class_flow: U32,
+    /// Length of what follows the header, in bytes.
+    pub payload_len: U16,
+    /// Protocol of the payload or the first extension header.
+    pub next_header: u8,
+    /// Hop limit.
+    pub hop_limit: u8,
+    /// Source address.
+    pub src: [u8; 16],
+    /// Destination address.
+    pub dst: [u8; 16],
+}
+
+impl Ipv6 {
+    /// Length in bytes.
+    pub const LEN: usize = 40;
+}
+
+/// TCP header without options.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Tcp {
+    /// Source port.
+    pub src_be: [u8; 2],
+    /// Destination port.
+    pub dst_be: [u8; 2],
+    /// Sequence number.
+    pub seq: U32,
+    /// Acknowledgement number.
+    pub ack: U32,
+    /// Data offset in 32-bit words, in the high four bits.
+    pub data_offset: u8,
+    /// Flags, see [`tcp_flags`].
+    pub flags: u8,
+    /// Window.
+    pub window: U16,
+    /// Checksum.
+    pub checksum_be: [u8; 2],
+    /// Urgent pointer.
+    pub urgent: U16,
+}
+
+impl Tcp {
+    /// Offset of the checksum from the start of the header, in bytes.
+    pub const CHECKSUM: usize = 16;
+}
+
+/// UDP header.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Udp {
+    /// Source port.
+    pub src_be: [u8; 2],
+    /// Destination port.
+    pub dst_be: [u8; 2],
+    /// Length of header and payload in bytes.
+    pub len: U16,
+    /// Checksum; 0 over IPv4 means none.
+    pub checksum_be: [u8; 2],
+}
+
+impl Udp {
+    /// Offset of the checksum from the start of the header, in bytes.
+    pub const CHECKSUM: usize = 6;
+    /// Length in bytes.
+    pub const LEN: usize = 8;
+}
+
+/// The two ports that TCP, UDP and SCTP headers begin with.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Ports {
+    /// Source port.
+    pub src_be: [u8; 2],
+    /// Destination port.
+    pub dst_be: [u8; 2],
+}
+
+/// ICMP or ICMPv6 error header: what precedes the quoted packet.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct IcmpError {
+    /// Message type.
+    pub kind: u8,
+    /// Message code.
+    pub code: u8,
+    /// Checksum.
+    pub checksum_be: [u8; 2],
+    /// MTU (IPv4: in the low 16 bits) or unused.
+    pub info: U32,
+}
+
+impl IcmpError {
+    /// Length in bytes.
+    pub const LEN: usize = 8;
+}

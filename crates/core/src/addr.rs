@@ -1,0 +1,135 @@
+//! IPv4 and IPv6 addresses as the data path keeps them: raw words in network byte order. Code that
+//! serves both families is generic over [`Addr`].
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use rvs_wire::checksum::Delta;
+
+use crate::types::Family;
+
+/// An address of one family, in network byte order.
+pub trait Addr: Copy + PartialEq + Default + 'static {
+    /// Which family.
+    const FAMILY: Family;
+
+    /// Adds the difference between `self` (the old address) and `new` to a checksum's delta.
+    fn delta(self, new: Self, delta: Delta) -> Delta;
+
+    /// A 64-bit value that equals for equal addresses; the hash spreads it.
+    fn mix(self) -> u64;
+
+    /// The four words in which shared structures keep an address of either family.
+    fn to_words(self) -> [u32; 4];
+
+    /// The inverse of [`to_words`](Self::to_words).
+    fn from_words(words: [u32; 4]) -> Self;
+
+    /// Whether every bit that differs between the addresses is in a bit that `mask` clears;
+    /// `mask` is laid out as [`to_words`](Self::to_words) is.
+    fn and(self, mask: [u32; 4]) -> Self;
+}
+
+/// An IPv4 address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(transparent)]
+pub struct V4(pub u32);
+
+impl Addr for V4 {
+    const FAMILY: Family = Family::V4;
+
+    #[inline(always)]
+    fn delta(self, new: Self, delta: Delta) -> Delta {
+        delta.quad(self.0, new.0)
+    }
+
+    #[inline(always)]
+    fn mix(self) -> u64 {
+        self.0 as u64
+    }
+
+    #[inline(always)]
+    fn to_words(self) -> [u32; 4] {
+        [self.0, 0, 0, 0]
+    }
+
+    #[inline(always)]
+    fn from_words(words: [u32; 4]) -> Self {
+        Self(words[0])
+    }
+
+    #[inline(always)]
+    fn and(self, mask: [u32; 4]) -> Self {
+        Self(self.0 & mask[0])
+    }
+}
+
+/// An IPv6 address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(transparent)]
+pub struct V6(pub [u32; 4]);
+
+impl Addr for V6 {
+    const FAMILY: Family = Family::V6;
+
+    #[inline(always)]
+    fn delta(self, new: Self, delta: Delta) -> Delta {
+        let ([a, b, c, d], [e, f, g, h]) = (self.0, new.0);
+        delta.quad(a, e).quad(b, f).quad(c, g).quad(d, h)
+    }
+
+    #[inline(always)]
+    fn mix(self) -> u64 {
+        let [a, b, c, d] = self.0;
+        let high = (a as u64) << 32 | b as u64;
+        let low = (c as u64) << 32 | d as u64;
+        high.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32) ^ low
+    }
+
+    #[inline(always)]
+    fn to_words(self) -> [u32; 4] {
+        self.0
+    }
+
+    #[inline(always)]
+    fn from_words(words: [u32; 4]) -> Self {
+        Self(words)
+    }
+
+    #[inline(always)]
+    fn and(self, mask: [u32; 4]) -> Self {
+        let ([a, b, c, d], [e, f, g, h]) = (self.0, mask);
+        Self([a & e, b & f, c & g, d & h])
+    }
+}
+
+/// The words of `addr`, in network byte order; IPv4 fills the first.
+pub fn words(addr: IpAddr) -> [u32; 4] {
+    match addr {
+        IpAddr::V4(a) => [u32::from_ne_bytes(a.octets()), 0, 0, 0],
+        IpAddr::V6(a) => zerocopy::transmute!(a.octets()),
+    }
+}
+
+/// The inverse of [`words`].
+pub fn from_words(family: Family, words: [u32; 4]) -> IpAddr {
+    match family {
+        Family::V4 => IpAddr::V4(Ipv4Addr::from(words[0].to_ne_bytes())),
+        Family::V6 => {
+            let octets: [u8; 16] = zerocopy::transmute!(words);
+            IpAddr::V6(Ipv6Addr::from(octets))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_and_addresses_are_inverse() {
+        for text in ["192.168.122.45", "fd00::1", "2001:db8:1:2:3:4:5:6"] {
+            let addr: IpAddr = text.parse().expect("a literal");
+            assert_eq!(from_words(Family::of(addr), words(addr)), addr);
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! What a decision needs from around it: shared memory, a clock, atomic operations, a loop.
+//! The eBPF programs, the native data path and the tests each implement it.
+
+use core::cell::Cell;
+
+use crate::addr::Addr;
+use crate::layout::{Config, ConnSet, Dest, DestStats, Row, ServiceAddr, Slot, Version};
+use crate::reason::Reason;
+use crate::time::Tick;
+
+/// A loop body whose whole state is one flat struct of initialised integers: the verifier refuses
+/// an `Option` with a payload that is carried through a loop.
+pub trait Visit {
+    /// One step; false ends the loop.
+    fn visit(&mut self, index: u32) -> bool;
+}
+
+/// Tables, clock and atomics, for both address families.
+pub trait Env: Copy {
+    /// The current tick.
+    fn now(&self) -> Tick;
+    /// A random number.
+    fn random(&self) -> u32;
+    /// The `CONFIG` element.
+    fn config(&self) -> Option<&Config>;
+    /// A service's slot.
+    fn slot(&self, index: u32) -> Option<&Slot>;
+    /// A version of a service.
+    fn version(&self, index: u32) -> Option<&Version>;
+    /// A row.
+    fn row(&self, index: u32) -> Option<&Row>;
+    /// A word of a hashing scheduler's table.
+    fn table(&self, index: u32) -> Option<u32>;
+    /// A destination.
+    fn dest(&self, index: u32) -> Option<&Dest>;
+    /// This CPU's counters of a destination.
+    fn stats(&self, dest: u32) -> Option<&DestStats>;
+    /// Counts a packet that was not forwarded.
+    fn count(&self, reason: Reason);
+
+    /// Stores `new` if the cell holds `old`; what it held before, with full ordering.
+    fn compare_exchange(&self, cell: &Cell<u32>, old: u32, new: u32) -> u32;
+    /// The same for 64 bits.
+    fn compare_exchange64(&self, cell: &Cell<u64>, old: u64, new: u64) -> u64;
+    /// Adds, wrapping.
+    fn add(&self, cell: &Cell<u32>, delta: u32);
+
+    /// Calls `visitor` with 0, 1 ... below `count` until it returns false.
+    fn repeat<V: Visit>(&self, count: u32, visitor: &mut V);
+}
+
+/// The maps that exist once per address family.
+pub trait Tables<A: Addr>: Env {
+    /// A set of the connection table.
+    fn set(&self, index: u32) -> Option<&ConnSet<A>>;
+    /// Number of sets, less one; the number is a power of two.
+    fn set_mask(&self, config: &Config) -> u32;
+    /// Index in `SLOTS` of the service with this address.
+    fn service(&self, addr: &ServiceAddr<A>) -> Option<u32>;
+}

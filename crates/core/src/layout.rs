@@ -1,0 +1,267 @@
+//! The contents of the BPF maps, shared by the eBPF programs, the daemon that writes the
+//! configuration and the native tests. All of it is pinned, so a change here changes
+//! [`LAYOUT_VERSION`].
+//!
+//! How a packet gets from a service to a destination:
+//!
+//! ```text
+//!  SERVICES4/6 hash         SLOTS array            VERSIONS array           ROWS array        DESTS array
+//!  {vip, port, proto} ──► slot {version} ──► {scheduler, rows, state} ──► {dest, weight} ──► {address, counts}
+//! ```
+//!
+//! A version is immutable but for the scheduler's position. A configuration change writes a new
+//! version and its rows, then stores one aligned word in the slot: a packet sees the old
+//! configuration or the new one. The old version's place is used again only after an RCU grace
+//! period.
+//!
+//! Memory that other CPUs and the daemon write at the same time is in `Cell`s; read-modify-write
+//! goes through [`Env`](crate::env::Env), plain loads and stores of aligned words are atomic on
+//! every machine that Linux BPF runs on.
+
+use core::cell::Cell;
+
+use crate::addr::{Addr, V4, V6};
+
+/// Version of everything in this file. rvsd adopts pinned maps of its own version only.
+pub const LAYOUT_VERSION: u32 = 1;
+
+/// TCP state numbers are below this: size of the timeout table.
+pub const TCP_STATES: usize = 16;
+
+/// `CONFIG`, one element: what every packet may need.
+#[repr(C, align(64))]
+pub struct Config {
+    /// [`LAYOUT_VERSION`] of who made the maps.
+    pub layout: Cell<u32>,
+    /// `CONFIG_*` bits.
+    pub flags: Cell<u32>,
+    /// Seed of the connection hash, drawn at random when the maps are made.
+    pub seed: Cell<u64>,
+    /// Number of sets of the IPv4 connection table, less one.
+    pub mask4: Cell<u32>,
+    /// Number of sets of the IPv6 connection table, less one.
+    pub mask6: Cell<u32>,
+    /// Timeout of a UDP flow, in ticks.
+    pub udp_timeout: Cell<u32>,
+    /// Unused.
+    pub reserved: Cell<u32>,
+    /// Timeout of a TCP connection by state, in ticks.
+    pub tcp_timeouts: [Cell<u32>; TCP_STATES],
+    /// One bit a port: whether any TCP (row 0) or UDP (row 1) service has it. Spares packets that
+    /// are nobody's the look-up of a service.
+    pub ports: [[Cell<u64>; 1024]; 2],
+}
+
+/// In [`Config::flags`]: a service with port 0 exists.
+pub const CONFIG_PORT_ZERO: u32 = 1;
+
+/// Key of `SERVICES4` and `SERVICES6`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct ServiceAddr<A> {
+    /// Virtual address.
+    pub addr: A,
+    /// Virtual port in network byte order.
+    pub port_be: u16,
+    /// Protocol number.
+    pub protocol: u16,
+}
+
+/// `SLOTS`: a service's place for as long as it exists.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct Slot {
+    /// Index into `VERSIONS`; 0 while the place is free.
+    pub version: Cell<u32>,
+    /// Order of creation, for listings after a restart.
+    pub sequence: Cell<u32>,
+    /// Address family: 4 or 6.
+    pub family: Cell<u32>,
+    /// Protocol number; 0 for a fwmark service.
+    pub protocol: Cell<u32>,
+    /// Virtual address, or the mark in the first word.
+    pub addr: Cell<[u32; 4]>,
+    /// Virtual port, host order.
+    pub port: Cell<u32>,
+    /// Unused.
+    pub reserved: Cell<u32>,
+    /// Counters of destinations that are gone, and, negated, of what was zeroed: added to the sum
+    /// over the service's destinations it gives the service's counters.
+    pub adjust: [Cell<u64>; 5],
+}
+
+/// `VERSIONS`: one configuration of one service.
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+pub struct Version {
+    /// The scheduler's number.
+    pub scheduler: Cell<u32>,
+    /// `ServiceFlags` bits.
+    pub flags: Cell<u32>,
+    /// First row in `ROWS`.
+    pub first_row: Cell<u32>,
+    /// Number of rows.
+    pub rows: Cell<u32>,
+    /// The scheduler's position, by scheduler: see `sched`.
+    pub state: Cell<u64>,
+    /// wrr: the greatest weight, less the common divisor, plus one.
+    pub wrr_max: Cell<u32>,
+    /// wrr: greatest common divisor of the weights.
+    pub wrr_gcd: Cell<u32>,
+    /// First word in `TABLES` of a hashing scheduler's table.
+    pub table: Cell<u32>,
+    /// Persistence timeout in seconds.
+    pub timeout: Cell<u32>,
+    /// Persistence netmask: IPv4, host order; IPv6, prefix length.
+    pub netmask: Cell<u32>,
+    /// Unused.
+    pub reserved: [Cell<u32>; 3],
+}
+
+/// `ROWS`: a destination as one version of a service has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Row {
+    /// Index into `DESTS`.
+    pub dest: u32,
+    /// Weight.
+    pub weight: u32,
+    /// Forwarding method.
+    pub forward: u8,
+    /// Tunnel type.
+    pub tunnel_type: u8,
+    /// Tunnel port, host order.
+    pub tunnel_port: u16,
+    /// Tunnel flags.
+    pub tunnel_flags: u16,
+    /// Unused.
+    pub reserved: u16,
+}
+
+/// `DESTS`: what a destination is (first cache line) and its live counts (second).
+#[doc(alias = "ip_vs_dest")]
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+pub struct Dest {
+    /// Address of the real server.
+    pub addr: Cell<[u32; 4]>,
+    /// Source address of its tunnel packets; all zero while there is no route.
+    pub tunnel_source: Cell<[u32; 4]>,
+    /// Family of the address: 4 or 6; 0 while the place is free.
+    pub family: Cell<u32>,
+    /// Port in network byte order, in the low half; 0: the virtual port.
+    pub port_be: Cell<u32>,
+    /// Index of its service in `SLOTS`.
+    pub slot: Cell<u32>,
+    /// 1 once it left its service and waits for its connections to end.
+    pub trash: Cell<u32>,
+    /// Unused.
+    pub reserved: [Cell<u32>; 4],
+    /// Active connections.
+    pub active: Cell<u32>,
+    /// Inactive connections.
+    pub inactive: Cell<u32>,
+    /// Persistence templates.
+    pub persist: Cell<u32>,
+    /// 1 while overloaded (`IP_VS_DEST_F_OVERLOAD`).
+    pub overload: Cell<u32>,
+    /// Upper threshold; 0 is none.
+    pub upper: Cell<u32>,
+    /// Lower threshold; 0 is none.
+    pub lower: Cell<u32>,
+    /// Counters at the last zeroing.
+    pub base: [Cell<u64>; 5],
+}
+
+/// `DEST_STATS`, per CPU, by destination index. Only the CPU that it belongs to writes it.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct DestStats {
+    /// Connections scheduled.
+    pub conns: Cell<u64>,
+    /// Packets from clients.
+    pub in_pkts: Cell<u64>,
+    /// Packets from the destination.
+    pub out_pkts: Cell<u64>,
+    /// Bytes from clients.
+    pub in_bytes: Cell<u64>,
+    /// Bytes from the destination.
+    pub out_bytes: Cell<u64>,
+}
+
+/// Ways of a set of the connection table.
+pub const WAYS: usize = 4;
+
+/// Sets that a look-up may visit: the home set, and as many after it as overflowed into the next.
+pub const PROBES: u32 = 4;
+
+/// What a packet's connection is found by: its addresses, ports and protocol as they lie in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Key<A> {
+    /// Source address.
+    pub src: A,
+    /// Destination address.
+    pub dst: A,
+    /// Source port in network byte order.
+    pub sport_be: u16,
+    /// Destination port in network byte order.
+    pub dport_be: u16,
+    /// Protocol number.
+    pub protocol: u32,
+}
+
+/// An entry of the connection table: a connection, the reply direction of a masqueraded one, or
+/// a persistence template.
+#[doc(alias = "ip_vs_conn")]
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+pub struct Conn<A: Copy> {
+    /// Life, state and flags: see [`Word`](crate::conn::Word).
+    pub word: Cell<u32>,
+    /// Tick at which it expires.
+    pub expires: Cell<u32>,
+    /// The key.
+    pub key: Cell<Key<A>>,
+    /// Index into `DESTS`.
+    pub dest: Cell<u32>,
+    /// Entry index, plus one, of the other direction; 0 if there is none.
+    pub pair: Cell<u32>,
+    /// Where its packets go: the new destination address, in replies the new source address.
+    pub target: Cell<A>,
+    /// The port that goes with `target`, network byte order, in the low half.
+    pub target_port_be: Cell<u32>,
+    /// Entry index, plus one, of the controlling persistence template; in a template the number
+    /// of connections that it controls.
+    pub control: Cell<u32>,
+    /// In the first way only: non-zero once an insert found the set full and went to the next.
+    pub overflow: Cell<u32>,
+}
+
+/// A set of the connection table.
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+pub struct ConnSet<A: Copy> {
+    /// The entries.
+    pub ways: [Conn<A>; WAYS],
+}
+
+const _: () = assert!(size_of::<Conn<V4>>() == 64 && size_of::<Conn<V6>>() == 128);
+const _: () = assert!(size_of::<Version>() == 64 && size_of::<Dest>() == 128);
+const _: () = assert!(size_of::<Row>() == 16 && size_of::<Slot>() == 80);
+
+/// Words of a source-hashing table (`IP_VS_SH_TAB_SIZE`).
+pub const SH_SIZE: u32 = 256;
+
+/// The connection set that holds entry `index`, and the way in it.
+pub const fn split_entry(index: u32) -> (u32, usize) {
+    (index / WAYS as u32, (index % WAYS as u32) as usize)
+}
+
+impl<A: Addr> ServiceAddr<A> {
+    /// The key for a packet or a configured service.
+    #[inline(always)]
+    pub fn new(addr: A, port_be: u16, protocol: u8) -> Self {
+        Self { addr, port_be, protocol: protocol as u16 }
+    }
+}

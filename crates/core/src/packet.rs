@@ -1,0 +1,35 @@
+//! A frame that can be read and rewritten, whatever holds it: XDP, an skb, or a byte slice.
+
+use rvs_wire::checksum::Delta;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+/// A header type that can be laid over packet bytes.
+pub trait Header: FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned {}
+impl<T: FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned> Header for T {}
+
+/// A frame that starts at its Ethernet header.
+pub trait Packet {
+    /// Length of the frame in bytes.
+    fn len(&self) -> u32;
+
+    /// The header at `offset`, if the frame is long enough.
+    fn at<T: Header>(&self, offset: u32) -> Option<&T>;
+
+    /// The header at `offset`, to change it.
+    fn at_mut<T: Header>(&mut self, offset: u32) -> Option<&mut T>;
+
+    /// Applies changes to the transport checksum at `offset`: `pseudo` of the pseudo header,
+    /// `header` of the transport header. A zero UDP checksum over IPv4 (`optional`) stays zero.
+    /// False if the checksum is out of reach.
+    #[inline(always)]
+    fn fix_checksum(&mut self, offset: u32, optional: bool, pseudo: Delta, header: Delta) -> bool {
+        let Some(field) = self.at_mut::<[u8; 2]>(offset) else { return false };
+        if optional && *field == [0, 0] {
+            return true;
+        }
+        let sum = pseudo.and(header).apply(*field);
+        // RFC 768: a computed zero is sent as all ones. TCP may carry either form.
+        *field = if optional && sum == [0, 0] { [0xff, 0xff] } else { sum };
+        true
+    }
+}

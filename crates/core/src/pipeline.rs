@@ -1,0 +1,255 @@
+//! What happens to a packet. Two steps, so that a hook which cannot send the packet (no neighbour,
+//! too big) leaves it and everything that was counted as they were:
+//!
+//! 1. [`resolve`] finds the packet's connection, or makes one;
+//! 2. [`commit`] once the way out is known: state, expiry and counters.
+//!
+//! ```text
+//!  parse ─► find ─hit──────────────────────► route ─► commit ─► rewrite ─► out
+//!             └─miss─► service? ─► schedule ───┘  └─► punt, ICMP error
+//! ```
+
+use rvs_wire::{protocol, tcp_flags};
+
+use crate::addr::Addr;
+use crate::conn::{INACTIVE, NO_OUTPUT, REPLY, Word};
+use crate::dest;
+use crate::env::Tables;
+use crate::flow::Flow;
+use crate::layout::{CONFIG_PORT_ZERO, Config, Conn, Dest, ServiceAddr, split_entry};
+use crate::proto::{Direction, tcp, udp};
+use crate::reason::Reason;
+use crate::schedule::schedule;
+use crate::table;
+
+/// How often a state change is tried again when another CPU changed the connection meanwhile.
+const RETRIES: u32 = 4;
+
+/// A packet that goes on to a destination, or back to a client.
+pub struct Forward<'e, A: Copy> {
+    /// The entry that the packet's addresses name.
+    pub entry: &'e Conn<A>,
+    /// The connection itself: `entry`, or for a reply the entry of the other direction.
+    pub conn: &'e Conn<A>,
+    /// The destination.
+    pub dest: &'e Dest,
+    /// Its index.
+    pub dest_index: u32,
+    /// `ForwardMethod` number.
+    pub method: u32,
+    /// Whether this is the destination's packet to the client.
+    pub reply: bool,
+}
+
+/// What to do with a packet.
+pub enum Verdict<'e, A: Copy> {
+    /// Leave it to the host.
+    Pass(Reason),
+    /// Drop it.
+    Drop(Reason),
+    /// Send it on.
+    Forward(Forward<'e, A>),
+}
+
+/// Finds the packet's connection, or schedules a new one if it opens one for a virtual service.
+#[inline(always)]
+pub fn resolve<'e, A: Addr, E: Tables<A>>(env: &'e E, flow: &Flow<A>) -> Verdict<'e, A> {
+    let Some(config) = env.config() else { return Verdict::Pass(Reason::NotOurs) };
+    if let Some((entry, _)) = table::find(env, config, &flow.key) {
+        return established(env, config, flow, entry);
+    }
+    opening(env, config, flow)
+}
+
+/// The way of a packet whose entry was found.
+#[inline(always)]
+fn established<'e, A: Addr, E: Tables<A>>(
+    env: &'e E,
+    config: &Config,
+    flow: &Flow<A>,
+    entry: &'e Conn<A>,
+) -> Verdict<'e, A> {
+    let word = Word(entry.word.get());
+    let dest_index = entry.dest.get();
+    let Some(dest) = env.dest(dest_index) else { return Verdict::Drop(Reason::Inconsistent) };
+    let method = word.forward();
+    if word.has(REPLY) {
+        let Some(conn) = partner(env, entry) else { return Verdict::Pass(Reason::NoConnection) };
+        return Verdict::Forward(Forward { entry, conn, dest, dest_index, method, reply: true });
+    }
+    if is_syn(flow) && starts_over(word) {
+        end(env, entry);
+        return opening(env, config, flow);
+    }
+    if dest.trash.get() != 0 {
+        return Verdict::Drop(Reason::DestGone);
+    }
+    Verdict::Forward(Forward { entry, conn: entry, dest, dest_index, method, reply: false })
+}
+
+/// Looks for the service of a packet without a connection.
+#[inline(always)]
+fn opening<'e, A: Addr, E: Tables<A>>(
+    env: &'e E,
+    config: &Config,
+    flow: &Flow<A>,
+) -> Verdict<'e, A> {
+    let tcp = flow.key.protocol == protocol::TCP as u32;
+    let Some(slot) = service(env, config, flow, tcp) else {
+        return Verdict::Pass(Reason::NotOurs);
+    };
+    // Only a SYN opens a connection (not a SYN that also resets); the host answers anything else.
+    if tcp && (flow.tcp_flags & (tcp_flags::SYN | tcp_flags::RST)) != tcp_flags::SYN {
+        return Verdict::Pass(Reason::NoConnection);
+    }
+    match schedule(env, config, flow, slot) {
+        Ok(forward) => Verdict::Forward(forward),
+        Err(reason) => Verdict::Drop(reason),
+    }
+}
+
+/// Index in `SLOTS` of the service that the packet is for: its address and port, else its address
+/// with port 0 (`ip_vs_service_find`).
+#[inline(always)]
+fn service<A: Addr, E: Tables<A>>(
+    env: &E,
+    config: &Config,
+    flow: &Flow<A>,
+    tcp: bool,
+) -> Option<u32> {
+    let port = u16::from_be(flow.key.dport_be) as usize;
+    let ports = config.ports.get(if tcp { 0 } else { 1 })?;
+    let known = ports.get(port >> 6)?.get() >> (port & 63) & 1 != 0;
+    let port_zero = config.flags.get() & CONFIG_PORT_ZERO != 0;
+    if !known && !port_zero {
+        return None;
+    }
+    let proto = flow.key.protocol as u8;
+    if known {
+        let found = env.service(&ServiceAddr::new(flow.key.dst, flow.key.dport_be, proto));
+        if found.is_some() {
+            return found;
+        }
+    }
+    if port_zero { env.service(&ServiceAddr::new(flow.key.dst, 0, proto)) } else { None }
+}
+
+#[inline(always)]
+fn is_syn<A: Copy>(flow: &Flow<A>) -> bool {
+    const OPENING: u8 = tcp_flags::SYN | tcp_flags::ACK | tcp_flags::RST;
+    flow.key.protocol == protocol::TCP as u32 && flow.tcp_flags & OPENING == tcp_flags::SYN
+}
+
+/// Whether a SYN on this connection opens a new one with the same addresses
+/// (`is_new_conn_expected` with `conn_reuse_mode` 1).
+#[inline(always)]
+fn starts_over(word: Word) -> bool {
+    word.state() == tcp::State::TimeWait as u32
+}
+
+/// The live entry of the other direction.
+#[inline(always)]
+pub fn partner<'e, A: Addr, E: Tables<A>>(env: &'e E, entry: &Conn<A>) -> Option<&'e Conn<A>> {
+    let index = entry.pair.get();
+    if index == 0 {
+        return None;
+    }
+    let (set, way) = split_entry(index - 1);
+    let conn = env.set(set)?.ways.get(way)?;
+    if Word(conn.word.get()).is_live() { Some(conn) } else { None }
+}
+
+/// Ends a live connection: counts it out and hides it, and its reply direction, from look-ups.
+/// rvsd clears the entries later. False if somebody else ended it first.
+#[inline(always)]
+pub fn end<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>) -> bool {
+    for _ in 0..RETRIES {
+        let word = Word(conn.word.get());
+        if !word.is_live() {
+            return false;
+        }
+        if env.compare_exchange(&conn.word, word.0, word.dead().0) != word.0 {
+            continue;
+        }
+        if let Some(dest) = env.dest(conn.dest.get()) {
+            dest::unbind(env, dest, word);
+        }
+        if let Some(reply) = partner(env, conn) {
+            let word = Word(reply.word.get());
+            env.compare_exchange(&reply.word, word.0, word.dead().0);
+        }
+        release(env, conn);
+        return true;
+    }
+    false
+}
+
+/// Takes an ended connection off its template's count (`ip_vs_control_del`).
+#[inline(always)]
+fn release<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>) {
+    let control = conn.control.get();
+    if control == 0 || Word(conn.word.get()).has(crate::conn::TEMPLATE) {
+        return;
+    }
+    let (set, way) = split_entry(control - 1);
+    if let Some(template) = env.set(set).and_then(|set| set.ways.get(way)) {
+        env.add(&template.control, u32::MAX);
+    }
+}
+
+/// Accounts for a packet that is about to leave: connection state, expiry, counters.
+#[inline(always)]
+pub fn commit<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, forward: &Forward<'_, A>) {
+    let Some(config) = env.config() else { return };
+    let timeout = if flow.key.protocol == protocol::TCP as u32 {
+        let state = tcp_state(env, flow, forward);
+        config.tcp_timeouts.get((state & 15) as usize).map_or(0, |timeout| timeout.get())
+    } else {
+        config.udp_timeout.get()
+    };
+    let expires = env.now().after(timeout).0;
+    if forward.conn.expires.get() != expires {
+        forward.conn.expires.set(expires);
+    }
+    if let Some(stats) = env.stats(forward.dest_index) {
+        let (pkts, bytes) = if forward.reply {
+            (&stats.out_pkts, &stats.out_bytes)
+        } else {
+            (&stats.in_pkts, &stats.in_bytes)
+        };
+        pkts.set(pkts.get().wrapping_add(1));
+        bytes.set(bytes.get().wrapping_add(flow.len as u64));
+    }
+}
+
+/// Moves a TCP connection to the state that the packet leads to, and between the active and
+/// inactive counts (`set_tcp_state`). The new state.
+#[inline(always)]
+fn tcp_state<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, forward: &Forward<'_, A>) -> u32 {
+    let mut state = udp::NORMAL;
+    for _ in 0..RETRIES {
+        let old = Word(forward.conn.word.get());
+        let (direction, mut new) = if forward.reply {
+            (Direction::Output, Word(old.0 & !NO_OUTPUT))
+        } else if old.has(NO_OUTPUT) {
+            (Direction::InputOnly, old)
+        } else {
+            (Direction::Input, old)
+        };
+        state = tcp::next(direction, old.state(), flow.tcp_flags);
+        new = new.with_state(state);
+        new = if tcp::is_active(state) { Word(new.0 & !INACTIVE) } else { Word(new.0 | INACTIVE) };
+        // Only a live connection changes: an ended one was counted out already.
+        if new == old || !old.is_live() {
+            break;
+        }
+        if env.compare_exchange(&forward.conn.word, old.0, new.0) == old.0 {
+            if old.has(INACTIVE) != new.has(INACTIVE) {
+                env.add(dest::counter(forward.dest, old), u32::MAX);
+                env.add(dest::counter(forward.dest, new), 1);
+            }
+            break;
+        }
+    }
+    state
+}

@@ -1,0 +1,65 @@
+//! Why a packet was passed to the host, handed to the other hook or dropped: one counter each.
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// Why a packet was not forwarded. The discriminant is the index of its counter.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u32)]
+        pub enum Reason { $($(#[$doc])* $name,)* }
+
+        impl Reason {
+            /// All reasons, in the order of their counters.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// The name that `rvs status --reasons` prints.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Passed: not IPv4 or IPv6.
+    NotIp = "pass.not_ip",
+    /// Passed: a protocol that is not balanced.
+    OtherProtocol = "pass.other_protocol",
+    /// Passed: no connection and no service.
+    NotOurs = "pass.not_ours",
+    /// Passed: for a service, but without a connection and not opening one.
+    NoConnection = "pass.no_connection",
+    /// Passed: a fragment.
+    Fragment = "pass.fragment",
+    /// Passed: an IPv6 extension header.
+    ExtensionHeader = "pass.extension_header",
+    /// Passed: headers are cut short or contradict each other.
+    Malformed = "pass.malformed",
+    /// Passed: the destination is the director itself or not reachable by forwarding.
+    LocalDest = "pass.local_dest",
+    /// Passed from XDP to TC: the neighbour is not resolved.
+    PuntNeighbour = "punt.neighbour",
+    /// Passed from XDP to TC: an ICMP error is due.
+    PuntIcmp = "punt.icmp",
+    /// Passed from XDP to TC: the way out cannot take XDP frames.
+    PuntDevice = "punt.device",
+    /// Dropped, answered by ICMP port unreachable: no destination is available.
+    NoDest = "drop.no_dest",
+    /// Dropped, answered by ICMP time exceeded: the TTL or hop limit ran out.
+    TtlExceeded = "drop.ttl_exceeded",
+    /// Dropped, answered by ICMP fragmentation needed or packet too big.
+    TooBig = "drop.too_big",
+    /// Dropped: the connection table has no place for a new connection.
+    TableFull = "drop.table_full",
+    /// Dropped: an established connection has the new one's reply addresses and ports.
+    ReplyInUse = "drop.reply_in_use",
+    /// Dropped: the destination of an established connection is gone.
+    DestGone = "drop.dest_gone",
+    /// Dropped: there is no route to the destination or client.
+    NoRoute = "drop.no_route",
+    /// Dropped: a map is missing an element that the configuration names.
+    Inconsistent = "drop.inconsistent",
+    /// Dropped: the packet could not be rewritten.
+    RewriteFailed = "drop.rewrite_failed",
+    /// Answered: an ICMP error was sent back.
+    IcmpSent = "sent.icmp_error",
+}

@@ -1,0 +1,37 @@
+//! Least connection: the available destination with the least load, weights ignored.
+//! Follows `ip_vs_lc.c`.
+
+use super::{NONE, entry, overhead};
+use crate::env::{Env, Visit};
+use crate::layout::Version;
+
+struct Least<'e, E> {
+    env: &'e E,
+    first_row: u32,
+    found: u32,
+    load: u64,
+}
+
+impl<E: Env> Visit for Least<'_, E> {
+    #[inline(always)]
+    fn visit(&mut self, index: u32) -> bool {
+        let Some((row, dest)) = entry(self.env, self.first_row, index) else { return false };
+        if row.weight == 0 || dest.overload.get() != 0 {
+            return true;
+        }
+        let load = overhead(dest);
+        if load < self.load {
+            self.found = index;
+            self.load = load;
+        }
+        true
+    }
+}
+
+#[inline(always)]
+pub(super) fn pick<E: Env>(env: &E, version: &Version) -> u32 {
+    let mut least =
+        Least { env, first_row: version.first_row.get(), found: NONE, load: u64::MAX };
+    env.repeat(version.rows.get(), &mut least);
+    least.found
+}

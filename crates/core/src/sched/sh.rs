@@ -1,0 +1,82 @@
+//! Source hashing: the client's address chooses a bucket of a table that is filled with the
+//! destinations in proportion to their weights. Follows `ip_vs_sh.c`.
+
+use super::{NONE, entry};
+use crate::addr::Addr;
+use crate::env::{Env, Visit};
+use crate::layout::{Key, SH_SIZE, Version};
+use crate::types::ServiceFlags;
+
+/// Walks the table from the home bucket on until a bucket's destination is available
+/// (`ip_vs_sh_get_fallback`).
+struct Fallback<'e, E> {
+    env: &'e E,
+    first_row: u32,
+    rows: u32,
+    table: u32,
+    addr: u32,
+    port: u32,
+    home: u32,
+    found: u32,
+}
+
+impl<E: Env> Visit for Fallback<'_, E> {
+    #[inline(always)]
+    fn visit(&mut self, offset: u32) -> bool {
+        let bucket = bucket(self.addr, self.port, offset.wrapping_add(self.home) % SH_SIZE);
+        self.found = available(self.env, self.first_row, self.rows, self.table, bucket);
+        self.found == NONE
+    }
+}
+
+/// `ip_vs_sh_hashkey`; `addr` and `port` in host order. The hash is the kernel's `hash_32`.
+#[inline(always)]
+fn bucket(addr: u32, port: u32, offset: u32) -> u32 {
+    offset.wrapping_add(port.wrapping_add(addr).wrapping_mul(0x61c8_8647) >> 24) % SH_SIZE
+}
+
+/// The row in `bucket` if it can take a connection.
+#[inline(always)]
+fn available<E: Env>(env: &E, first_row: u32, rows: u32, table: u32, bucket: u32) -> u32 {
+    let Some(index) = env.table(table.wrapping_add(bucket)) else { return NONE };
+    if index >= rows {
+        return NONE;
+    }
+    match entry(env, first_row, index) {
+        Some((row, dest)) if row.weight > 0 && dest.overload.get() == 0 => index,
+        _ => NONE,
+    }
+}
+
+#[inline(always)]
+pub(super) fn pick<A: Addr, E: Env>(env: &E, version: &Version, key: &Key<A>) -> u32 {
+    let flags = version.flags.get();
+    let [a, b, c, d] = key.src.to_words();
+    let addr = u32::from_be(a ^ b ^ c ^ d);
+    let with_port = flags & ServiceFlags::SCHED2.bits() != 0;
+    let port = if with_port { u16::from_be(key.sport_be) as u32 } else { 0 };
+    let (first_row, rows, table) =
+        (version.first_row.get(), version.rows.get(), version.table.get());
+    let home = bucket(addr, port, 0);
+    let found = available(env, first_row, rows, table, home);
+    if found != NONE || flags & ServiceFlags::SCHED1.bits() == 0 || rows == 0 {
+        return found;
+    }
+    let mut fallback = Fallback { env, first_row, rows, table, addr, port, home, found: NONE };
+    env.repeat(SH_SIZE, &mut fallback);
+    fallback.found
+}
+
+/// The table: word `i` is the row of bucket `i`. Each destination in turn takes as many buckets
+/// as it has weight, one at least, around and around (`ip_vs_sh_reassign`).
+pub fn fill(weights: &[u32], table: &mut [u32; SH_SIZE as usize]) {
+    let (mut row, mut taken) = (0usize, 0u32);
+    for word in table {
+        *word = if weights.is_empty() { NONE } else { row as u32 };
+        taken += 1;
+        if weights.get(row).is_some_and(|weight| taken >= *weight) {
+            row = (row + 1) % weights.len();
+            taken = 0;
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Ends what has expired. rvsd calls it for every entry of the connection table, again and again;
+//! the entries that it ends are cleared one RCU grace period later.
+
+use crate::addr::Addr;
+use crate::conn::{DEAD, FREE, REPLY, TEMPLATE, Word};
+use crate::env::Tables;
+use crate::layout::{Conn, Key};
+use crate::pipeline::end;
+use crate::time::{Tick, ticks};
+
+/// What became of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Swept {
+    /// Nobody's, or being filled in.
+    Free,
+    /// In use and not expired.
+    Live,
+    /// Ended, now or earlier: to be passed to [`clear`] after a grace period.
+    Dead,
+}
+
+/// Seconds by which a template outlives its timeout while it controls connections.
+const CONTROL_TIMEOUT: u32 = 60;
+
+/// Ends `conn` if it has expired by `now`.
+pub fn sweep<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>, now: Tick) -> Swept {
+    let word = Word(conn.word.get());
+    match word.life() {
+        FREE => return Swept::Free,
+        DEAD => return Swept::Dead,
+        _ if !word.is_live() => return Swept::Free,
+        _ => {}
+    }
+    if word.has(REPLY) {
+        // It ends with its connection.
+        return Swept::Live;
+    }
+    if !now.reached(Tick(conn.expires.get())) {
+        return Swept::Live;
+    }
+    if word.has(TEMPLATE) && conn.control.get() != 0 {
+        conn.expires.set(now.after(ticks(CONTROL_TIMEOUT)).0);
+        return Swept::Live;
+    }
+    if end(env, conn) { Swept::Dead } else { Swept::Live }
+}
+
+/// Clears a dead entry for new use. Only after a grace period: no packet may still be looking.
+/// A template stays while connections name it, so that none ever names a stranger.
+pub fn clear<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>) {
+    let word = conn.word.get();
+    if Word(word).life() != DEAD || (Word(word).has(TEMPLATE) && conn.control.get() != 0) {
+        return;
+    }
+    conn.key.set(Key::default());
+    conn.target.set(A::default());
+    conn.dest.set(0);
+    conn.pair.set(0);
+    conn.control.set(0);
+    env.compare_exchange(&conn.word, word, FREE);
+}
