@@ -40,7 +40,7 @@ pub trait Ip: Addr {
     /// off the TTL. `None` if the header is out of reach.
     fn rewrite<P: Packet>(packet: &mut P, reply: bool, addr: Self) -> Option<()>;
 
-    /// Takes one off the TTL or hop limit.
+    /// Takes one off the TTL or hop limit, before the packet is put into a tunnel.
     fn decrement_ttl<P: Packet>(packet: &mut P) -> Option<()>;
 }
 
@@ -86,7 +86,7 @@ impl Ip for V4 {
         if ip.version_ihl >> 4 != 4
             || header < Ipv4::LEN as u32
             || len < header
-            || L3 + len > packet.len()
+            || !packet.holds(L3 + len)
         {
             return Err(Reason::Malformed);
         }
@@ -143,11 +143,11 @@ impl Ip for V6 {
         let payload = ip.payload_len.get() as u32;
         // A zero length is a jumbogram: a GSO packet of more than 64 KiB (TC only).
         let len = if payload == 0 {
-            packet.len().wrapping_sub(L3)
+            packet.frame_len().wrapping_sub(L3)
         } else {
             payload + Ipv6::LEN as u32
         };
-        if version_class_flow >> 28 != 6 || L3.wrapping_add(len) > packet.len() {
+        if version_class_flow >> 28 != 6 || !packet.holds(L3.wrapping_add(len)) {
             return Err(Reason::Malformed);
         }
         let proto = ip.next_header;

@@ -10,7 +10,13 @@ impl<T: FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned> Header for 
 /// A frame that starts at its Ethernet header.
 pub trait Packet {
     /// Length of the frame in bytes.
-    fn len(&self) -> u32;
+    fn frame_len(&self) -> u32;
+
+    /// Whether the frame is at least `len` bytes long.
+    #[inline(always)]
+    fn holds(&self, len: u32) -> bool {
+        self.frame_len() >= len
+    }
 
     /// The header at `offset`, if the frame is long enough.
     fn at<T: Header>(&self, offset: u32) -> Option<&T>;

@@ -9,18 +9,21 @@
 //!             └─miss─► service? ─► schedule ───┘  └─► punt, ICMP error
 //! ```
 
-use rvs_wire::{protocol, tcp_flags};
+use rvs_wire::{Ipv4, Ipv6, protocol, tcp_flags};
 
 use crate::addr::Addr;
 use crate::conn::{INACTIVE, NO_OUTPUT, REPLY, Word};
 use crate::dest;
 use crate::env::Tables;
-use crate::flow::Flow;
+use crate::flow::{Flow, Ip};
 use crate::layout::{CONFIG_PORT_ZERO, Config, Conn, Dest, ServiceAddr, split_entry};
+use crate::nat;
+use crate::packet::Packet;
 use crate::proto::{Direction, tcp, udp};
 use crate::reason::Reason;
 use crate::schedule::schedule;
 use crate::table;
+use crate::types::{Family, ForwardMethod};
 
 /// How often a state change is tried again when another CPU changed the connection meanwhile.
 const RETRIES: u32 = 4;
@@ -39,6 +42,47 @@ pub struct Forward<'e, A: Copy> {
     pub method: u32,
     /// Whether this is the destination's packet to the client.
     pub reply: bool,
+}
+
+/// Where a packet goes, before routing.
+pub struct Way {
+    /// Family of `dst` and of the packet that leaves.
+    pub family: Family,
+    /// Address to route to, words in network byte order.
+    pub dst: [u32; 4],
+    /// Bytes of the outer header that a tunnel adds; 0 without a tunnel.
+    pub extra: u32,
+}
+
+impl<A: Ip> Forward<'_, A> {
+    /// Where to.
+    #[inline(always)]
+    pub fn way(&self, flow: &Flow<A>) -> Way {
+        if self.reply {
+            return Way { family: A::FAMILY, dst: flow.key.dst.to_words(), extra: 0 };
+        }
+        if self.method != ForwardMethod::Tunnel as u32 {
+            return Way { family: A::FAMILY, dst: self.entry.target.get().to_words(), extra: 0 };
+        }
+        let dst = self.dest.addr.get();
+        if self.dest.family.get() == 6 {
+            Way { family: Family::V6, dst, extra: Ipv6::LEN as u32 }
+        } else {
+            Way { family: Family::V4, dst, extra: Ipv4::LEN as u32 }
+        }
+    }
+
+    /// Rewrites the IP packet for masquerading, or as little as direct routing needs. `None` if a
+    /// header is out of reach.
+    #[inline(always)]
+    pub fn rewrite<P: Packet>(&self, packet: &mut P, flow: &Flow<A>) -> Option<()> {
+        if self.reply || self.method == ForwardMethod::Masquerade as u32 {
+            let port_be = self.entry.target_port_be.get() as u16;
+            nat::rewrite(packet, flow, self.reply, self.entry.target.get(), port_be)
+        } else {
+            Some(())
+        }
+    }
 }
 
 /// What to do with a packet.

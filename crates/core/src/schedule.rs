@@ -21,7 +21,7 @@ use crate::types::{Family, ForwardMethod, ServiceFlags};
 pub const TEMPLATE_KEY: u32 = 0x100;
 
 /// Schedules a connection for the packet and enters it into the connection table.
-#[inline(always)]
+#[inline(never)]
 pub fn schedule<'e, A: Addr, E: Tables<A>>(
     env: &'e E,
     config: &Config,
@@ -165,14 +165,14 @@ fn count_controlled<A: Addr, E: Tables<A>>(env: &E, control: u32) {
 }
 
 /// Finds the row of one destination.
-struct RowOf<'e, E> {
-    env: &'e E,
+struct RowOf<E> {
+    env: E,
     first_row: u32,
     dest: u32,
     found: u32,
 }
 
-impl<E: Env> Visit for RowOf<'_, E> {
+impl<E: Env> Visit for RowOf<E> {
     #[inline(always)]
     fn visit(&mut self, index: u32) -> bool {
         let Some(row) = self.env.row(self.first_row.wrapping_add(index)) else { return false };
@@ -205,7 +205,7 @@ fn persistent<A: Addr, E: Tables<A>>(
     let expires = env.now().after(ticks(version.timeout.get())).0;
     if let Some((template, index)) = table::find(env, config, &key) {
         let mut row = RowOf {
-            env,
+            env: *env,
             first_row: version.first_row.get(),
             dest: template.dest.get(),
             found: NONE,

@@ -9,6 +9,8 @@
 
 pub mod checksum;
 
+pub use zerocopy::{network_endian, transmute};
+
 use zerocopy::network_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 

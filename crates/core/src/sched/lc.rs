@@ -5,17 +5,17 @@ use super::{NONE, entry, overhead};
 use crate::env::{Env, Visit};
 use crate::layout::Version;
 
-struct Least<'e, E> {
-    env: &'e E,
+struct Least<E> {
+    env: E,
     first_row: u32,
     found: u32,
     load: u64,
 }
 
-impl<E: Env> Visit for Least<'_, E> {
+impl<E: Env> Visit for Least<E> {
     #[inline(always)]
     fn visit(&mut self, index: u32) -> bool {
-        let Some((row, dest)) = entry(self.env, self.first_row, index) else { return false };
+        let Some((row, dest)) = entry(&self.env, self.first_row, index) else { return false };
         if row.weight == 0 || dest.overload.get() != 0 {
             return true;
         }
@@ -31,7 +31,7 @@ impl<E: Env> Visit for Least<'_, E> {
 #[inline(always)]
 pub(super) fn pick<E: Env>(env: &E, version: &Version) -> u32 {
     let mut least =
-        Least { env, first_row: version.first_row.get(), found: NONE, load: u64::MAX };
+        Least { env: *env, first_row: version.first_row.get(), found: NONE, load: u64::MAX };
     env.repeat(version.rows.get(), &mut least);
     least.found
 }

@@ -6,22 +6,22 @@ use crate::env::{Env, Visit};
 use crate::layout::Version;
 
 /// Finds the first available row at or after `start`, around the end of the list.
-struct Next<'e, E> {
-    env: &'e E,
+struct Next<E> {
+    env: E,
     first_row: u32,
     rows: u32,
     start: u32,
     found: u32,
 }
 
-impl<E: Env> Visit for Next<'_, E> {
+impl<E: Env> Visit for Next<E> {
     #[inline(always)]
     fn visit(&mut self, step: u32) -> bool {
         let mut index = self.start.wrapping_add(step);
         if index >= self.rows {
             index = index.wrapping_sub(self.rows);
         }
-        let Some((row, dest)) = entry(self.env, self.first_row, index) else { return false };
+        let Some((row, dest)) = entry(&self.env, self.first_row, index) else { return false };
         if row.weight == 0 || dest.overload.get() != 0 {
             return true;
         }
@@ -38,7 +38,7 @@ pub(super) fn pick<E: Env>(env: &E, version: &Version) -> u32 {
     for _ in 0..RETRIES {
         let position = version.state.get();
         let start = if position as u32 >= rows { 0 } else { position as u32 };
-        let mut next = Next { env, first_row: version.first_row.get(), rows, start, found: NONE };
+        let mut next = Next { env: *env, first_row: version.first_row.get(), rows, start, found: NONE };
         env.repeat(rows, &mut next);
         found = next.found;
         if found == NONE {

@@ -9,8 +9,8 @@ use crate::types::ServiceFlags;
 
 /// Walks the table from the home bucket on until a bucket's destination is available
 /// (`ip_vs_sh_get_fallback`).
-struct Fallback<'e, E> {
-    env: &'e E,
+struct Fallback<E> {
+    env: E,
     first_row: u32,
     rows: u32,
     table: u32,
@@ -20,11 +20,11 @@ struct Fallback<'e, E> {
     found: u32,
 }
 
-impl<E: Env> Visit for Fallback<'_, E> {
+impl<E: Env> Visit for Fallback<E> {
     #[inline(always)]
     fn visit(&mut self, offset: u32) -> bool {
         let bucket = bucket(self.addr, self.port, offset.wrapping_add(self.home) % SH_SIZE);
-        self.found = available(self.env, self.first_row, self.rows, self.table, bucket);
+        self.found = available(&self.env, self.first_row, self.rows, self.table, bucket);
         self.found == NONE
     }
 }
@@ -62,7 +62,7 @@ pub(super) fn pick<A: Addr, E: Env>(env: &E, version: &Version, key: &Key<A>) ->
     if found != NONE || flags & ServiceFlags::SCHED1.bits() == 0 || rows == 0 {
         return found;
     }
-    let mut fallback = Fallback { env, first_row, rows, table, addr, port, home, found: NONE };
+    let mut fallback = Fallback { env: *env, first_row, rows, table, addr, port, home, found: NONE };
     env.repeat(SH_SIZE, &mut fallback);
     fallback.found
 }

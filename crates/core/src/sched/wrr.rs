@@ -8,8 +8,8 @@ use crate::layout::Version;
 
 /// One fold answers both questions: the first row from `start` on that weighs at least `current`,
 /// and the greatest weight that is available at all.
-struct Pass<'e, E> {
-    env: &'e E,
+struct Pass<E> {
+    env: E,
     first_row: u32,
     start: u32,
     current: u32,
@@ -17,10 +17,10 @@ struct Pass<'e, E> {
     greatest: u32,
 }
 
-impl<E: Env> Visit for Pass<'_, E> {
+impl<E: Env> Visit for Pass<E> {
     #[inline(always)]
     fn visit(&mut self, index: u32) -> bool {
-        let Some((row, dest)) = entry(self.env, self.first_row, index) else { return false };
+        let Some((row, dest)) = entry(&self.env, self.first_row, index) else { return false };
         if dest.overload.get() != 0 {
             return true;
         }
@@ -51,7 +51,7 @@ pub(super) fn pick<E: Env>(env: &E, version: &Version) -> u32 {
         if current == 0 {
             current = max;
         }
-        let mut pass = Pass { env, first_row, start, current, found: NONE, greatest: 0 };
+        let mut pass = Pass { env: *env, first_row, start, current, found: NONE, greatest: 0 };
         env.repeat(rows, &mut pass);
         found = pass.found;
         if found == NONE {
@@ -59,7 +59,7 @@ pub(super) fn pick<E: Env>(env: &E, version: &Version) -> u32 {
                 return NONE;
             }
             current = next_weight(current, max, gcd, pass.greatest);
-            let mut pass = Pass { env, first_row, start: 0, current, found: NONE, greatest: 0 };
+            let mut pass = Pass { env: *env, first_row, start: 0, current, found: NONE, greatest: 0 };
             env.repeat(rows, &mut pass);
             found = pass.found;
             if found == NONE {

@@ -1,0 +1,143 @@
+//! The kernel as `rvs-core` sees it.
+
+use core::cell::Cell;
+use core::ffi::{c_long, c_void};
+
+use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_loop};
+use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+use rvs_core::addr::{V4, V6};
+use rvs_core::env::{Env, Tables, Visit};
+use rvs_core::layout::{Config, ConnSet, Dest, DestStats, Row, ServiceAddr, Slot, Version};
+use rvs_core::reason::Reason;
+use rvs_core::time::Tick;
+
+use crate::{atomic, maps};
+
+/// The maps and helpers of the running kernel.
+#[derive(Clone, Copy)]
+pub struct Kernel;
+
+/// What `bpf_loop` calls: a step of the visitor behind `context`; non-zero ends the loop.
+extern "C" fn step<V: Visit>(index: u32, context: *mut c_void) -> c_long {
+    // SAFETY: `repeat` passes a visitor of this type that outlives the loop.
+    let visitor = unsafe { &mut *context.cast::<V>() };
+    !visitor.visit(index) as c_long
+}
+
+impl Env for Kernel {
+    #[inline(always)]
+    fn now(&self) -> Tick {
+        // SAFETY: a helper without arguments.
+        Tick::from_nanos(unsafe { bpf_ktime_get_coarse_ns() })
+    }
+
+    #[inline(always)]
+    fn random(&self) -> u32 {
+        // SAFETY: a helper without arguments.
+        unsafe { bpf_get_prandom_u32() }
+    }
+
+    #[inline(always)]
+    fn config(&self) -> Option<&Config> {
+        maps::CONFIG.get(0)
+    }
+
+    #[inline(always)]
+    fn slot(&self, index: u32) -> Option<&Slot> {
+        maps::SLOTS.get(index)
+    }
+
+    #[inline(always)]
+    fn version(&self, index: u32) -> Option<&Version> {
+        maps::VERSIONS.get(index)
+    }
+
+    #[inline(always)]
+    fn row(&self, index: u32) -> Option<&Row> {
+        maps::ROWS.get(index)
+    }
+
+    #[inline(always)]
+    fn table(&self, index: u32) -> Option<u32> {
+        maps::TABLES.get(index).copied()
+    }
+
+    #[inline(always)]
+    fn dest(&self, index: u32) -> Option<&Dest> {
+        maps::DESTS.get(index)
+    }
+
+    #[inline(always)]
+    fn stats(&self, dest: u32) -> Option<&DestStats> {
+        maps::DEST_STATS.get(dest)
+    }
+
+    #[inline(always)]
+    fn count(&self, reason: Reason) {
+        if let Some(counter) = maps::REASONS.get_ptr_mut(reason as u32) {
+            // SAFETY: this CPU's own element; nothing else writes it meanwhile.
+            unsafe { *counter = (*counter).wrapping_add(1) };
+        }
+    }
+
+    #[inline(always)]
+    fn compare_exchange(&self, cell: &Cell<u32>, old: u32, new: u32) -> u32 {
+        // SAFETY: cells of the layout lie in map values, aligned.
+        unsafe { atomic::compare_exchange(cell.as_ptr(), old, new) }
+    }
+
+    #[inline(always)]
+    fn compare_exchange64(&self, cell: &Cell<u64>, old: u64, new: u64) -> u64 {
+        // SAFETY: cells of the layout lie in map values, aligned.
+        unsafe { atomic::compare_exchange64(cell.as_ptr(), old, new) }
+    }
+
+    #[inline(always)]
+    fn add(&self, cell: &Cell<u32>, delta: u32) {
+        // SAFETY: cells of the layout lie in map values, aligned.
+        unsafe { atomic::add(cell.as_ptr(), delta) }
+    }
+
+    #[inline(always)]
+    fn repeat<V: Visit>(&self, count: u32, visitor: &mut V) {
+        let context = core::ptr::from_mut(visitor).cast::<c_void>();
+        // SAFETY: `step::<V>` gets the visitor back, alive, as the type it is.
+        unsafe { bpf_loop(count, step::<V> as *mut c_void, context, 0) };
+    }
+}
+
+impl Tables<V4> for Kernel {
+    #[inline(always)]
+    fn set(&self, index: u32) -> Option<&ConnSet<V4>> {
+        maps::CONNS4.get(index)
+    }
+
+    #[inline(always)]
+    fn set_mask(&self, config: &Config) -> u32 {
+        config.mask4.get()
+    }
+
+    #[inline(always)]
+    fn service(&self, addr: &ServiceAddr<V4>) -> Option<u32> {
+        // SAFETY: one aligned word is read; entries are only ever replaced as a whole.
+        unsafe { maps::SERVICES4.get(addr).copied() }
+    }
+}
+
+impl Tables<V6> for Kernel {
+    #[inline(always)]
+    fn set(&self, index: u32) -> Option<&ConnSet<V6>> {
+        maps::CONNS6.get(index)
+    }
+
+    #[inline(always)]
+    fn set_mask(&self, config: &Config) -> u32 {
+        config.mask6.get()
+    }
+
+    #[inline(always)]
+    fn service(&self, addr: &ServiceAddr<V6>) -> Option<u32> {
+        // SAFETY: one aligned word is read; entries are only ever replaced as a whole.
+        unsafe { maps::SERVICES6.get(addr).copied() }
+    }
+}

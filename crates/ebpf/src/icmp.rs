@@ -1,0 +1,194 @@
+//! ICMP errors to the sender of a packet that cannot go on: it is cut to what the error quotes and
+//! two headers are put in front. RFC 792, RFC 1812 section 4.3.2, RFC 4443; TC only.
+
+use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_load_bytes};
+use rvs_core::addr::{V4, V6};
+use rvs_core::env::Env;
+use rvs_core::flow::{Flow, Ip, L3, ipv6_first_word};
+use rvs_core::packet::Packet;
+use rvs_core::reason::Reason;
+use rvs_core::types::Family;
+use rvs_core::tunnel;
+use rvs_wire::checksum::fold;
+use rvs_wire::{IcmpError, Ipv4, Ipv6, protocol};
+use rvs_wire::network_endian::{U16, U32};
+
+use crate::env::Kernel;
+use crate::maps::{self, SCRATCH_LEN};
+use crate::route;
+use crate::tc::{self, Frame};
+
+/// Hop limit of the errors.
+const TTL: u8 = 64;
+/// Errors that one CPU sends in a tick (134 ms): about the kernel's `icmp_msgs_per_sec` of 1000.
+const BUDGET: u32 = 134;
+/// The most that `bpf_csum_diff` takes at once on older kernels.
+const PIECE: u32 = 512;
+/// `BPF_ADJ_ROOM_MAC`
+const BPF_ADJ_ROOM_MAC: u32 = 1;
+/// `TC_ACT_SHOT`
+const SHOT: i32 = 2;
+
+/// Type and code of the errors in each family's numbering.
+pub trait Errors: Ip {
+    /// No destination can take the packet.
+    const PORT_UNREACHABLE: (u8, u8);
+    /// The TTL or hop limit ran out.
+    const TIME_EXCEEDED: (u8, u8);
+    /// The packet is larger than the way on allows.
+    const TOO_BIG: (u8, u8);
+    /// How much of the packet an error quotes at most, in bytes.
+    const QUOTE: u32;
+    /// Length of the IP and ICMP headers.
+    const HEADERS: u32;
+}
+
+impl Errors for V4 {
+    const PORT_UNREACHABLE: (u8, u8) = (3, 3);
+    const TIME_EXCEEDED: (u8, u8) = (11, 0);
+    const TOO_BIG: (u8, u8) = (3, 4);
+    const QUOTE: u32 = 548;
+    const HEADERS: u32 = (Ipv4::LEN + IcmpError::LEN) as u32;
+}
+
+impl Errors for V6 {
+    const PORT_UNREACHABLE: (u8, u8) = (1, 4);
+    const TIME_EXCEEDED: (u8, u8) = (3, 0);
+    const TOO_BIG: (u8, u8) = (2, 0);
+    const QUOTE: u32 = 1232;
+    const HEADERS: u32 = (Ipv6::LEN + IcmpError::LEN) as u32;
+}
+
+/// What an error says.
+pub struct Message {
+    /// Type and code.
+    pub kind: (u8, u8),
+    /// The MTU, for [`Errors::TOO_BIG`].
+    pub info: u32,
+    /// Who says it: words in network byte order.
+    pub source: [u32; 4],
+}
+
+/// Whether this CPU may send another error now.
+#[inline(always)]
+fn within_budget() -> bool {
+    let now = Kernel.now().0;
+    let Some(budget) = maps::ICMP_BUDGET.get_ptr_mut(0) else { return false };
+    // SAFETY: this CPU's own element.
+    let [tick, sent] = unsafe { *budget };
+    let sent = if tick == now { sent } else { 0 };
+    // SAFETY: this CPU's own element.
+    unsafe { *budget = [now, sent + 1] };
+    sent < BUDGET
+}
+
+/// Turns the frame into an ICMP error about itself, from `source`, and sends it back.
+#[inline(never)]
+pub fn send<A: Errors>(
+    mut frame: Frame,
+    flow: &Flow<A>,
+    message: &Message,
+) -> i32 {
+    if !within_budget() || build(&mut frame, flow, message).is_none() {
+        return SHOT;
+    }
+    let route = route::lookup(frame.0.cast(), A::FAMILY, flow.key.src.to_words(), 0);
+    if route.result != route::SUCCESS && route.result != route::NO_NEIGHBOUR {
+        return SHOT;
+    }
+    Kernel.count(Reason::IcmpSent);
+    tc::transmit(&mut frame, &route, A::FAMILY)
+}
+
+/// Cuts the frame to what is quoted and writes the headers.
+#[inline(always)]
+fn build<A: Errors>(
+    frame: &mut Frame,
+    flow: &Flow<A>,
+    message: &Message,
+) -> Option<()> {
+    let Message { kind: (kind, code), info, source } = *message;
+    let quoted = flow.len.min(A::QUOTE);
+    let quote = sum_of_quote(frame, quoted)?;
+    let room = A::HEADERS as i32;
+    // SAFETY: plain arguments.
+    if unsafe { bpf_skb_change_tail(frame.0, L3 + quoted, 0) } != 0
+        || unsafe { bpf_skb_adjust_room(frame.0, room, BPF_ADJ_ROOM_MAC, 0) } != 0
+    {
+        return None;
+    }
+    frame.pull(L3 + A::HEADERS);
+    let dst = flow.key.src.to_words();
+    let mut error = IcmpError { kind, code, checksum_be: [0, 0], info: U32::new(info) };
+    let words: [u16; 4] = rvs_wire::transmute!(error);
+    let mut sum = words.into_iter().fold(quote, |sum, word| sum.wrapping_add(word as u32));
+    if matches!(A::FAMILY, Family::V4) {
+        error.checksum_be = (!fold(sum)).to_ne_bytes();
+        let mut ip = Ipv4 {
+            version_ihl: 0x45,
+            tos: 0xc0,
+            total_len: U16::new((quoted + A::HEADERS) as u16),
+            id: U16::new(Kernel.random() as u16),
+            fragment: U16::new(0),
+            ttl: TTL,
+            protocol: protocol::ICMP,
+            checksum_be: [0, 0],
+            src: source[0].to_ne_bytes(),
+            dst: dst[0].to_ne_bytes(),
+        };
+        ip.checksum_be = tunnel::ipv4_checksum(&ip);
+        *frame.at_mut::<Ipv4>(L3)? = ip;
+        *frame.at_mut::<IcmpError>(L3 + Ipv4::LEN as u32)? = error;
+    } else {
+        let len = quoted + IcmpError::LEN as u32;
+        // The pseudo header of RFC 8200, section 8.1.
+        for word in source.into_iter().chain(dst) {
+            sum = sum.wrapping_add(word & 0xffff).wrapping_add(word >> 16);
+        }
+        sum = sum
+            .wrapping_add((len as u16).to_be() as u32)
+            .wrapping_add((protocol::ICMPV6 as u16).to_be() as u32);
+        error.checksum_be = (!fold(sum)).to_ne_bytes();
+        *frame.at_mut::<Ipv6>(L3)? = Ipv6 {
+            version_class_flow: ipv6_first_word(0),
+            payload_len: U16::new(len as u16),
+            next_header: protocol::ICMPV6,
+            hop_limit: TTL,
+            src: rvs_wire::transmute!(source),
+            dst: rvs_wire::transmute!(dst),
+        };
+        *frame.at_mut::<IcmpError>(L3 + Ipv6::LEN as u32)? = error;
+    }
+    Some(())
+}
+
+/// Sum of the first `quoted` bytes from the IP header on, folded.
+#[inline(always)]
+fn sum_of_quote(frame: &Frame, quoted: u32) -> Option<u32> {
+    let scratch = maps::SCRATCH.get_ptr_mut(0)?.cast::<u8>();
+    if !(28..=1232).contains(&quoted) {
+        return None;
+    }
+    // The last word is padded with zeros.
+    // SAFETY: 1232 and a word more fit; this CPU's own element.
+    unsafe { scratch.add((quoted & !3) as usize).cast::<u32>().write_volatile(0) };
+    // SAFETY: `quoted` bytes fit.
+    if unsafe { bpf_skb_load_bytes(frame.0.cast(), L3, scratch.cast(), quoted) } != 0 {
+        return None;
+    }
+    let size = (quoted + 3) & !3;
+    let mut sum = 0;
+    for piece in 0..SCRATCH_LEN.div_ceil(PIECE) {
+        let start = piece * PIECE;
+        if size <= start {
+            break;
+        }
+        let len = (size - start).min(PIECE);
+        // SAFETY: start and len stay below the size of the element.
+        sum = unsafe {
+            let from = scratch.add(start as usize).cast();
+            bpf_csum_diff(core::ptr::null_mut(), 0, from, len, sum) as u32
+        };
+    }
+    Some(fold(sum) as u32)
+}

@@ -1,0 +1,55 @@
+//! The maps. Sizes here are only placeholders: the loader sets them. All are pinned.
+
+use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray};
+use aya_ebpf::macros::btf_map;
+use rvs_core::addr::{V4, V6};
+use rvs_core::layout::{Config, ConnSet, Dest, DestStats, Row, ServiceAddr, Slot, Version};
+use rvs_core::reason::Reason;
+
+/// `BPF_F_MMAPABLE`: rvsd reads and writes the map as memory.
+const MMAPABLE: usize = 1 << 10;
+
+/// See [`Config`].
+#[btf_map]
+pub static CONFIG: Array<Config, 1, MMAPABLE> = Array::new();
+/// Virtual services by IPv4 address: index in `SLOTS`.
+#[btf_map]
+pub static SERVICES4: HashMap<ServiceAddr<V4>, u32, 1024> = HashMap::new();
+/// Virtual services by IPv6 address: index in `SLOTS`.
+#[btf_map]
+pub static SERVICES6: HashMap<ServiceAddr<V6>, u32, 1024> = HashMap::new();
+/// See [`Slot`].
+#[btf_map]
+pub static SLOTS: Array<Slot, 1024, MMAPABLE> = Array::new();
+/// See [`Version`].
+#[btf_map]
+pub static VERSIONS: Array<Version, 1024, MMAPABLE> = Array::new();
+/// See [`Row`].
+#[btf_map]
+pub static ROWS: Array<Row, 1024, MMAPABLE> = Array::new();
+/// Tables of hashing schedulers: rows by bucket.
+#[btf_map]
+pub static TABLES: Array<u32, 1024, MMAPABLE> = Array::new();
+/// See [`Dest`].
+#[btf_map]
+pub static DESTS: Array<Dest, 1024, MMAPABLE> = Array::new();
+/// See [`DestStats`].
+#[btf_map]
+pub static DEST_STATS: PerCpuArray<DestStats, 1024> = PerCpuArray::new();
+/// The IPv4 connection table.
+#[btf_map]
+pub static CONNS4: Array<ConnSet<V4>, 1024, MMAPABLE> = Array::new();
+/// The IPv6 connection table.
+#[btf_map]
+pub static CONNS6: Array<ConnSet<V6>, 1024, MMAPABLE> = Array::new();
+/// Packets by [`Reason`].
+#[btf_map]
+pub static REASONS: PerCpuArray<u64, { Reason::ALL.len() }> = PerCpuArray::new();
+/// ICMP errors sent by this CPU: the tick, and how many in it.
+#[btf_map]
+pub static ICMP_BUDGET: PerCpuArray<[u32; 2], 1> = PerCpuArray::new();
+/// Bytes of `SCRATCH`.
+pub const SCRATCH_LEN: u32 = 1536;
+/// Where an ICMP error's quotation is summed up.
+#[btf_map]
+pub static SCRATCH: PerCpuArray<[u8; SCRATCH_LEN as usize], 1> = PerCpuArray::new();

@@ -1,0 +1,263 @@
+//! The TC hook: the complete feature set on any device. Packets here may be super-packets (GSO)
+//! and carry checksums that are yet to be computed (CHECKSUM_PARTIAL), so the kernel's helpers
+//! update checksums and add headers. Where the neighbour is not resolved yet, the kernel resolves
+//! it and holds the packet meanwhile (`bpf_redirect_neigh`).
+
+use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::helpers::generated::{
+    bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_adjust_room, bpf_skb_pull_data,
+};
+use aya_ebpf::macros::classifier;
+use aya_ebpf::programs::TcContext;
+use rvs_core::addr::{V4, V6};
+use rvs_core::env::{Env, Tables};
+use rvs_core::flow::{Flow, Ip, L3};
+use rvs_core::packet::{Header, Packet};
+use rvs_core::pipeline::{Forward, Verdict, Way, commit, resolve};
+use rvs_core::reason::Reason;
+use rvs_core::tunnel;
+use rvs_core::types::Family;
+use rvs_wire::checksum::Delta;
+use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Ipv4, Ipv6, Tcp, protocol};
+
+use crate::env::Kernel;
+use crate::icmp::{self, Message};
+use crate::route::{self, Route};
+
+/// Go on to the next program, then the host: `TCX_NEXT`, `TC_ACT_UNSPEC`.
+pub const NEXT: i32 = -1;
+/// `TC_ACT_SHOT`
+const SHOT: i32 = 2;
+
+/// Bytes that must be readable directly: Ethernet, IPv4 with all options, TCP.
+const HEADERS: u32 = 14 + 60 + 20;
+
+const BPF_F_PSEUDO_HDR: u64 = 0x10;
+const BPF_F_MARK_MANGLED_0: u64 = 0x20;
+const BPF_ADJ_ROOM_MAC: u32 = 1;
+const BPF_F_ADJ_ROOM_FIXED_GSO: u64 = 1;
+const BPF_F_ADJ_ROOM_ENCAP_L3_IPV4: u64 = 2;
+const BPF_F_ADJ_ROOM_ENCAP_L3_IPV6: u64 = 4;
+
+/// An skb's frame.
+pub struct Frame(pub *mut __sk_buff);
+
+impl Frame {
+    #[inline(always)]
+    fn pointer<T>(&self, offset: u32) -> Option<*mut T> {
+        // SAFETY: the context is valid for the whole run.
+        let (data, end) = unsafe { ((*self.0).data as usize, (*self.0).data_end as usize) };
+        let start = data + offset as usize;
+        if start + size_of::<T>() > end { None } else { Some(start as *mut T) }
+    }
+
+    /// Makes `len` bytes, or the whole frame if it is shorter, directly accessible.
+    #[inline(always)]
+    pub fn pull(&self, len: u32) {
+        // SAFETY: the context is valid for the whole run.
+        let linear = unsafe { (*self.0).data_end.wrapping_sub((*self.0).data) };
+        if linear < len {
+            // SAFETY: plain arguments; on failure the bounds checks see what there is.
+            unsafe { bpf_skb_pull_data(self.0, self.frame_len().min(len)) };
+        }
+    }
+
+    #[inline(always)]
+    fn gso_size(&self) -> u32 {
+        // SAFETY: the context is valid for the whole run.
+        unsafe { (*self.0).gso_size }
+    }
+}
+
+impl Packet for Frame {
+    #[inline(always)]
+    fn frame_len(&self) -> u32 {
+        // SAFETY: the context is valid for the whole run.
+        unsafe { (*self.0).len }
+    }
+
+    #[inline(always)]
+    fn at<T: Header>(&self, offset: u32) -> Option<&T> {
+        // SAFETY: the bytes are inside the packet; `T` takes any bytes at any alignment.
+        self.pointer(offset).map(|p| unsafe { &*p })
+    }
+
+    #[inline(always)]
+    fn at_mut<T: Header>(&mut self, offset: u32) -> Option<&mut T> {
+        // SAFETY: as for `at`; the packet is this program's alone.
+        self.pointer(offset).map(|p| unsafe { &mut *p })
+    }
+
+    #[inline(always)]
+    fn fix_checksum(&mut self, offset: u32, optional: bool, pseudo: Delta, header: Delta) -> bool {
+        let flags = if optional { BPF_F_MARK_MANGLED_0 } else { 0 };
+        // The header's own change needs no fixing where the checksum is not computed yet; the
+        // pseudo header's does. The helper knows which it is.
+        if header != Delta::NONE {
+            let sum = header.sum() as u64;
+            // SAFETY: plain arguments; the helper checks the offset.
+            if unsafe { bpf_l4_csum_replace(self.0, offset, 0, sum, flags) } != 0 {
+                return false;
+            }
+        }
+        let (sum, flags) = (pseudo.sum() as u64, flags | BPF_F_PSEUDO_HDR);
+        // SAFETY: plain arguments; the helper checks the offset.
+        unsafe { bpf_l4_csum_replace(self.0, offset, 0, sum, flags) == 0 }
+    }
+}
+
+/// The program for TC ingress.
+#[classifier]
+pub fn rvs_tc(ctx: TcContext) -> i32 {
+    let frame = Frame(ctx.skb.skb);
+    frame.pull(HEADERS);
+    let Some(ethernet) = frame.at::<Ethernet>(0) else { return pass(Reason::Malformed) };
+    match ethernet.ethertype.get() {
+        ETHERTYPE_IPV4 => balance::<V4>(frame),
+        ETHERTYPE_IPV6 => balance::<V6>(frame),
+        _ => pass(Reason::NotIp),
+    }
+}
+
+#[inline(always)]
+fn pass(reason: Reason) -> i32 {
+    Kernel.count(reason);
+    NEXT
+}
+
+#[inline(always)]
+fn drop(reason: Reason) -> i32 {
+    Kernel.count(reason);
+    SHOT
+}
+
+#[inline(never)]
+fn balance<A: icmp::Errors>(frame: Frame) -> i32
+where
+    Kernel: Tables<A>,
+{
+    let flow = match A::parse(&frame) {
+        Ok(flow) => flow,
+        Err(reason) => return pass(reason),
+    };
+    match resolve(&Kernel, &flow) {
+        Verdict::Forward(forward) => send(frame, &flow, &forward),
+        Verdict::Pass(reason) => pass(reason),
+        Verdict::Drop(Reason::NoDest) => {
+            Kernel.count(Reason::NoDest);
+            let source = flow.key.dst.to_words();
+            icmp::send(frame, &flow, &Message { kind: A::PORT_UNREACHABLE, info: 0, source })
+        }
+        Verdict::Drop(reason) => drop(reason),
+    }
+}
+
+/// Length that must fit the MTU: the packet's, or for a super-packet that of its segments. When
+/// the kernel segments a tunneled TCP super-packet it makes room for the outer header by itself.
+#[inline(always)]
+fn length<A: Ip>(frame: &Frame, flow: &Flow<A>, way: &Way) -> u32 {
+    let gso = frame.gso_size();
+    if gso == 0 {
+        return flow.len + way.extra;
+    }
+    let headers = flow.l4.wrapping_sub(L3);
+    if flow.key.protocol == protocol::TCP as u32 {
+        let tcp = frame.at::<Tcp>(flow.l4).map_or(20, |tcp| ((tcp.data_offset >> 4) as u32) * 4);
+        headers + tcp + gso
+    } else {
+        headers + 8 + gso + way.extra
+    }
+}
+
+/// Routes, accounts, rewrites and sends the packet.
+#[inline(always)]
+fn send<A: icmp::Errors>(mut frame: Frame, flow: &Flow<A>, forward: &Forward<'_, A>) -> i32
+where
+    Kernel: Tables<A>,
+{
+    let way = forward.way(flow);
+    // Errors about a client's packet come from the virtual address, as the host's own would.
+    let source =
+        if forward.reply { forward.dest.tunnel_source.get() } else { flow.key.dst.to_words() };
+    if flow.ttl <= 1 {
+        Kernel.count(Reason::TtlExceeded);
+        return icmp::send(frame, flow, &Message { kind: A::TIME_EXCEEDED, info: 0, source });
+    }
+    let len = length(&frame, flow, &way).min(u16::MAX as u32) as u16;
+    let route = route::lookup(frame.0.cast(), way.family, way.dst, len);
+    match route.result {
+        route::SUCCESS | route::NO_NEIGHBOUR => {}
+        route::FRAG_NEEDED => {
+            Kernel.count(Reason::TooBig);
+            let info = (route.mtu() as u32).saturating_sub(way.extra);
+            return icmp::send(frame, flow, &Message { kind: A::TOO_BIG, info, source });
+        }
+        route::NOT_FORWARDED => return pass(Reason::LocalDest),
+        _ => return drop(Reason::NoRoute),
+    }
+    commit(&Kernel, flow, forward);
+    let rewritten = if way.extra != 0 {
+        encapsulate(&mut frame, flow, forward, &way)
+    } else {
+        forward.rewrite(&mut frame, flow)
+    };
+    if rewritten.is_none() {
+        return drop(Reason::RewriteFailed);
+    }
+    transmit(&mut frame, &route, way.family)
+}
+
+/// Puts an outer header in front.
+#[inline(always)]
+fn encapsulate<A: Ip>(
+    frame: &mut Frame,
+    flow: &Flow<A>,
+    forward: &Forward<'_, A>,
+    way: &Way,
+) -> Option<()> {
+    A::decrement_ttl(frame)?;
+    let (src, dst) = (forward.dest.tunnel_source.get(), way.dst);
+    let ttl = flow.ttl.wrapping_sub(1);
+    let mut flags = if matches!(way.family, Family::V4) {
+        BPF_F_ADJ_ROOM_ENCAP_L3_IPV4
+    } else {
+        BPF_F_ADJ_ROOM_ENCAP_L3_IPV6
+    };
+    if flow.key.protocol == protocol::UDP as u32 {
+        flags |= BPF_F_ADJ_ROOM_FIXED_GSO;
+    }
+    // SAFETY: plain arguments.
+    let done =
+        unsafe { bpf_skb_adjust_room(frame.0, way.extra as i32, BPF_ADJ_ROOM_MAC, flags) };
+    if done != 0 {
+        return None;
+    }
+    if matches!(way.family, Family::V4) {
+        *frame.at_mut::<Ipv4>(L3)? =
+            tunnel::ipv4(flow, ttl, src[0], dst[0], Kernel.random() as u16);
+    } else {
+        *frame.at_mut::<Ipv6>(L3)? = tunnel::ipv6(flow, ttl, src, dst);
+    }
+    Some(())
+}
+
+/// Sends the frame out: with the neighbour's address, or by way of its resolution.
+#[inline(always)]
+pub fn transmit(frame: &mut Frame, route: &Route, family: Family) -> i32 {
+    if route.result == route::NO_NEIGHBOUR {
+        let mut hop = route.next_hop();
+        // SAFETY: `hop` is a live struct of the size that is passed.
+        return unsafe {
+            bpf_redirect_neigh(route.params.ifindex, &mut hop, size_of_val(&hop) as i32, 0) as i32
+        };
+    }
+    let Some(ethernet) = frame.at_mut::<Ethernet>(0) else {
+        return drop(Reason::RewriteFailed);
+    };
+    ethernet.dst = route.params.dmac;
+    ethernet.src = route.params.smac;
+    let ethertype = if matches!(family, Family::V4) { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 };
+    ethernet.ethertype.set(ethertype);
+    // SAFETY: plain arguments.
+    unsafe { bpf_redirect(route.params.ifindex, 0) as i32 }
+}

@@ -1,0 +1,179 @@
+//! The XDP hook: the fast path in full. What needs the stack's help (an unresolved neighbour, an
+//! ICMP error) goes, untouched and uncounted, on to the TC program of the same interface.
+
+use aya_ebpf::bindings::{xdp_action, xdp_md};
+use aya_ebpf::helpers::generated::{bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_get_buff_len};
+use aya_ebpf::macros::xdp;
+use aya_ebpf::programs::XdpContext;
+use rvs_core::addr::{V4, V6};
+use rvs_core::env::{Env, Tables};
+use rvs_core::flow::{Flow, Ip, L3};
+use rvs_core::packet::{Header, Packet};
+use rvs_core::pipeline::{Forward, Verdict, commit, resolve};
+use rvs_core::reason::Reason;
+use rvs_core::tunnel;
+use rvs_core::types::Family;
+use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Ipv4, Ipv6};
+
+use crate::env::Kernel;
+use crate::route::{self, Route};
+
+/// A frame in XDP's hands.
+struct Frame(*mut xdp_md);
+
+impl Frame {
+    #[inline(always)]
+    fn pointer<T>(&self, offset: u32) -> Option<*mut T> {
+        // SAFETY: the context is valid for the whole run.
+        let (data, end) = unsafe { ((*self.0).data as usize, (*self.0).data_end as usize) };
+        let start = data + offset as usize;
+        if start + size_of::<T>() > end { None } else { Some(start as *mut T) }
+    }
+}
+
+impl Packet for Frame {
+    #[inline(always)]
+    fn frame_len(&self) -> u32 {
+        // SAFETY: the context is valid for the whole run.
+        unsafe { bpf_xdp_get_buff_len(self.0) as u32 }
+    }
+
+    #[inline(always)]
+    fn holds(&self, len: u32) -> bool {
+        // SAFETY: the context is valid for the whole run.
+        let linear = unsafe { (*self.0).data_end.wrapping_sub((*self.0).data) };
+        len <= linear || len <= self.frame_len()
+    }
+
+    #[inline(always)]
+    fn at<T: Header>(&self, offset: u32) -> Option<&T> {
+        // SAFETY: the bytes are inside the packet; `T` takes any bytes at any alignment.
+        self.pointer(offset).map(|p| unsafe { &*p })
+    }
+
+    #[inline(always)]
+    fn at_mut<T: Header>(&mut self, offset: u32) -> Option<&mut T> {
+        // SAFETY: as for `at`; the packet is this program's alone.
+        self.pointer(offset).map(|p| unsafe { &mut *p })
+    }
+}
+
+/// The program for XDP.
+#[xdp(frags)]
+pub fn rvs_xdp(ctx: XdpContext) -> u32 {
+    let frame = Frame(ctx.ctx);
+    let Some(ethernet) = frame.at::<Ethernet>(0) else { return pass(Reason::Malformed) };
+    match ethernet.ethertype.get() {
+        ETHERTYPE_IPV4 => balance::<V4>(frame),
+        ETHERTYPE_IPV6 => balance::<V6>(frame),
+        _ => pass(Reason::NotIp),
+    }
+}
+
+#[inline(always)]
+fn pass(reason: Reason) -> u32 {
+    Kernel.count(reason);
+    xdp_action::XDP_PASS
+}
+
+#[inline(always)]
+fn drop(reason: Reason) -> u32 {
+    Kernel.count(reason);
+    xdp_action::XDP_DROP
+}
+
+#[inline(never)]
+fn balance<A: Ip>(frame: Frame) -> u32
+where
+    Kernel: Tables<A>,
+{
+    let flow = match A::parse(&frame) {
+        Ok(flow) => flow,
+        Err(reason) => return pass(reason),
+    };
+    match resolve(&Kernel, &flow) {
+        Verdict::Forward(forward) => send(frame, &flow, &forward),
+        Verdict::Pass(reason) => pass(reason),
+        // The client is told by ICMP, which TC can do.
+        Verdict::Drop(Reason::NoDest) => pass(Reason::PuntIcmp),
+        Verdict::Drop(reason) => drop(reason),
+    }
+}
+
+/// Routes, accounts, rewrites and sends the packet.
+#[inline(always)]
+fn send<A: Ip>(mut frame: Frame, flow: &Flow<A>, forward: &Forward<'_, A>) -> u32
+where
+    Kernel: Tables<A>,
+{
+    if flow.ttl <= 1 {
+        return pass(Reason::PuntIcmp);
+    }
+    let way = forward.way(flow);
+    let len = flow.len + way.extra;
+    let route = route::lookup(frame.0.cast(), way.family, way.dst, len as u16);
+    match route.result {
+        route::SUCCESS => {}
+        route::NO_NEIGHBOUR => return pass(Reason::PuntNeighbour),
+        route::FRAG_NEEDED => return pass(Reason::PuntIcmp),
+        route::NOT_FORWARDED => return pass(Reason::LocalDest),
+        _ => return drop(Reason::NoRoute),
+    }
+    commit(&Kernel, flow, forward);
+    let rewritten = if way.extra != 0 {
+        encapsulate(&mut frame, flow, forward, way.family)
+    } else {
+        forward.rewrite(&mut frame, flow)
+    };
+    if rewritten.is_none() {
+        return drop(Reason::RewriteFailed);
+    }
+    transmit(&mut frame, &route, way.family)
+}
+
+/// Puts an outer header in front.
+#[inline(always)]
+fn encapsulate<A: Ip>(
+    frame: &mut Frame,
+    flow: &Flow<A>,
+    forward: &Forward<'_, A>,
+    family: Family,
+) -> Option<()> {
+    A::decrement_ttl(frame)?;
+    let (src, dst) = (forward.dest.tunnel_source.get(), forward.dest.addr.get());
+    let ttl = flow.ttl.wrapping_sub(1);
+    if matches!(family, Family::V4) {
+        // SAFETY: the context is valid; the helper checks the headroom.
+        if unsafe { bpf_xdp_adjust_head(frame.0, -(Ipv4::LEN as i32)) } != 0 {
+            return None;
+        }
+        *frame.at_mut::<Ipv4>(L3)? =
+            tunnel::ipv4(flow, ttl, src[0], dst[0], Kernel.random() as u16);
+    } else {
+        // SAFETY: the context is valid; the helper checks the headroom.
+        if unsafe { bpf_xdp_adjust_head(frame.0, -(Ipv6::LEN as i32)) } != 0 {
+            return None;
+        }
+        *frame.at_mut::<Ipv6>(L3)? = tunnel::ipv6(flow, ttl, src, dst);
+    }
+    Some(())
+}
+
+/// Writes the Ethernet header and sends the frame out.
+#[inline(always)]
+fn transmit(frame: &mut Frame, route: &Route, family: Family) -> u32 {
+    let Some(ethernet) = frame.at_mut::<Ethernet>(0) else {
+        return drop(Reason::RewriteFailed);
+    };
+    ethernet.dst = route.params.dmac;
+    ethernet.src = route.params.smac;
+    let ethertype = if matches!(family, Family::V4) { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 };
+    ethernet.ethertype.set(ethertype);
+    // SAFETY: the context is valid for the whole run.
+    let ingress = unsafe { (*frame.0).ingress_ifindex };
+    if route.params.ifindex == ingress {
+        return xdp_action::XDP_TX;
+    }
+    // SAFETY: plain arguments.
+    unsafe { bpf_redirect(route.params.ifindex, 0) as u32 }
+}
