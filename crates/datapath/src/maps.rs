@@ -1,0 +1,213 @@
+//! The pinned maps, opened: arrays as memory, hashes and per-CPU arrays by system call.
+
+use std::cell::Cell;
+use std::io;
+use std::path::Path;
+
+use aya::maps::{Map, MapData, MapError, PerCpuArray};
+use rvs_core::addr::{V4, V6};
+use rvs_core::control::Stats;
+use rvs_core::layout::{Config, ConnSet, Dest, LAYOUT_VERSION, Row, Slot, Version};
+use rvs_core::proto::{tcp, udp};
+use rvs_core::reason::Reason;
+use rvs_core::time::ticks;
+
+use crate::memory::Mapped;
+use crate::object::OpenError;
+
+/// Names of all maps, as in `crates/ebpf/src/maps.rs`.
+pub const MAPS: [&str; 14] = [
+    "CONFIG", "SERVICES4", "SERVICES6", "SLOTS", "VERSIONS", "ROWS", "TABLES", "DESTS",
+    "DEST_STATS", "CONNS4", "CONNS6", "REASONS", "ICMP_BUDGET", "SCRATCH",
+];
+
+/// Capacities; they hold until the pinned maps are removed.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Connections per address family; rounded up to a power of two. A masqueraded connection
+    /// takes two of the four entries that are made for each.
+    pub connections: u32,
+    /// Services.
+    pub services: u32,
+    /// Destinations, of all services together.
+    pub destinations: u32,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self { connections: 1 << 17, services: 1 << 14, destinations: 1 << 17 }
+    }
+}
+
+impl Sizes {
+    /// Number of elements by map.
+    pub(crate) fn entries(&self) -> [(&'static str, u32); 10] {
+        let sets = self.connections.clamp(1, 1 << 26).next_power_of_two();
+        let destinations = self.destinations.max(1) + 1;
+        // Room for the old and the new version of everything, and for what waits to be freed.
+        [
+            ("SERVICES4", self.services),
+            ("SERVICES6", self.services),
+            ("SLOTS", self.services + 1),
+            ("VERSIONS", self.services * 2 + 1024),
+            ("ROWS", destinations * 4 + 4096),
+            ("TABLES", (self.services * 256).clamp(65_536, 1 << 22)),
+            ("DESTS", destinations),
+            ("DEST_STATS", destinations),
+            ("CONNS4", sets),
+            ("CONNS6", sets),
+        ]
+        .map(|(name, entries)| (name, entries.max(1)))
+    }
+}
+
+/// The maps of one data path.
+pub struct Maps {
+    /// See [`Config`].
+    pub config: Mapped<Config>,
+    /// See [`Slot`].
+    pub slots: Mapped<Slot>,
+    /// See [`Version`].
+    pub versions: Mapped<Version>,
+    /// See [`Row`].
+    pub rows: Mapped<Cell<Row>>,
+    /// Tables of hashing schedulers; the kernel pads each word to eight bytes.
+    pub tables: Mapped<[Cell<u32>; 2]>,
+    /// See [`Dest`].
+    pub dests: Mapped<Dest>,
+    /// The IPv4 connection table.
+    pub conns4: Mapped<ConnSet<V4>>,
+    /// The IPv6 connection table.
+    pub conns6: Mapped<ConnSet<V6>>,
+    pub(crate) services4: aya::maps::HashMap<MapData, [u8; 8], u32>,
+    pub(crate) services6: aya::maps::HashMap<MapData, [u8; 20], u32>,
+    dest_stats: PerCpuArray<MapData, [u64; 5]>,
+    reasons: PerCpuArray<MapData, u64>,
+}
+
+fn failed(name: &'static str, reason: impl ToString) -> OpenError {
+    OpenError::Map { name, reason: reason.to_string() }
+}
+
+fn open(pin: &Path, name: &'static str) -> Result<MapData, OpenError> {
+    MapData::from_pin(pin.join("maps").join(name)).map_err(|e| failed(name, e))
+}
+
+fn mapped<T>(pin: &Path, name: &'static str) -> Result<Mapped<T>, OpenError> {
+    let map = open(pin, name)?;
+    let info = map.info().map_err(|e| failed(name, e))?;
+    if (info.value_size() as usize).next_multiple_of(8) != size_of::<T>() {
+        return Err(failed(name, format!("values of {} bytes", info.value_size())));
+    }
+    use std::os::fd::AsFd;
+    Mapped::new(map.fd().as_fd(), info.max_entries()).map_err(|e: io::Error| failed(name, e))
+}
+
+impl Maps {
+    /// Opens the maps that are pinned below `pin`.
+    pub fn open(pin: &Path) -> Result<Self, OpenError> {
+        let hash = |name| -> Result<Map, OpenError> {
+            Map::from_map_data(open(pin, name)?).map_err(|e| failed(name, e))
+        };
+        Ok(Self {
+            config: mapped(pin, "CONFIG")?,
+            slots: mapped(pin, "SLOTS")?,
+            versions: mapped(pin, "VERSIONS")?,
+            rows: mapped(pin, "ROWS")?,
+            tables: mapped(pin, "TABLES")?,
+            dests: mapped(pin, "DESTS")?,
+            conns4: mapped(pin, "CONNS4")?,
+            conns6: mapped(pin, "CONNS6")?,
+            services4: hash("SERVICES4")?.try_into().map_err(|e: MapError| failed("SERVICES4", e))?,
+            services6: hash("SERVICES6")?.try_into().map_err(|e: MapError| failed("SERVICES6", e))?,
+            dest_stats: hash("DEST_STATS")?
+                .try_into()
+                .map_err(|e: MapError| failed("DEST_STATS", e))?,
+            reasons: hash("REASONS")?.try_into().map_err(|e: MapError| failed("REASONS", e))?,
+        })
+    }
+
+    /// Fails if maps of another layout are pinned below `pin`; fine if there are none.
+    pub(crate) fn check_layout(pin: &Path) -> Result<(), OpenError> {
+        if !pin.join("maps/CONFIG").exists() {
+            return Ok(());
+        }
+        let config: Mapped<Config> = mapped(pin, "CONFIG")?;
+        let found = config.first().map_or(0, |config| config.layout.get());
+        // 0: made by an rvsd that was killed before it wrote anything.
+        if found == LAYOUT_VERSION || found == 0 {
+            return Ok(());
+        }
+        Err(OpenError::Layout { path: pin.to_owned(), found, expected: LAYOUT_VERSION })
+    }
+
+    /// The configuration element.
+    pub fn config(&self) -> &Config {
+        self.config.first().expect("CONFIG has one element, checked when it was mapped")
+    }
+
+    /// Writes the configuration of new maps; adopted ones stay as they are.
+    pub(crate) fn initialise(&self) {
+        let config = self.config();
+        if config.layout.get() == LAYOUT_VERSION {
+            return;
+        }
+        config.seed.set(random());
+        config.mask4.set(self.conns4.len() as u32 - 1);
+        config.mask6.set(self.conns6.len() as u32 - 1);
+        config.udp_timeout.set(ticks(udp::DEFAULT_TIMEOUT));
+        for (timeout, state) in config.tcp_timeouts.iter().zip(tcp::State::ALL) {
+            timeout.set(ticks(state.default_timeout()));
+        }
+        config.layout.set(LAYOUT_VERSION);
+    }
+
+    /// A destination's counters, summed over CPUs, since its place was taken.
+    pub fn raw_stats(&self, dest: u32) -> Stats {
+        let mut sum = [0u64; 5];
+        if let Ok(values) = self.dest_stats.get(&dest, 0) {
+            for value in values.iter() {
+                for (sum, value) in sum.iter_mut().zip(value) {
+                    *sum = sum.wrapping_add(*value);
+                }
+            }
+        }
+        let [conns, in_pkts, out_pkts, in_bytes, out_bytes] = sum;
+        Stats { conns, in_pkts, out_pkts, in_bytes, out_bytes }
+    }
+
+    /// Sets a destination's counters to zero. Only while no packet can count there.
+    pub(crate) fn clear_stats(&mut self, dest: u32) -> Result<(), MapError> {
+        let cpus = aya::util::nr_cpus().map_err(|(_, e)| MapError::from(io_error(e)))?;
+        let zeros = aya::maps::PerCpuValues::try_from(vec![[0u64; 5]; cpus])
+            .map_err(|e| MapError::from(io_error(e)))?;
+        self.dest_stats.set(dest, zeros, 0)
+    }
+
+    /// Packets by reason, summed over CPUs, in the order of [`Reason::ALL`].
+    pub fn reasons(&self) -> Vec<(Reason, u64)> {
+        let count = |reason: &Reason| {
+            let values = self.reasons.get(&(*reason as u32), 0);
+            values.map_or(0, |values| values.iter().sum())
+        };
+        Reason::ALL.iter().map(|reason| (*reason, count(reason))).collect()
+    }
+}
+
+fn io_error(error: io::Error) -> aya::sys::SyscallError {
+    aya::sys::SyscallError { call: "read the number of CPUs", io_error: error }
+}
+
+/// 64 random bits for the hash's seed.
+fn random() -> u64 {
+    let mut bytes = [0u8; 8];
+    let read = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    match read {
+        Ok(8) => u64::from_ne_bytes(bytes),
+        // Only before the kernel's generator is ready; the clock is better than nothing.
+        _ => {
+            let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+            (now.tv_sec as u64) << 30 ^ now.tv_nsec as u64
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The eBPF object: loaded into the kernel, its maps made or adopted from their pins.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use aya::programs::{ProgramError, SchedClassifier, Xdp};
+use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
+
+use crate::maps::{MAPS, Maps, Sizes};
+
+/// The object that `build.rs` made.
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/rvs.bpf.o"));
+
+/// Why the data path cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The pin folder cannot be made or is not on a BPF file system.
+    #[error("{path}: {reason}; --pin must name a folder on a bpf file system (mount -t bpf bpf /sys/fs/bpf)")]
+    Pin {
+        /// The folder.
+        path: PathBuf,
+        /// What the kernel said.
+        reason: io::Error,
+    },
+    /// The object was refused.
+    #[error("cannot load the eBPF programs: {0}")]
+    Load(#[from] aya::EbpfError),
+    /// The verifier refused a program.
+    #[error("the kernel refused the eBPF program {name}: {reason}")]
+    Verify {
+        /// The program.
+        name: &'static str,
+        /// What the kernel said.
+        reason: ProgramError,
+    },
+    /// A map could not be opened or mapped.
+    #[error("map {name}: {reason}")]
+    Map {
+        /// The map.
+        name: &'static str,
+        /// What the kernel said.
+        reason: String,
+    },
+    /// The pinned maps are of another layout.
+    #[error("{path} was pinned by an rvsd of layout {found}, this one has layout {expected}; `rvs down` removes it")]
+    Layout {
+        /// The folder.
+        path: PathBuf,
+        /// Their version.
+        found: u32,
+        /// Ours.
+        expected: u32,
+    },
+}
+
+/// The loaded programs; their maps are pinned.
+pub struct Object {
+    ebpf: Ebpf,
+    /// Folder of the pins.
+    pub pin: PathBuf,
+}
+
+impl Object {
+    /// Loads and verifies the programs. Maps that are pinned below `pin` are used again; others
+    /// are made with `sizes` and pinned.
+    pub fn load(pin: &Path, sizes: &Sizes) -> Result<(Self, Maps), OpenError> {
+        let refused = |reason| OpenError::Pin { path: pin.to_owned(), reason };
+        for folder in ["maps", "links"] {
+            std::fs::create_dir_all(pin.join(folder)).map_err(refused)?;
+        }
+        Maps::check_layout(pin)?;
+        let mut loader = EbpfLoader::new();
+        for name in MAPS {
+            loader.map_pin_path(name, pin.join("maps").join(name));
+        }
+        for (name, entries) in sizes.entries() {
+            loader.map_max_entries(name, entries);
+        }
+        let mut ebpf = loader.load(OBJECT)?;
+        xdp(&mut ebpf)?.load().map_err(|reason| OpenError::Verify { name: "rvs_xdp", reason })?;
+        tc(&mut ebpf)?.load().map_err(|reason| OpenError::Verify { name: "rvs_tc", reason })?;
+        let maps = Maps::open(pin)?;
+        maps.initialise();
+        Ok((Self { ebpf, pin: pin.to_owned() }, maps))
+    }
+
+    /// The XDP program.
+    pub fn xdp(&mut self) -> Result<&mut Xdp, OpenError> {
+        xdp(&mut self.ebpf)
+    }
+
+    /// The TC program.
+    pub fn tc(&mut self) -> Result<&mut SchedClassifier, OpenError> {
+        tc(&mut self.ebpf)
+    }
+}
+
+fn missing(name: &'static str) -> OpenError {
+    let reason = ProgramError::InvalidName { name: name.to_owned() };
+    OpenError::Verify { name, reason }
+}
+
+fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, OpenError> {
+    let program = ebpf.program_mut("rvs_xdp").ok_or_else(|| missing("rvs_xdp"))?;
+    program.try_into().map_err(|reason| OpenError::Verify { name: "rvs_xdp", reason })
+}
+
+fn tc(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, OpenError> {
+    let program = ebpf.program_mut("rvs_tc").ok_or_else(|| missing("rvs_tc"))?;
+    program.try_into().map_err(|reason| OpenError::Verify { name: "rvs_tc", reason })
+}

@@ -1,0 +1,275 @@
+//! The configuration in the maps: what `rvs_core::control::Datapath` asks for, written so that a
+//! packet sees the old state or the new one (`rvs_core::layout` says how), and read back after a
+//! restart.
+
+mod adopt;
+mod conns;
+mod write;
+
+use std::collections::HashMap;
+
+use rvs_core::control::{ConnRow, Datapath, DatapathError, DestStatus, Stats};
+use rvs_core::layout::WAYS;
+use rvs_core::proto::tcp;
+use rvs_core::time::{seconds, ticks};
+use rvs_core::types::{DestConfig, DestKey, ServiceConfig, ServiceKey, Timeouts};
+
+use crate::extents::Extents;
+use crate::maps::Maps;
+use crate::sweeper::grace_period;
+
+/// A destination and its place in `DESTS`.
+#[derive(Clone, Copy)]
+struct Placed {
+    config: DestConfig,
+    index: u32,
+}
+
+/// A service as the maps have it.
+struct Service {
+    key: ServiceKey,
+    config: ServiceConfig,
+    slot: u32,
+    version: u32,
+    dests: Vec<Placed>,
+}
+
+/// A destination that left its service while connections used it.
+struct Trash {
+    slot: u32,
+    key: DestKey,
+    index: u32,
+}
+
+/// What may be used again after a grace period.
+enum Retired {
+    Version(u32),
+    Dest(u32),
+    Slot(u32),
+}
+
+/// The data path whose maps these are.
+pub struct BpfDatapath {
+    maps: Maps,
+    /// In the order of creation.
+    services: Vec<Service>,
+    by_key: HashMap<ServiceKey, usize>,
+    /// Deleted services whose destinations still have connections.
+    ghosts: HashMap<ServiceKey, u32>,
+    trash: Vec<Trash>,
+    retired: Vec<Retired>,
+    slots: Extents,
+    versions: Extents,
+    rows: Extents,
+    tables: Extents,
+    dests: Extents,
+    sequence: u32,
+}
+
+impl BpfDatapath {
+    /// The maps.
+    pub fn maps(&self) -> &Maps {
+        &self.maps
+    }
+
+    /// Every destination in use, to route to and keep the neighbours of: its place and address.
+    pub fn destinations(&self) -> impl Iterator<Item = (u32, &DestConfig)> {
+        self.services.iter().flat_map(|s| s.dests.iter().map(|d| (d.index, &d.config)))
+    }
+
+    /// Sets the source address of a destination's tunnel packets, and of errors about its own.
+    pub fn set_source(&self, dest: u32, source: std::net::IpAddr) {
+        if let Some(dest) = self.maps.dests.get(dest as usize) {
+            dest.tunnel_source.set(rvs_core::addr::words(source));
+        }
+    }
+
+    /// Frees what no packet and no connection uses any more. To be called every second or so.
+    pub fn tick(&mut self) {
+        let mut gone = Vec::new();
+        self.trash.retain(|trash| {
+            let Some(dest) = self.maps.dests.get(trash.index as usize) else { return false };
+            let used = dest.active.get() | dest.inactive.get() | dest.persist.get() != 0;
+            if !used {
+                gone.push((trash.slot, trash.index));
+            }
+            used
+        });
+        for (slot, dest) in gone {
+            self.absorb(slot, dest);
+            self.retired.push(Retired::Dest(dest));
+        }
+        let ended: Vec<ServiceKey> = self
+            .ghosts
+            .iter()
+            .filter(|(_, slot)| !self.trash.iter().any(|trash| trash.slot == **slot))
+            .map(|(key, _)| *key)
+            .collect();
+        for key in ended {
+            if let Some(slot) = self.ghosts.remove(&key) {
+                self.retired.push(Retired::Slot(slot));
+            }
+        }
+        self.reclaim();
+    }
+
+    /// Adds a destination's counters to those that its service keeps of destinations gone.
+    fn absorb(&self, slot: u32, dest: u32) {
+        let Some(slot) = self.maps.slots.get(slot as usize) else { return };
+        for (sum, value) in slot.adjust.iter().zip(fields(self.maps.raw_stats(dest))) {
+            sum.set(sum.get().wrapping_add(value));
+        }
+    }
+
+    /// Waits for a grace period and gives back what was retired before it.
+    fn reclaim(&mut self) {
+        if self.retired.is_empty() {
+            return;
+        }
+        grace_period();
+        for retired in std::mem::take(&mut self.retired) {
+            match retired {
+                Retired::Version(index) => self.free_version(index),
+                Retired::Dest(index) => {
+                    if let Some(dest) = self.maps.dests.get(index as usize) {
+                        dest.family.set(0);
+                        dest.trash.set(0);
+                    }
+                    self.dests.give(index, 1);
+                }
+                Retired::Slot(index) => {
+                    if let Some(slot) = self.maps.slots.get(index as usize) {
+                        slot.sequence.set(0);
+                    }
+                    self.slots.give(index, 1);
+                }
+            }
+        }
+    }
+
+    fn service(&self, key: &ServiceKey) -> Option<&Service> {
+        self.services.get(*self.by_key.get(key)?)
+    }
+
+    /// All of a service's destinations, those that left it included.
+    fn dest_indices(&self, service: &Service) -> Vec<u32> {
+        let trash = self.trash.iter().filter(|trash| trash.slot == service.slot);
+        service.dests.iter().map(|d| d.index).chain(trash.map(|t| t.index)).collect()
+    }
+}
+
+/// The counters in the order in which the maps keep them.
+fn fields(stats: Stats) -> [u64; 5] {
+    [stats.conns, stats.in_pkts, stats.out_pkts, stats.in_bytes, stats.out_bytes]
+}
+
+fn from_fields([conns, in_pkts, out_pkts, in_bytes, out_bytes]: [u64; 5]) -> Stats {
+    Stats { conns, in_pkts, out_pkts, in_bytes, out_bytes }
+}
+
+impl Datapath for BpfDatapath {
+    fn put_service(
+        &mut self,
+        key: &ServiceKey,
+        config: &ServiceConfig,
+        dests: &[DestConfig],
+    ) -> Result<(), DatapathError> {
+        self.put(key, config, dests)
+    }
+
+    fn remove_service(&mut self, key: &ServiceKey) -> bool {
+        self.remove(key)
+    }
+
+    fn for_each_service(&self, f: &mut dyn FnMut(&ServiceKey, &ServiceConfig, &[DestConfig])) {
+        for service in &self.services {
+            let dests: Vec<DestConfig> = service.dests.iter().map(|d| d.config).collect();
+            f(&service.key, &service.config, &dests);
+        }
+    }
+
+    fn service_stats(&self, key: &ServiceKey) -> Stats {
+        let Some(service) = self.service(key) else { return Stats::default() };
+        let Some(slot) = self.maps.slots.get(service.slot as usize) else {
+            return Stats::default();
+        };
+        let mut sum = slot.adjust.each_ref().map(|cell| cell.get());
+        for dest in self.dest_indices(service) {
+            for (sum, value) in sum.iter_mut().zip(fields(self.maps.raw_stats(dest))) {
+                *sum = sum.wrapping_add(value);
+            }
+        }
+        from_fields(sum)
+    }
+
+    fn dest_status(&self, key: &ServiceKey, dest: &DestKey) -> DestStatus {
+        let placed = self.service(key).and_then(|s| s.dests.iter().find(|d| d.config.key == *dest));
+        let Some((placed, live)) =
+            placed.and_then(|p| Some((p, self.maps.dests.get(p.index as usize)?)))
+        else {
+            return DestStatus::default();
+        };
+        let mut stats = fields(self.maps.raw_stats(placed.index));
+        for (value, base) in stats.iter_mut().zip(&live.base) {
+            *value = value.wrapping_sub(base.get());
+        }
+        DestStatus {
+            active_conns: live.active.get(),
+            inactive_conns: live.inactive.get(),
+            persist_conns: live.persist.get(),
+            stats: from_fields(stats),
+        }
+    }
+
+    fn zero(&mut self, key: &ServiceKey) {
+        let Some(service) = self.service(key) else { return };
+        let Some(slot) = self.maps.slots.get(service.slot as usize) else { return };
+        let mut total = [0u64; 5];
+        for index in self.dest_indices(service) {
+            let raw = fields(self.maps.raw_stats(index));
+            let Some(dest) = self.maps.dests.get(index as usize) else { continue };
+            for ((total, base), raw) in total.iter_mut().zip(&dest.base).zip(raw) {
+                *total = total.wrapping_add(raw);
+                base.set(raw);
+            }
+        }
+        for (adjust, total) in slot.adjust.iter().zip(total) {
+            adjust.set(0u64.wrapping_sub(total));
+        }
+    }
+
+    fn timeouts(&self) -> Timeouts {
+        let config = self.maps.config();
+        let of = |state: tcp::State| {
+            config.tcp_timeouts.get(state as usize).map_or(0, |timeout| seconds(timeout.get()))
+        };
+        Timeouts {
+            tcp: of(tcp::State::Established),
+            tcp_fin: of(tcp::State::FinWait),
+            udp: seconds(config.udp_timeout.get()),
+        }
+    }
+
+    fn set_timeouts(&mut self, timeouts: Timeouts) -> Result<(), DatapathError> {
+        let config = self.maps.config();
+        for (state, value) in
+            [(tcp::State::Established, timeouts.tcp), (tcp::State::FinWait, timeouts.tcp_fin)]
+        {
+            if let Some(timeout) = config.tcp_timeouts.get(state as usize) {
+                timeout.set(ticks(value));
+            }
+        }
+        config.udp_timeout.set(ticks(timeouts.udp));
+        Ok(())
+    }
+
+    fn conn_capacity(&self) -> u32 {
+        // Masqueraded connections take two entries each, and half the entries stay free so that
+        // inserts find room near their home set.
+        (self.maps.conns4.len() * WAYS / 4) as u32
+    }
+
+    fn for_each_conn(&self, f: &mut dyn FnMut(&ConnRow) -> bool) {
+        conns::for_each(&self.maps, f);
+    }
+}

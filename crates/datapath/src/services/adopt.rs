@@ -1,0 +1,170 @@
+//! After a restart: the configuration as the pinned maps have it.
+
+use std::collections::HashMap;
+use std::collections::HashSet;
+
+use rvs_core::addr::from_words;
+use rvs_core::layout::{Dest, Row, SH_SIZE, Slot};
+use rvs_core::types::{
+    DestConfig, DestKey, Family, ForwardMethod, Protocol, Scheduler, ServiceConfig, ServiceFlags,
+    ServiceKey,
+};
+
+use super::write::{HashKey, hash_key};
+use super::{BpfDatapath, Placed, Service, Trash};
+use crate::extents::Extents;
+use crate::maps::Maps;
+
+impl BpfDatapath {
+    /// Takes over whatever the maps hold. What a killed rvsd left half done is put in order: a
+    /// service that no packet could reach yet or any more, destinations that no service lists.
+    pub fn adopt(maps: Maps) -> Self {
+        let end = |len: usize| len as u32;
+        let mut datapath = Self {
+            slots: Extents::new(1, end(maps.slots.len())),
+            versions: Extents::new(1, end(maps.versions.len())),
+            rows: Extents::new(0, end(maps.rows.len())),
+            tables: Extents::new(0, end(maps.tables.len())),
+            dests: Extents::new(1, end(maps.dests.len())),
+            maps,
+            services: Vec::new(),
+            by_key: HashMap::new(),
+            ghosts: HashMap::new(),
+            trash: Vec::new(),
+            retired: Vec::new(),
+            sequence: 0,
+        };
+        datapath.adopt_services();
+        datapath.adopt_trash();
+        datapath.adopt_hash();
+        datapath.update_ports();
+        datapath
+    }
+
+    fn adopt_services(&mut self) {
+        let mut found = Vec::new();
+        for (index, slot) in self.maps.slots.iter().enumerate().skip(1) {
+            let Some(key) = service_key(slot).filter(|_| slot.sequence.get() != 0) else {
+                continue;
+            };
+            self.sequence = self.sequence.max(slot.sequence.get());
+            found.push((slot.sequence.get(), index as u32, slot.version.get(), key));
+        }
+        found.sort_unstable_by_key(|(sequence, ..)| *sequence);
+        for (_, slot, version, key) in found {
+            self.slots.reserve(slot, 1);
+            match self.adopt_version(slot, version, key) {
+                Some(service) => {
+                    self.by_key.insert(key, self.services.len());
+                    self.services.push(service);
+                }
+                None => {
+                    self.ghosts.insert(key, slot);
+                }
+            }
+        }
+    }
+
+    /// The service in `slot`; `None` if it was deleted.
+    fn adopt_version(&mut self, slot: u32, index: u32, key: ServiceKey) -> Option<Service> {
+        let version = self.maps.versions.get(index as usize).filter(|_| index != 0)?;
+        let scheduler = Scheduler::from_number(version.scheduler.get() as u8)?;
+        let config = ServiceConfig {
+            scheduler,
+            flags: ServiceFlags::from_bits_truncate(version.flags.get()),
+            timeout: version.timeout.get(),
+            netmask: version.netmask.get(),
+        };
+        let (first, count) = (version.first_row.get(), version.rows.get());
+        let rows = self.maps.rows.iter().skip(first as usize).take(count as usize);
+        let dests = rows.filter_map(|row| placed(&self.maps, row.get())).collect();
+        self.versions.reserve(index, 1);
+        self.rows.reserve(first, count);
+        if scheduler == Scheduler::Sh {
+            self.tables.reserve(version.table.get(), SH_SIZE);
+        }
+        Some(Service { key, config, slot, version: index, dests })
+    }
+
+    fn adopt_trash(&mut self) {
+        let listed: HashSet<u32> =
+            self.services.iter().flat_map(|s| s.dests.iter().map(|d| d.index)).collect();
+        for (index, dest) in self.maps.dests.iter().enumerate().skip(1) {
+            let index = index as u32;
+            let Some(key) = dest_key(dest) else { continue };
+            self.dests.reserve(index, 1);
+            if !listed.contains(&index) {
+                dest.trash.set(1);
+                self.trash.push(Trash { slot: dest.slot.get(), key, index });
+            }
+        }
+    }
+
+    /// Makes the hashes that packets are looked up in say what the slots say.
+    fn adopt_hash(&mut self) {
+        let services: Vec<(ServiceKey, u32)> =
+            self.services.iter().map(|s| (s.key, s.slot)).collect();
+        let (mut v4, mut v6) = (HashSet::new(), HashSet::new());
+        for (key, slot) in services {
+            match hash_key(&key) {
+                Some(HashKey::V4(bytes)) => drop(v4.insert(bytes)),
+                Some(HashKey::V6(bytes)) => drop(v6.insert(bytes)),
+                None => {}
+            }
+            // The hash has as many places as there are slots.
+            let _ = self.link(&key, slot);
+        }
+        let stale: Vec<_> =
+            self.maps.services4.keys().flatten().filter(|key| !v4.contains(key)).collect();
+        for key in stale {
+            let _ = self.maps.services4.remove(&key);
+        }
+        let stale: Vec<_> =
+            self.maps.services6.keys().flatten().filter(|key| !v6.contains(key)).collect();
+        for key in stale {
+            let _ = self.maps.services6.remove(&key);
+        }
+    }
+}
+
+fn family(number: u32) -> Option<Family> {
+    match number {
+        4 => Some(Family::V4),
+        6 => Some(Family::V6),
+        _ => None,
+    }
+}
+
+fn service_key(slot: &Slot) -> Option<ServiceKey> {
+    let family = family(slot.family.get())?;
+    let protocol = slot.protocol.get() as u8;
+    if protocol == 0 {
+        return Some(ServiceKey::Fwmark { family, mark: slot.addr.get()[0] });
+    }
+    Some(ServiceKey::Address {
+        protocol: Protocol::from_number(protocol)?,
+        addr: from_words(family, slot.addr.get()),
+        port: slot.port.get() as u16,
+    })
+}
+
+fn dest_key(dest: &Dest) -> Option<DestKey> {
+    let family = family(dest.family.get())?;
+    let port = u16::from_be(dest.port_be.get() as u16);
+    Some(DestKey { addr: from_words(family, dest.addr.get()), port })
+}
+
+fn placed(maps: &Maps, row: Row) -> Option<Placed> {
+    let dest = maps.dests.get(row.dest as usize)?;
+    let config = DestConfig {
+        key: dest_key(dest)?,
+        forward: ForwardMethod::from_number(row.forward)?,
+        weight: row.weight,
+        upper_threshold: dest.upper.get(),
+        lower_threshold: dest.lower.get(),
+        tunnel_type: row.tunnel_type,
+        tunnel_port: row.tunnel_port,
+        tunnel_flags: row.tunnel_flags,
+    };
+    Some(Placed { config, index: row.dest })
+}

@@ -1,0 +1,439 @@
+//! Changes: a new version of a service is written beside the one in force, then one word makes it
+//! the one in force.
+
+use rvs_core::addr::words;
+use rvs_core::control::DatapathError;
+use rvs_core::layout::{CONFIG_PORT_ZERO, Row, SH_SIZE, Slot};
+use rvs_core::sched::{rr, sh, wrr};
+use rvs_core::types::{DestConfig, Family, Protocol, Scheduler, ServiceConfig, ServiceKey};
+
+use super::{BpfDatapath, Placed, Retired, Service, Trash};
+use crate::env::store;
+
+/// Places taken for a new version, given back if the change fails.
+struct Taken {
+    version: u32,
+    first_row: u32,
+    table: u32,
+    new_dests: Vec<u32>,
+    slot: Option<u32>,
+}
+
+impl BpfDatapath {
+    pub(super) fn put(
+        &mut self,
+        key: &ServiceKey,
+        config: &ServiceConfig,
+        dests: &[DestConfig],
+    ) -> Result<(), DatapathError> {
+        let position = self.by_key.get(key).copied();
+        let taken = match self.take(position, key, config, dests) {
+            Ok(taken) => taken,
+            Err(full) if self.retired.is_empty() => return Err(full),
+            Err(_) => {
+                self.reclaim();
+                self.take(position, key, config, dests)?
+            }
+        };
+        let slot = match (position.and_then(|p| self.services.get(p)), taken.slot) {
+            (Some(service), _) => service.slot,
+            (None, Some(slot)) => slot,
+            (None, None) => return Err(DatapathError::Full("service")),
+        };
+        let placed = self.place(slot, dests, &taken);
+        self.write_version(&taken, position, config, &placed);
+        let removed = self.replaced(position, &placed);
+        match position {
+            Some(position) => self.switch(position, config, &taken, placed),
+            None => self.insert(key, config, slot, &taken, placed)?,
+        }
+        for (dest, index) in removed {
+            self.trash(slot, dest, index);
+        }
+        Ok(())
+    }
+
+    /// Takes room for everything that the change needs, or nothing.
+    fn take(
+        &mut self,
+        position: Option<usize>,
+        key: &ServiceKey,
+        config: &ServiceConfig,
+        dests: &[DestConfig],
+    ) -> Result<Taken, DatapathError> {
+        if matches!(key, ServiceKey::Fwmark { .. }) {
+            return Err(DatapathError::Unsupported("fwmark services yet"));
+        }
+        let known = |dest: &DestConfig| self.known(position, key, dest).is_some();
+        let new = dests.iter().filter(|dest| !known(dest)).count();
+        let table_len = if config.scheduler == Scheduler::Sh { SH_SIZE } else { 0 };
+        let mut taken =
+            Taken { version: 0, first_row: 0, table: 0, new_dests: Vec::new(), slot: None };
+        let Some(version) = self.versions.take(1) else {
+            return Err(DatapathError::Full("service version"));
+        };
+        taken.version = version;
+        let Some(first_row) = self.rows.take(dests.len() as u32) else {
+            self.versions.give(version, 1);
+            return Err(DatapathError::Full("destination row"));
+        };
+        taken.first_row = first_row;
+        let Some(table) = self.tables.take(table_len) else {
+            self.rows.give(first_row, dests.len() as u32);
+            self.versions.give(version, 1);
+            return Err(DatapathError::Full("hash table"));
+        };
+        taken.table = table;
+        let mut full = None;
+        for _ in 0..new {
+            match self.dests.take(1) {
+                Some(index) => taken.new_dests.push(index),
+                None => full = Some("destination"),
+            }
+        }
+        if position.is_none() && full.is_none() {
+            taken.slot = self.ghosts.remove(key).or_else(|| self.slots.take(1));
+            if taken.slot.is_none() {
+                full = Some("service");
+            }
+        }
+        let Some(name) = full else { return Ok(taken) };
+        for index in taken.new_dests {
+            self.dests.give(index, 1);
+        }
+        self.tables.give(table, table_len);
+        self.rows.give(first_row, dests.len() as u32);
+        self.versions.give(version, 1);
+        Err(DatapathError::Full(name))
+    }
+
+    /// The place of a destination that the service has, or had and still has connections of.
+    fn known(&self, position: Option<usize>, key: &ServiceKey, dest: &DestConfig) -> Option<u32> {
+        let service = position.and_then(|p| self.services.get(p));
+        let listed = service.and_then(|s| s.dests.iter().find(|d| d.config.key == dest.key));
+        if let Some(placed) = listed {
+            return Some(placed.index);
+        }
+        let slot = service.map(|s| s.slot).or_else(|| self.ghosts.get(key).copied())?;
+        let trash = self.trash.iter().find(|t| t.slot == slot && t.key == dest.key)?;
+        Some(trash.index)
+    }
+
+    /// Gives every destination its place, writes the new ones and revives those from the trash.
+    fn place(&mut self, slot: u32, dests: &[DestConfig], taken: &Taken) -> Vec<Placed> {
+        let mut new = taken.new_dests.iter().copied();
+        let mut placed = Vec::with_capacity(dests.len());
+        for config in dests {
+            let listed = self.services.iter().find(|s| s.slot == slot);
+            let listed = listed.and_then(|s| s.dests.iter().find(|d| d.config.key == config.key));
+            let trashed =
+                self.trash.iter().position(|t| t.slot == slot && t.key == config.key);
+            let index = match (listed, trashed) {
+                (Some(listed), _) => listed.index,
+                (None, Some(position)) => self.trash.remove(position).index,
+                (None, None) => {
+                    let index = new.next().expect("`take` counted the new destinations");
+                    self.write_dest(slot, index, config);
+                    index
+                }
+            };
+            self.set_thresholds(index, config);
+            placed.push(Placed { config: *config, index });
+        }
+        placed
+    }
+
+    fn write_dest(&mut self, slot: u32, index: u32, config: &DestConfig) {
+        // Fails only for an index that is out of range, which `take` does not give.
+        let _ = self.maps.clear_stats(index);
+        let Some(dest) = self.maps.dests.get(index as usize) else { return };
+        dest.addr.set(words(config.key.addr));
+        dest.tunnel_source.set([0; 4]);
+        dest.port_be.set(u32::from(config.key.port.to_be()));
+        dest.slot.set(slot);
+        dest.trash.set(0);
+        for counter in [&dest.active, &dest.inactive, &dest.persist, &dest.overload] {
+            counter.set(0);
+        }
+        for base in &dest.base {
+            base.set(0);
+        }
+        let family = if Family::of(config.key.addr) == Family::V4 { 4 } else { 6 };
+        store(&dest.family, family);
+    }
+
+    /// A raised or removed upper threshold ends an overload (`__ip_vs_update_dest`).
+    fn set_thresholds(&self, index: u32, config: &DestConfig) {
+        let Some(dest) = self.maps.dests.get(index as usize) else { return };
+        if config.upper_threshold == 0 || config.upper_threshold > dest.upper.get() {
+            dest.overload.set(0);
+        }
+        dest.upper.set(config.upper_threshold);
+        dest.lower.set(config.lower_threshold);
+        dest.trash.set(0);
+    }
+
+    fn write_version(
+        &self,
+        taken: &Taken,
+        position: Option<usize>,
+        config: &ServiceConfig,
+        placed: &[Placed],
+    ) {
+        for (row, placed) in self.maps.rows.iter().skip(taken.first_row as usize).zip(placed) {
+            row.set(Row {
+                dest: placed.index,
+                weight: placed.config.weight,
+                forward: placed.config.forward as u8,
+                tunnel_type: placed.config.tunnel_type,
+                tunnel_port: placed.config.tunnel_port,
+                tunnel_flags: placed.config.tunnel_flags,
+                reserved: 0,
+            });
+        }
+        let weights: Vec<u32> = placed.iter().map(|p| p.config.weight).collect();
+        if config.scheduler == Scheduler::Sh {
+            let mut table = [0; SH_SIZE as usize];
+            sh::fill(&weights, &mut table);
+            for (word, row) in self.maps.tables.iter().skip(taken.table as usize).zip(table) {
+                word[0].set(row);
+            }
+        }
+        let Some(version) = self.maps.versions.get(taken.version as usize) else { return };
+        let (max, gcd) = wrr::limits(weights.iter().copied());
+        version.scheduler.set(config.scheduler as u32);
+        version.flags.set(config.flags.bits());
+        version.first_row.set(taken.first_row);
+        version.rows.set(placed.len() as u32);
+        version.wrr_max.set(max);
+        version.wrr_gcd.set(gcd);
+        version.table.set(taken.table);
+        version.timeout.set(config.timeout);
+        version.netmask.set(config.netmask);
+        version.state.set(self.carry(position, config, placed, max, gcd));
+    }
+
+    /// The scheduler's position, carried over from the version in force.
+    fn carry(
+        &self,
+        position: Option<usize>,
+        config: &ServiceConfig,
+        placed: &[Placed],
+        max: u32,
+        gcd: u32,
+    ) -> u64 {
+        let old = position.and_then(|p| self.services.get(p));
+        let state = old
+            .filter(|old| old.config.scheduler == config.scheduler)
+            .and_then(|old| self.maps.versions.get(old.version as usize))
+            .map_or(0, |version| version.state.get());
+        match config.scheduler {
+            Scheduler::Rr => rr::carry(state, |index| {
+                let old = old?.dests.get(index as usize)?;
+                placed.iter().position(|p| p.index == old.index).map(|p| p as u32)
+            }),
+            // An unchanged list keeps the position too: only its service was edited.
+            Scheduler::Wrr if old.is_some_and(|old| same_rows(&old.dests, placed)) => state,
+            Scheduler::Wrr => wrr::carry(state, max, gcd),
+            _ => 0,
+        }
+    }
+
+    /// Destinations that are in the version in force and not in the new one.
+    fn replaced(&self, position: Option<usize>, placed: &[Placed]) -> Vec<(DestConfig, u32)> {
+        let Some(old) = position.and_then(|p| self.services.get(p)) else { return Vec::new() };
+        let gone = old.dests.iter().filter(|d| !placed.iter().any(|p| p.index == d.index));
+        gone.map(|d| (d.config, d.index)).collect()
+    }
+
+    /// Puts the new version of a known service in force.
+    fn switch(
+        &mut self,
+        position: usize,
+        config: &ServiceConfig,
+        taken: &Taken,
+        placed: Vec<Placed>,
+    ) {
+        let Some(service) = self.services.get_mut(position) else { return };
+        if let Some(slot) = self.maps.slots.get(service.slot as usize) {
+            store(&slot.version, taken.version);
+        }
+        self.retired.push(Retired::Version(service.version));
+        service.config = *config;
+        service.version = taken.version;
+        service.dests = placed;
+    }
+
+    /// Puts a new service in force.
+    fn insert(
+        &mut self,
+        key: &ServiceKey,
+        config: &ServiceConfig,
+        slot_index: u32,
+        taken: &Taken,
+        placed: Vec<Placed>,
+    ) -> Result<(), DatapathError> {
+        let Some(slot) = self.maps.slots.get(slot_index as usize) else {
+            return Err(DatapathError::Full("service"));
+        };
+        self.sequence += 1;
+        describe(slot, key);
+        for sum in &slot.adjust {
+            sum.set(0);
+        }
+        // A service that comes back counts from zero, whatever its destinations counted before.
+        for placed in &placed {
+            for (sum, value) in slot.adjust.iter().zip(super::fields(self.maps.raw_stats(placed.index)))
+            {
+                sum.set(sum.get().wrapping_sub(value));
+            }
+        }
+        slot.sequence.set(self.sequence);
+        store(&slot.version, taken.version);
+        let added = self.link(key, slot_index);
+        self.by_key.insert(*key, self.services.len());
+        self.services.push(Service {
+            key: *key,
+            config: *config,
+            slot: slot_index,
+            version: taken.version,
+            dests: placed,
+        });
+        self.update_ports();
+        if added.is_err() {
+            self.remove(key);
+        }
+        added
+    }
+
+    /// Enters a service into the hash that packets are looked up in.
+    pub(super) fn link(&mut self, key: &ServiceKey, slot: u32) -> Result<(), DatapathError> {
+        let refused = |_| DatapathError::Full("service");
+        match hash_key(key) {
+            Some(HashKey::V4(bytes)) => {
+                self.maps.services4.insert(bytes, slot, 0).map_err(refused)
+            }
+            Some(HashKey::V6(bytes)) => {
+                self.maps.services6.insert(bytes, slot, 0).map_err(refused)
+            }
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn remove(&mut self, key: &ServiceKey) -> bool {
+        let Some(position) = self.by_key.remove(key) else { return false };
+        let service = self.services.remove(position);
+        for index in self.by_key.values_mut().filter(|index| **index > position) {
+            *index -= 1;
+        }
+        // A missing element is what is wanted; nothing else can go wrong with a key of ours.
+        match hash_key(key) {
+            Some(HashKey::V4(bytes)) => drop(self.maps.services4.remove(&bytes)),
+            Some(HashKey::V6(bytes)) => drop(self.maps.services6.remove(&bytes)),
+            None => {}
+        }
+        self.update_ports();
+        if let Some(slot) = self.maps.slots.get(service.slot as usize) {
+            store(&slot.version, 0);
+        }
+        self.retired.push(Retired::Version(service.version));
+        self.ghosts.insert(*key, service.slot);
+        for placed in service.dests {
+            self.trash(service.slot, placed.config, placed.index);
+        }
+        true
+    }
+
+    fn trash(&mut self, slot: u32, config: DestConfig, index: u32) {
+        if let Some(dest) = self.maps.dests.get(index as usize) {
+            store(&dest.trash, 1);
+        }
+        self.trash.push(Trash { slot, key: config.key, index });
+    }
+
+    pub(super) fn free_version(&mut self, index: u32) {
+        let Some(version) = self.maps.versions.get(index as usize) else { return };
+        if version.scheduler.get() == Scheduler::Sh as u32 {
+            self.tables.give(version.table.get(), SH_SIZE);
+        }
+        self.rows.give(version.first_row.get(), version.rows.get());
+        self.versions.give(index, 1);
+    }
+
+    /// Recomputes the bitmap of service ports. Bits are added before they are needed and removed
+    /// after, so no packet of a service is missed.
+    pub(super) fn update_ports(&mut self) {
+        let mut ports = vec![[0u64; 1024]; 2];
+        let mut flags = 0;
+        for service in &self.services {
+            let ServiceKey::Address { protocol, port, .. } = service.key else { continue };
+            if port == 0 {
+                flags |= CONFIG_PORT_ZERO;
+            }
+            let row = match protocol {
+                Protocol::Tcp => 0,
+                Protocol::Udp => 1,
+                Protocol::Sctp => continue,
+            };
+            ports[row][usize::from(port) >> 6] |= 1 << (port & 63);
+        }
+        let config = self.maps.config();
+        for (cells, row) in config.ports.iter().zip(ports) {
+            for (cell, bits) in cells.iter().zip(row) {
+                if cell.get() != bits {
+                    cell.set(bits);
+                }
+            }
+        }
+        config.flags.set(flags);
+    }
+}
+
+/// Whether nothing that a scheduler sees differs.
+fn same_rows(old: &[Placed], new: &[Placed]) -> bool {
+    old.len() == new.len()
+        && old.iter().zip(new).all(|(a, b)| a.index == b.index && a.config.weight == b.config.weight)
+}
+
+/// Writes the service's name into its slot, for a restarted rvsd to read.
+fn describe(slot: &Slot, key: &ServiceKey) {
+    match key {
+        ServiceKey::Address { protocol, addr, port } => {
+            slot.protocol.set(*protocol as u32);
+            slot.addr.set(words(*addr));
+            slot.port.set(u32::from(*port));
+        }
+        ServiceKey::Fwmark { mark, .. } => {
+            slot.protocol.set(0);
+            slot.addr.set([*mark, 0, 0, 0]);
+            slot.port.set(0);
+        }
+    }
+    slot.family.set(if key.family() == Family::V4 { 4 } else { 6 });
+}
+
+/// Key of `SERVICES4` or `SERVICES6`, as bytes.
+pub(super) enum HashKey {
+    V4([u8; 8]),
+    V6([u8; 20]),
+}
+
+/// The bytes of a `ServiceAddr`; none for a fwmark service.
+pub(super) fn hash_key(key: &ServiceKey) -> Option<HashKey> {
+    let ServiceKey::Address { protocol, addr, port } = key else { return None };
+    let tail = [port.to_be().to_ne_bytes(), u16::from(*protocol as u8).to_ne_bytes()];
+    Some(match addr {
+        std::net::IpAddr::V4(addr) => {
+            let mut bytes = [0; 8];
+            bytes[..4].copy_from_slice(&addr.octets());
+            bytes[4..].copy_from_slice(tail.as_flattened());
+            HashKey::V4(bytes)
+        }
+        std::net::IpAddr::V6(addr) => {
+            let mut bytes = [0; 20];
+            bytes[..16].copy_from_slice(&addr.octets());
+            bytes[16..].copy_from_slice(tail.as_flattened());
+            HashKey::V6(bytes)
+        }
+    })
+}
