@@ -4,8 +4,10 @@
 use core::cell::Cell;
 
 use crate::addr::Addr;
+use crate::flow::Flow;
 use crate::layout::{Config, ConnSet, Dest, DestStats, Row, ServiceAddr, Slot, Version};
 use crate::reason::Reason;
+use crate::schedule::{Scheduled, schedule};
 use crate::time::Tick;
 
 /// A loop body whose whole state is one flat struct of initialised integers: the verifier refuses
@@ -57,4 +59,11 @@ pub trait Tables<A: Addr>: Env {
     fn set_mask(&self, config: &Config) -> u32;
     /// Index in `SLOTS` of the service with this address.
     fn service(&self, addr: &ServiceAddr<A>) -> Option<u32>;
+
+    /// [`schedule`](crate::schedule::schedule), as the environment calls cold code: in the kernel a
+    /// global function, which the verifier follows once, not on every path that leads to it.
+    #[inline(always)]
+    fn schedule(&self, flow: &Flow<A>, slot: u32) -> Scheduled {
+        schedule(self, flow, slot)
+    }
 }

@@ -1,11 +1,12 @@
 //! A frame that can be read and rewritten, whatever holds it: XDP, an skb, or a byte slice.
 
+use rvs_wire::Word;
 use rvs_wire::checksum::Delta;
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// A header type that can be laid over packet bytes.
-pub trait Header: FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned {}
-impl<T: FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned> Header for T {}
+/// A header type that can be laid over packet bytes; offsets of headers are even.
+pub trait Header: FromBytes + IntoBytes + Immutable + KnownLayout {}
+impl<T: FromBytes + IntoBytes + Immutable + KnownLayout> Header for T {}
 
 /// A frame that starts at its Ethernet header.
 pub trait Packet {
@@ -29,7 +30,7 @@ pub trait Packet {
     /// False if the checksum is out of reach.
     #[inline(always)]
     fn fix_checksum(&mut self, offset: u32, optional: bool, pseudo: Delta, header: Delta) -> bool {
-        let Some(field) = self.at_mut::<[u8; 2]>(offset) else { return false };
+        let Some(Word(field)) = self.at_mut(offset) else { return false };
         if optional && *field == [0, 0] {
             return true;
         }

@@ -16,12 +16,11 @@ use crate::conn::{INACTIVE, NO_OUTPUT, REPLY, Word};
 use crate::dest;
 use crate::env::Tables;
 use crate::flow::{Flow, Ip};
-use crate::layout::{CONFIG_PORT_ZERO, Config, Conn, Dest, ServiceAddr, split_entry};
+use crate::layout::{CONFIG_PORT_ZERO, Config, Conn, Dest, ServiceAddr};
 use crate::nat;
 use crate::packet::Packet;
-use crate::proto::{Direction, tcp, udp};
+use crate::proto::{Direction, tcp};
 use crate::reason::Reason;
-use crate::schedule::schedule;
 use crate::table;
 use crate::types::{Family, ForwardMethod};
 
@@ -73,8 +72,8 @@ impl<A: Ip> Forward<'_, A> {
     }
 
     /// Rewrites the IP packet for masquerading, or as little as direct routing needs. `None` if a
-    /// header is out of reach.
-    #[inline(always)]
+    /// header is out of reach. Not inlined: the kernel's stack is 512 bytes for all frames.
+    #[inline(never)]
     pub fn rewrite<P: Packet>(&self, packet: &mut P, flow: &Flow<A>) -> Option<()> {
         if self.reply || self.method == ForwardMethod::Masquerade as u32 {
             let port_be = self.entry.target_port_be.get() as u16;
@@ -146,10 +145,22 @@ fn opening<'e, A: Addr, E: Tables<A>>(
     if tcp && (flow.tcp_flags & (tcp_flags::SYN | tcp_flags::RST)) != tcp_flags::SYN {
         return Verdict::Pass(Reason::NoConnection);
     }
-    match schedule(env, config, flow, slot) {
-        Ok(forward) => Verdict::Forward(forward),
+    match env.schedule(flow, slot).entry() {
+        Ok(index) => scheduled(env, index),
         Err(reason) => Verdict::Drop(reason),
     }
+}
+
+/// The way of a packet whose connection was just entered.
+#[inline(always)]
+fn scheduled<'e, A: Addr, E: Tables<A>>(env: &'e E, index: u32) -> Verdict<'e, A> {
+    let Some(entry) = table::entry(env, index + 1) else {
+        return Verdict::Drop(Reason::Inconsistent);
+    };
+    let dest_index = entry.dest.get();
+    let Some(dest) = env.dest(dest_index) else { return Verdict::Drop(Reason::Inconsistent) };
+    let method = Word(entry.word.get()).forward();
+    Verdict::Forward(Forward { entry, conn: entry, dest, dest_index, method, reply: false })
 }
 
 /// Index in `SLOTS` of the service that the packet is for: its address and port, else its address
@@ -194,12 +205,7 @@ fn starts_over(word: Word) -> bool {
 /// The live entry of the other direction.
 #[inline(always)]
 pub fn partner<'e, A: Addr, E: Tables<A>>(env: &'e E, entry: &Conn<A>) -> Option<&'e Conn<A>> {
-    let index = entry.pair.get();
-    if index == 0 {
-        return None;
-    }
-    let (set, way) = split_entry(index - 1);
-    let conn = env.set(set)?.ways.get(way)?;
+    let conn = table::entry(env, entry.pair.get())?;
     if Word(conn.word.get()).is_live() { Some(conn) } else { None }
 }
 
@@ -235,14 +241,14 @@ fn release<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>) {
     if control == 0 || Word(conn.word.get()).has(crate::conn::TEMPLATE) {
         return;
     }
-    let (set, way) = split_entry(control - 1);
-    if let Some(template) = env.set(set).and_then(|set| set.ways.get(way)) {
+    if let Some(template) = table::entry::<A, E>(env, control) {
         env.add(&template.control, u32::MAX);
     }
 }
 
 /// Accounts for a packet that is about to leave: connection state, expiry, counters.
-#[inline(always)]
+/// Not inlined: see [`Forward::rewrite`].
+#[inline(never)]
 pub fn commit<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, forward: &Forward<'_, A>) {
     let Some(config) = env.config() else { return };
     let timeout = if flow.key.protocol == protocol::TCP as u32 {
@@ -270,7 +276,8 @@ pub fn commit<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, forward: &Forward<
 /// inactive counts (`set_tcp_state`). The new state.
 #[inline(always)]
 fn tcp_state<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, forward: &Forward<'_, A>) -> u32 {
-    let mut state = udp::NORMAL;
+    let event = tcp::Event::of(flow.tcp_flags);
+    let mut state = tcp::State::None as u32;
     for _ in 0..RETRIES {
         let old = Word(forward.conn.word.get());
         let (direction, mut new) = if forward.reply {
@@ -280,7 +287,7 @@ fn tcp_state<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, forward: &Forward<'
         } else {
             (Direction::Input, old)
         };
-        state = tcp::next(direction, old.state(), flow.tcp_flags);
+        state = tcp::next(direction, old.state(), event);
         new = new.with_state(state);
         new = if tcp::is_active(state) { Word(new.0 & !INACTIVE) } else { Word(new.0 | INACTIVE) };
         // Only a live connection changes: an ended one was counted out already.

@@ -11,6 +11,13 @@ macro_rules! reasons {
             /// All reasons, in the order of their counters.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
+            /// The reason with this discriminant; [`Reason::Inconsistent`] for any other number.
+            #[inline(always)]
+            pub const fn from_number(number: u32) -> Self {
+                $(if number == Self::$name as u32 { return Self::$name; })*
+                Self::Inconsistent
+            }
+
             /// The name that `rvs status --reasons` prints.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$name => $text,)* }

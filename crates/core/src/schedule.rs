@@ -9,7 +9,7 @@ use crate::dest;
 use crate::env::{Env, Tables, Visit};
 use crate::flow::Flow;
 use crate::layout::{Config, Conn, Key, Row, Slot, Version};
-use crate::pipeline::{Forward, end, partner};
+use crate::pipeline::{end, partner};
 use crate::proto::tcp;
 use crate::reason::Reason;
 use crate::sched::{self, NONE};
@@ -20,14 +20,50 @@ use crate::types::{Family, ForwardMethod, ServiceFlags};
 /// Added to the protocol in a template's key, so that no packet finds it.
 pub const TEMPLATE_KEY: u32 = 0x100;
 
+/// What came of scheduling: an entry's index, or a reason in the high half.
+///
+/// A plain number because a BPF subprogram's signature is described to the kernel, which refuses
+/// the description of an enum with payload ("Invalid member bits_offset").
+#[derive(Clone, Copy, Debug)]
+pub struct Scheduled(u64);
+
+impl Scheduled {
+    /// The value with this number.
+    pub const fn from_raw(raw: u64) -> Self {
+        Self(raw)
+    }
+
+    /// The value's number.
+    pub const fn raw(self) -> u64 {
+        self.0
+    }
+
+    /// The index of the new connection's entry.
+    #[inline(always)]
+    pub fn entry(self) -> Result<u32, Reason> {
+        match (self.0 >> 32) as u32 {
+            0 => Ok(self.0 as u32),
+            number => Err(Reason::from_number(number - 1)),
+        }
+    }
+}
+
 /// Schedules a connection for the packet and enters it into the connection table.
-#[inline(never)]
-pub fn schedule<'e, A: Addr, E: Tables<A>>(
-    env: &'e E,
-    config: &Config,
+#[inline(always)]
+pub fn schedule<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, slot_index: u32) -> Scheduled {
+    match try_schedule(env, flow, slot_index) {
+        Ok(index) => Scheduled(index as u64),
+        Err(reason) => Scheduled((reason as u64 + 1) << 32),
+    }
+}
+
+#[inline(always)]
+fn try_schedule<A: Addr, E: Tables<A>>(
+    env: &E,
     flow: &Flow<A>,
     slot_index: u32,
-) -> Result<Forward<'e, A>, Reason> {
+) -> Result<u32, Reason> {
+    let config = env.config().ok_or(Reason::Inconsistent)?;
     let slot = env.slot(slot_index).ok_or(Reason::Inconsistent)?;
     let version = env.version(slot.version.get()).ok_or(Reason::Inconsistent)?;
     let mut control = 0;
@@ -42,22 +78,23 @@ pub fn schedule<'e, A: Addr, E: Tables<A>>(
         return Err(Reason::NoDest);
     }
     let row = env.row(version.first_row.get().wrapping_add(index)).ok_or(Reason::Inconsistent)?;
-    let forward = connect(env, config, flow, row, control)?;
+    let entry = connect(env, config, flow, row, control)?;
     if let Some(stats) = env.stats(row.dest) {
         stats.conns.set(stats.conns.get().wrapping_add(1));
     }
-    Ok(forward)
+    Ok(entry)
 }
 
-/// Enters a connection to `row`'s destination, with its reply direction if it is masqueraded.
+/// Enters a connection to `row`'s destination, with its reply direction if it is masqueraded; the
+/// index of its entry.
 #[inline(always)]
-fn connect<'e, A: Addr, E: Tables<A>>(
-    env: &'e E,
+fn connect<A: Addr, E: Tables<A>>(
+    env: &E,
     config: &Config,
     flow: &Flow<A>,
     row: &Row,
     control: u32,
-) -> Result<Forward<'e, A>, Reason> {
+) -> Result<u32, Reason> {
     let dest = env.dest(row.dest).ok_or(Reason::Inconsistent)?;
     let target = A::from_words(dest.addr.get());
     let port_be = match dest.port_be.get() as u16 {
@@ -70,7 +107,8 @@ fn connect<'e, A: Addr, E: Tables<A>>(
     let word = live(tcp::State::None as u32, method, flags);
     let expires = env.now().after(ticks(tcp::State::None.default_timeout())).0;
 
-    let (conn, index) = table::claim(env, config, &flow.key).ok_or(Reason::TableFull)?;
+    let number = table::claim_index(env, config, &flow.key);
+    let conn = table::entry(env, number).ok_or(Reason::TableFull)?;
     conn.dest.set(row.dest);
     conn.target.set(target);
     conn.target_port_be.set(port_be as u32);
@@ -78,9 +116,9 @@ fn connect<'e, A: Addr, E: Tables<A>>(
     conn.expires.set(expires);
     conn.pair.set(0);
     if masquerade {
-        match reply_entry(env, config, flow, target, port_be, index, row.dest) {
-            Ok((reply, reply_index)) => {
-                conn.pair.set(reply_index + 1);
+        match reply_entry(env, config, flow, target, port_be, number, row.dest) {
+            Ok((reply, reply_number)) => {
+                conn.pair.set(reply_number);
                 table::publish(env, reply, live(0, method, REPLY));
             }
             Err(reason) => {
@@ -94,10 +132,11 @@ fn connect<'e, A: Addr, E: Tables<A>>(
         count_controlled(env, control);
     }
     table::publish(env, conn, word);
-    Ok(Forward { entry: conn, conn, dest, dest_index: row.dest, method, reply: false })
+    Ok(number - 1)
 }
 
-/// Claims and fills the entry that the destination's packets will find.
+/// Claims and fills the entry that the destination's packets will find; it and its index, plus
+/// one. `conn_number` is that of the connection.
 #[inline(always)]
 fn reply_entry<'e, A: Addr, E: Tables<A>>(
     env: &'e E,
@@ -105,7 +144,7 @@ fn reply_entry<'e, A: Addr, E: Tables<A>>(
     flow: &Flow<A>,
     target: A,
     port_be: u16,
-    conn_index: u32,
+    conn_number: u32,
     dest: u32,
 ) -> Result<(&'e Conn<A>, u32), Reason> {
     let key = Key {
@@ -115,18 +154,19 @@ fn reply_entry<'e, A: Addr, E: Tables<A>>(
         dport_be: flow.key.sport_be,
         protocol: flow.key.protocol,
     };
-    if let Some((other, _)) = table::find(env, config, &key) {
+    if let Some(other) = table::entry(env, table::find_index(env, config, &key)) {
         // The same client address and port reaches the same destination through another service.
         // The destination cannot tell the two apart, so only one of them can live.
         replace(env, flow, other)?;
     }
-    let (reply, index) = table::claim(env, config, &key).ok_or(Reason::TableFull)?;
+    let number = table::claim_index(env, config, &key);
+    let reply = table::entry(env, number).ok_or(Reason::TableFull)?;
     reply.dest.set(dest);
     reply.target.set(flow.key.dst);
     reply.target_port_be.set(flow.key.dport_be as u32);
     reply.control.set(0);
-    reply.pair.set(conn_index + 1);
-    Ok((reply, index))
+    reply.pair.set(conn_number);
+    Ok((reply, number))
 }
 
 /// Ends the connection whose reply entry is `other`, if it is over as TCP goes.
@@ -158,8 +198,7 @@ fn live(state: u32, method: u32, flags: u32) -> Word {
 
 #[inline(always)]
 fn count_controlled<A: Addr, E: Tables<A>>(env: &E, control: u32) {
-    let (set, way) = crate::layout::split_entry(control - 1);
-    if let Some(template) = Tables::<A>::set(env, set).and_then(|set| set.ways.get(way)) {
+    if let Some(template) = table::entry::<A, E>(env, control) {
         env.add(&template.control, 1);
     }
 }
@@ -203,7 +242,8 @@ fn persistent<A: Addr, E: Tables<A>>(
         protocol: TEMPLATE_KEY | if any_port { 0 } else { flow.key.protocol },
     };
     let expires = env.now().after(ticks(version.timeout.get())).0;
-    if let Some((template, index)) = table::find(env, config, &key) {
+    let number = table::find_index(env, config, &key);
+    if let Some(template) = table::entry(env, number) {
         let mut row = RowOf {
             env: *env,
             first_row: version.first_row.get(),
@@ -213,7 +253,7 @@ fn persistent<A: Addr, E: Tables<A>>(
         env.repeat(version.rows.get(), &mut row);
         if row.found != NONE {
             template.expires.set(expires);
-            return Ok((row.found, index + 1));
+            return Ok((row.found, number));
         }
         end(env, template);
     }
@@ -223,7 +263,8 @@ fn persistent<A: Addr, E: Tables<A>>(
     }
     let row = env.row(version.first_row.get().wrapping_add(picked)).ok_or(Reason::Inconsistent)?;
     let dest = env.dest(row.dest).ok_or(Reason::Inconsistent)?;
-    let (template, index) = table::claim(env, config, &key).ok_or(Reason::TableFull)?;
+    let number = table::claim_index(env, config, &key);
+    let template = table::entry(env, number).ok_or(Reason::TableFull)?;
     template.dest.set(row.dest);
     template.target.set(A::from_words(dest.addr.get()));
     template.target_port_be.set(dest.port_be.get());
@@ -233,7 +274,7 @@ fn persistent<A: Addr, E: Tables<A>>(
     let word = live(0, row.forward as u32, TEMPLATE);
     dest::bind(env, dest, word);
     table::publish(env, template, word);
-    Ok((picked, index + 1))
+    Ok((picked, number))
 }
 
 /// A persistence netmask as words in network byte order. IPv4: a mask in host order. IPv6: a

@@ -7,7 +7,7 @@
 use crate::addr::Addr;
 use crate::conn::{BUSY, FREE, Word};
 use crate::env::Tables;
-use crate::layout::{Config, Conn, Key, PROBES, WAYS};
+use crate::layout::{Config, Conn, Key, PROBES, WAYS, split_entry};
 
 /// Spreads a key over 64 bits; `seed` keeps outsiders from choosing colliding flows.
 #[inline(always)]
@@ -87,6 +87,31 @@ pub fn claim<'e, A: Addr, E: Tables<A>>(
         index = (index + 1) & mask;
     }
     None
+}
+
+/// [`find`] as a function of its own, for cold code: index of the entry, plus one, or 0.
+///
+/// Inlined into scheduling, every way and probe would multiply the paths that the verifier
+/// follows ("BPF program is too large"); after a call they are one.
+#[inline(never)]
+pub fn find_index<A: Addr, E: Tables<A>>(env: &E, config: &Config, key: &Key<A>) -> u32 {
+    find(env, config, key).map_or(0, |(_, index)| index + 1)
+}
+
+/// [`claim`] likewise.
+#[inline(never)]
+pub fn claim_index<A: Addr, E: Tables<A>>(env: &E, config: &Config, key: &Key<A>) -> u32 {
+    claim(env, config, key).map_or(0, |(_, index)| index + 1)
+}
+
+/// The entry with this index, plus one; `None` for 0.
+#[inline(always)]
+pub fn entry<A: Addr, E: Tables<A>>(env: &E, index_plus_one: u32) -> Option<&Conn<A>> {
+    if index_plus_one == 0 {
+        return None;
+    }
+    let (set, way) = split_entry(index_plus_one - 1);
+    env.set(set)?.ways.get(way)
 }
 
 /// Makes a claimed entry visible, everything written before it included.

@@ -16,9 +16,10 @@ use crate::memory::Mapped;
 use crate::object::OpenError;
 
 /// Names of all maps, as in `crates/ebpf/src/maps.rs`.
-pub const MAPS: [&str; 14] = [
+pub const MAPS: [&str; 16] = [
     "CONFIG", "SERVICES4", "SERVICES6", "SLOTS", "VERSIONS", "ROWS", "TABLES", "DESTS",
-    "DEST_STATS", "CONNS4", "CONNS6", "REASONS", "ICMP_BUDGET", "SCRATCH",
+    "DEST_STATS", "CONNS4", "CONNS6", "REASONS", "ICMP_BUDGET", "ICMP_REQUEST",
+    "SCRATCH", "PROGRAMS",
 ];
 
 /// Capacities; they hold until the pinned maps are removed.

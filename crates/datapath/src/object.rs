@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use aya::maps::{MapData, ProgramArray};
 use aya::programs::{ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 
@@ -56,6 +57,8 @@ pub enum OpenError {
 /// The loaded programs; their maps are pinned.
 pub struct Object {
     ebpf: Ebpf,
+    /// The kernel empties a program array that no process and no pin holds.
+    _programs: ProgramArray<MapData>,
     /// Folder of the pins.
     pub pin: PathBuf,
 }
@@ -78,10 +81,13 @@ impl Object {
         }
         let mut ebpf = loader.load(OBJECT)?;
         xdp(&mut ebpf)?.load().map_err(|reason| OpenError::Verify { name: "rvs_xdp", reason })?;
-        tc(&mut ebpf)?.load().map_err(|reason| OpenError::Verify { name: "rvs_tc", reason })?;
+        for name in ["rvs_tc", "rvs_icmp"] {
+            tc(&mut ebpf, name)?.load().map_err(|reason| OpenError::Verify { name, reason })?;
+        }
+        let programs = call_icmp(&mut ebpf)?;
         let maps = Maps::open(pin)?;
         maps.initialise();
-        Ok((Self { ebpf, pin: pin.to_owned() }, maps))
+        Ok((Self { ebpf, pin: pin.to_owned(), _programs: programs }, maps))
     }
 
     /// The XDP program.
@@ -91,7 +97,7 @@ impl Object {
 
     /// The TC program.
     pub fn tc(&mut self) -> Result<&mut SchedClassifier, OpenError> {
-        tc(&mut self.ebpf)
+        tc(&mut self.ebpf, "rvs_tc")
     }
 }
 
@@ -105,7 +111,18 @@ fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, OpenError> {
     program.try_into().map_err(|reason| OpenError::Verify { name: "rvs_xdp", reason })
 }
 
-fn tc(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, OpenError> {
-    let program = ebpf.program_mut("rvs_tc").ok_or_else(|| missing("rvs_tc"))?;
-    program.try_into().map_err(|reason| OpenError::Verify { name: "rvs_tc", reason })
+fn tc<'e>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<&'e mut SchedClassifier, OpenError> {
+    let program = ebpf.program_mut(name).ok_or_else(|| missing(name))?;
+    program.try_into().map_err(|reason| OpenError::Verify { name, reason })
+}
+
+/// Enters the ICMP program into the array that the TC program calls by. The map must stay pinned.
+fn call_icmp(ebpf: &mut Ebpf) -> Result<ProgramArray<MapData>, OpenError> {
+    let failed = |reason: String| OpenError::Map { name: "PROGRAMS", reason };
+    let icmp = tc(ebpf, "rvs_icmp")?.fd().map_err(|e| failed(e.to_string()))?;
+    let icmp = icmp.try_clone().map_err(|e| failed(e.to_string()))?;
+    let map = ebpf.take_map("PROGRAMS").ok_or_else(|| failed("not in the object".into()))?;
+    let mut programs = ProgramArray::try_from(map).map_err(|e| failed(e.to_string()))?;
+    programs.set(0, &icmp, 0).map_err(|e| failed(e.to_string()))?;
+    Ok(programs)
 }

@@ -7,8 +7,10 @@ use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_loop};
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use rvs_core::addr::{V4, V6};
 use rvs_core::env::{Env, Tables, Visit};
+use rvs_core::flow::Flow;
 use rvs_core::layout::{Config, ConnSet, Dest, DestStats, Row, ServiceAddr, Slot, Version};
 use rvs_core::reason::Reason;
+use rvs_core::schedule::{Scheduled, schedule};
 use rvs_core::time::Tick;
 
 use crate::{atomic, maps};
@@ -122,6 +124,11 @@ impl Tables<V4> for Kernel {
         // SAFETY: one aligned word is read; entries are only ever replaced as a whole.
         unsafe { maps::SERVICES4.get(addr).copied() }
     }
+
+    #[inline(always)]
+    fn schedule(&self, flow: &Flow<V4>, slot: u32) -> Scheduled {
+        Scheduled::from_raw(rvs_schedule4(flow, slot))
+    }
 }
 
 impl Tables<V6> for Kernel {
@@ -139,5 +146,32 @@ impl Tables<V6> for Kernel {
     fn service(&self, addr: &ServiceAddr<V6>) -> Option<u32> {
         // SAFETY: one aligned word is read; entries are only ever replaced as a whole.
         unsafe { maps::SERVICES6.get(addr).copied() }
+    }
+
+    #[inline(always)]
+    fn schedule(&self, flow: &Flow<V6>, slot: u32) -> Scheduled {
+        Scheduled::from_raw(rvs_schedule6(flow, slot))
+    }
+}
+
+/// Schedules an IPv4 connection. Global, so that the verifier takes it by itself.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn rvs_schedule4(flow: *const Flow<V4>, slot: u32) -> u64 {
+    // SAFETY: the verifier proves that a pointer which is not null spans the struct.
+    match unsafe { flow.as_ref() } {
+        Some(flow) => schedule(&Kernel, flow, slot).raw(),
+        None => 0,
+    }
+}
+
+/// Schedules an IPv6 connection.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn rvs_schedule6(flow: *const Flow<V6>, slot: u32) -> u64 {
+    // SAFETY: as for IPv4.
+    match unsafe { flow.as_ref() } {
+        Some(flow) => schedule(&Kernel, flow, slot).raw(),
+        None => 0,
     }
 }

@@ -2,6 +2,8 @@
 //! two headers are put in front. RFC 792, RFC 1812 section 4.3.2, RFC 4443; TC only.
 
 use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_load_bytes};
+use aya_ebpf::macros::classifier;
+use aya_ebpf::programs::TcContext;
 use rvs_core::addr::{V4, V6};
 use rvs_core::env::Env;
 use rvs_core::flow::{Flow, Ip, L3, ipv6_first_word};
@@ -69,6 +71,57 @@ pub struct Message {
     pub source: [u32; 4],
 }
 
+/// A message and the packet that it is about, on their way to [`rvs_icmp`].
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Request {
+    family: u8,
+    kind: u8,
+    code: u8,
+    reserved: u8,
+    info: u32,
+    /// Length of the packet from its IP header on.
+    len: u32,
+    source: [u32; 4],
+    /// The packet's sender.
+    dst: [u32; 4],
+}
+
+/// What [`request`] returns: the program that was attached is to call [`rvs_icmp`].
+pub const PENDING: i32 = 1 << 16;
+
+/// Leaves the message for [`rvs_icmp`]. A program of its own, called by tail call from the very
+/// bottom of the stack: the frames of both do not fit into 512 bytes.
+#[inline(always)]
+pub fn request<A: Errors>(flow: &Flow<A>, message: &Message) -> i32 {
+    let Some(place) = maps::ICMP_REQUEST.get_ptr_mut(0) else { return SHOT };
+    let request = Request {
+        family: if matches!(A::FAMILY, Family::V4) { 4 } else { 6 },
+        kind: message.kind.0,
+        code: message.kind.1,
+        reserved: 0,
+        info: message.info,
+        len: flow.len,
+        source: message.source,
+        dst: flow.key.src.to_words(),
+    };
+    // SAFETY: this CPU's own element.
+    unsafe { *place = request };
+    PENDING
+}
+
+/// Sends the error that was requested about the packet.
+#[classifier]
+pub fn rvs_icmp(ctx: TcContext) -> i32 {
+    // SAFETY: this CPU's own element, written by the program that called.
+    let Some(request) = maps::ICMP_REQUEST.get_ptr(0).map(|p| unsafe { &*p }) else { return SHOT };
+    let frame = Frame(ctx.skb.skb);
+    if !within_budget() {
+        return SHOT;
+    }
+    if request.family == 4 { send::<V4>(frame, request) } else { send::<V6>(frame, request) }
+}
+
 /// Whether this CPU may send another error now.
 #[inline(always)]
 fn within_budget() -> bool {
@@ -82,17 +135,13 @@ fn within_budget() -> bool {
     sent < BUDGET
 }
 
-/// Turns the frame into an ICMP error about itself, from `source`, and sends it back.
-#[inline(never)]
-pub fn send<A: Errors>(
-    mut frame: Frame,
-    flow: &Flow<A>,
-    message: &Message,
-) -> i32 {
-    if !within_budget() || build(&mut frame, flow, message).is_none() {
+/// Turns the frame into an ICMP error about itself and sends it back.
+#[inline(always)]
+fn send<A: Errors>(mut frame: Frame, request: &Request) -> i32 {
+    if build::<A>(&mut frame, request).is_none() {
         return SHOT;
     }
-    let route = route::lookup(frame.0.cast(), A::FAMILY, flow.key.src.to_words(), 0);
+    let route = route::lookup(frame.0.cast(), A::FAMILY, request.dst, 0);
     if route.result != route::SUCCESS && route.result != route::NO_NEIGHBOUR {
         return SHOT;
     }
@@ -102,13 +151,9 @@ pub fn send<A: Errors>(
 
 /// Cuts the frame to what is quoted and writes the headers.
 #[inline(always)]
-fn build<A: Errors>(
-    frame: &mut Frame,
-    flow: &Flow<A>,
-    message: &Message,
-) -> Option<()> {
-    let Message { kind: (kind, code), info, source } = *message;
-    let quoted = flow.len.min(A::QUOTE);
+fn build<A: Errors>(frame: &mut Frame, request: &Request) -> Option<()> {
+    let Request { kind, code, info, source, dst, .. } = *request;
+    let quoted = request.len.min(A::QUOTE);
     let quote = sum_of_quote(frame, quoted)?;
     let room = A::HEADERS as i32;
     // SAFETY: plain arguments.
@@ -118,7 +163,6 @@ fn build<A: Errors>(
         return None;
     }
     frame.pull(L3 + A::HEADERS);
-    let dst = flow.key.src.to_words();
     let mut error = IcmpError { kind, code, checksum_be: [0, 0], info: U32::new(info) };
     let words: [u16; 4] = rvs_wire::transmute!(error);
     let mut sum = words.into_iter().fold(quote, |sum, word| sum.wrapping_add(word as u32));

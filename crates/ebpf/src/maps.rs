@@ -1,10 +1,12 @@
 //! The maps. Sizes here are only placeholders: the loader sets them. All are pinned.
 
-use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray};
+use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, ProgramArray};
 use aya_ebpf::macros::btf_map;
 use rvs_core::addr::{V4, V6};
 use rvs_core::layout::{Config, ConnSet, Dest, DestStats, Row, ServiceAddr, Slot, Version};
 use rvs_core::reason::Reason;
+
+use crate::icmp::Request;
 
 /// `BPF_F_MMAPABLE`: rvsd reads and writes the map as memory.
 const MMAPABLE: usize = 1 << 10;
@@ -53,3 +55,11 @@ pub const SCRATCH_LEN: u32 = 1536;
 /// Where an ICMP error's quotation is summed up.
 #[btf_map]
 pub static SCRATCH: PerCpuArray<[u8; SCRATCH_LEN as usize], 1> = PerCpuArray::new();
+/// The error that the ICMP program is to send.
+#[btf_map]
+pub static ICMP_REQUEST: PerCpuArray<Request, 1> = PerCpuArray::new();
+/// Programs that the TC program calls.
+#[btf_map]
+pub static PROGRAMS: ProgramArray<1> = ProgramArray::new();
+/// Index of the ICMP program in `PROGRAMS`.
+pub const ICMP_PROGRAM: u32 = 0;

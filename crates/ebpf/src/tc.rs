@@ -22,6 +22,7 @@ use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Ipv4, Ipv6, Tcp, protoc
 
 use crate::env::Kernel;
 use crate::icmp::{self, Message};
+use crate::maps::{self, ICMP_PROGRAM};
 use crate::route::{self, Route};
 
 /// Go on to the next program, then the host: `TCX_NEXT`, `TC_ACT_UNSPEC`.
@@ -47,6 +48,10 @@ impl Frame {
     fn pointer<T>(&self, offset: u32) -> Option<*mut T> {
         // SAFETY: the context is valid for the whole run.
         let (data, end) = unsafe { ((*self.0).data as usize, (*self.0).data_end as usize) };
+        // Headers lie near the start; the verifier wants to know that of an offset from memory.
+        if offset > 255 {
+            return None;
+        }
         let start = data + offset as usize;
         if start + size_of::<T>() > end { None } else { Some(start as *mut T) }
     }
@@ -112,11 +117,17 @@ pub fn rvs_tc(ctx: TcContext) -> i32 {
     let frame = Frame(ctx.skb.skb);
     frame.pull(HEADERS);
     let Some(ethernet) = frame.at::<Ethernet>(0) else { return pass(Reason::Malformed) };
-    match ethernet.ethertype.get() {
+    let action = match ethernet.ethertype.get() {
         ETHERTYPE_IPV4 => balance::<V4>(frame),
         ETHERTYPE_IPV6 => balance::<V6>(frame),
         _ => pass(Reason::NotIp),
+    };
+    if action == icmp::PENDING {
+        // SAFETY: the context is this program's own. It returns only if the call failed.
+        let _ = unsafe { maps::PROGRAMS.tail_call(&ctx, ICMP_PROGRAM) };
+        return SHOT;
     }
+    action
 }
 
 #[inline(always)]
@@ -146,7 +157,7 @@ where
         Verdict::Drop(Reason::NoDest) => {
             Kernel.count(Reason::NoDest);
             let source = flow.key.dst.to_words();
-            icmp::send(frame, &flow, &Message { kind: A::PORT_UNREACHABLE, info: 0, source })
+            icmp::request(&flow, &Message { kind: A::PORT_UNREACHABLE, info: 0, source })
         }
         Verdict::Drop(reason) => drop(reason),
     }
@@ -170,7 +181,10 @@ fn length<A: Ip>(frame: &Frame, flow: &Flow<A>, way: &Way) -> u32 {
 }
 
 /// Routes, accounts, rewrites and sends the packet.
-#[inline(always)]
+///
+/// A function of its own for its stack frame: scheduling, whose frames are deep as well, is then
+/// not on top of it.
+#[inline(never)]
 fn send<A: icmp::Errors>(mut frame: Frame, flow: &Flow<A>, forward: &Forward<'_, A>) -> i32
 where
     Kernel: Tables<A>,
@@ -181,7 +195,7 @@ where
         if forward.reply { forward.dest.tunnel_source.get() } else { flow.key.dst.to_words() };
     if flow.ttl <= 1 {
         Kernel.count(Reason::TtlExceeded);
-        return icmp::send(frame, flow, &Message { kind: A::TIME_EXCEEDED, info: 0, source });
+        return icmp::request(flow, &Message { kind: A::TIME_EXCEEDED, info: 0, source });
     }
     let len = length(&frame, flow, &way).min(u16::MAX as u32) as u16;
     let route = route::lookup(frame.0.cast(), way.family, way.dst, len);
@@ -190,7 +204,7 @@ where
         route::FRAG_NEEDED => {
             Kernel.count(Reason::TooBig);
             let info = (route.mtu() as u32).saturating_sub(way.extra);
-            return icmp::send(frame, flow, &Message { kind: A::TOO_BIG, info, source });
+            return icmp::request(flow, &Message { kind: A::TOO_BIG, info, source });
         }
         route::NOT_FORWARDED => return pass(Reason::LocalDest),
         _ => return drop(Reason::NoRoute),
@@ -207,8 +221,8 @@ where
     transmit(&mut frame, &route, way.family)
 }
 
-/// Puts an outer header in front.
-#[inline(always)]
+/// Puts an outer header in front. A function of its own to keep `send`'s stack frame small.
+#[inline(never)]
 fn encapsulate<A: Ip>(
     frame: &mut Frame,
     flow: &Flow<A>,

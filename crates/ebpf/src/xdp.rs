@@ -9,7 +9,7 @@ use rvs_core::addr::{V4, V6};
 use rvs_core::env::{Env, Tables};
 use rvs_core::flow::{Flow, Ip, L3};
 use rvs_core::packet::{Header, Packet};
-use rvs_core::pipeline::{Forward, Verdict, commit, resolve};
+use rvs_core::pipeline::{Forward, Verdict, Way, commit, resolve};
 use rvs_core::reason::Reason;
 use rvs_core::tunnel;
 use rvs_core::types::Family;
@@ -26,6 +26,10 @@ impl Frame {
     fn pointer<T>(&self, offset: u32) -> Option<*mut T> {
         // SAFETY: the context is valid for the whole run.
         let (data, end) = unsafe { ((*self.0).data as usize, (*self.0).data_end as usize) };
+        // Headers lie near the start; the verifier wants to know that of an offset from memory.
+        if offset > 255 {
+            return None;
+        }
         let start = data + offset as usize;
         if start + size_of::<T>() > end { None } else { Some(start as *mut T) }
     }
@@ -101,7 +105,10 @@ where
 }
 
 /// Routes, accounts, rewrites and sends the packet.
-#[inline(always)]
+///
+/// A function of its own for its stack frame: scheduling, whose frames are deep as well, is then
+/// not on top of it.
+#[inline(never)]
 fn send<A: Ip>(mut frame: Frame, flow: &Flow<A>, forward: &Forward<'_, A>) -> u32
 where
     Kernel: Tables<A>,
@@ -121,7 +128,7 @@ where
     }
     commit(&Kernel, flow, forward);
     let rewritten = if way.extra != 0 {
-        encapsulate(&mut frame, flow, forward, way.family)
+        encapsulate(&mut frame, flow, forward, &way)
     } else {
         forward.rewrite(&mut frame, flow)
     };
@@ -131,18 +138,18 @@ where
     transmit(&mut frame, &route, way.family)
 }
 
-/// Puts an outer header in front.
-#[inline(always)]
+/// Puts an outer header in front. A function of its own to keep `send`'s stack frame small.
+#[inline(never)]
 fn encapsulate<A: Ip>(
     frame: &mut Frame,
     flow: &Flow<A>,
     forward: &Forward<'_, A>,
-    family: Family,
+    way: &Way,
 ) -> Option<()> {
     A::decrement_ttl(frame)?;
-    let (src, dst) = (forward.dest.tunnel_source.get(), forward.dest.addr.get());
+    let (src, dst) = (forward.dest.tunnel_source.get(), way.dst);
     let ttl = flow.ttl.wrapping_sub(1);
-    if matches!(family, Family::V4) {
+    if matches!(way.family, Family::V4) {
         // SAFETY: the context is valid; the helper checks the headroom.
         if unsafe { bpf_xdp_adjust_head(frame.0, -(Ipv4::LEN as i32)) } != 0 {
             return None;

@@ -3,9 +3,10 @@
 //! Sums are taken over 16-bit words as they lie in memory, so no byte swapping happens: one's
 //! complement addition gives the right bytes on either endianness.
 
-/// A difference between old and new header words, to be applied to a checksum.
+/// A difference between old and new header words, to be applied to a checksum: a sum of 32-bit
+/// words, which is equal to the sum of their halves once folded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Delta(u32);
+pub struct Delta(u64);
 
 impl Delta {
     /// Nothing changed.
@@ -13,28 +14,22 @@ impl Delta {
 
     /// The difference of one replaced 16-bit word.
     #[inline(always)]
-    pub fn word(self, old: [u8; 2], new: [u8; 2]) -> Self {
+    pub const fn word(self, old: [u8; 2], new: [u8; 2]) -> Self {
         let (old, new) = (u16::from_ne_bytes(old), u16::from_ne_bytes(new));
-        Self(self.0.wrapping_add(u32::from(!old)).wrapping_add(u32::from(new)))
+        Self(self.0.wrapping_add(!old as u64).wrapping_add(new as u64))
     }
 
     /// The difference of four replaced bytes at an even offset.
     #[inline(always)]
-    pub fn quad(self, old: u32, new: u32) -> Self {
-        let (old, new) = (!old, new);
-        Self(
-            self.0
-                .wrapping_add(old & 0xffff)
-                .wrapping_add(old >> 16)
-                .wrapping_add(new & 0xffff)
-                .wrapping_add(new >> 16),
-        )
+    pub const fn quad(self, old: u32, new: u32) -> Self {
+        Self(self.0.wrapping_add(!old as u64).wrapping_add(new as u64))
     }
 
-    /// The accumulated sum, not folded: what `bpf_l4_csum_replace` takes as `to` with `from` 0.
+    /// Folded to 32 bits: what `bpf_l4_csum_replace` takes as `to` with `from` 0.
     #[inline(always)]
     pub const fn sum(self) -> u32 {
-        self.0
+        let sum = (self.0 & 0xffff_ffff) + (self.0 >> 32);
+        ((sum & 0xffff_ffff) + (sum >> 32)) as u32
     }
 
     /// Both differences.
@@ -47,7 +42,7 @@ impl Delta {
     #[inline(always)]
     pub const fn apply(self, checksum: [u8; 2]) -> [u8; 2] {
         let sum = (!u16::from_ne_bytes(checksum)) as u32;
-        (!fold(sum.wrapping_add(fold(self.0) as u32))).to_ne_bytes()
+        (!fold(sum + fold(self.sum()) as u32)).to_ne_bytes()
     }
 }
 

@@ -1,7 +1,8 @@
 //! Packet headers, byte for byte, as views over a frame: Ethernet, IPv4 (RFC 791), IPv6
 //! (RFC 8200), TCP (RFC 9293), UDP (RFC 768) and the ICMP errors (RFC 792, RFC 4443).
 //!
-//! Every type has alignment 1 and no invalid bit pattern. Integers of more than a byte are either
+//! Every type has alignment 2, that of headers in a frame, and no invalid bit pattern: with
+//! alignment 1 a compiler for BPF takes packets apart byte by byte. Integers of more than a byte are either
 //! `zerocopy::network_endian` types or, where only equality and checksums matter, raw words in
 //! network byte order with the suffix `_be`.
 #![no_std]
@@ -12,7 +13,7 @@ pub mod checksum;
 pub use zerocopy::{network_endian, transmute};
 
 use zerocopy::network_endian::{U16, U32};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// EtherType of IPv4.
 pub const ETHERTYPE_IPV4: u16 = 0x0800;
@@ -50,8 +51,8 @@ pub mod tcp_flags {
 }
 
 /// Ethernet II header.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(2))]
 pub struct Ethernet {
     /// Destination MAC address.
     pub dst: [u8; 6],
@@ -67,8 +68,8 @@ pub struct Ethernet {
 /// │ ver │ ihl │ tos │ total length │ id │ flags, fragment offset │
 /// │ ttl │ protocol │ checksum │ source │ destination │
 /// ```
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(2))]
 pub struct Ipv4 {
     /// Version (4) and header length in 32-bit words.
     pub version_ihl: u8,
@@ -102,8 +103,8 @@ impl Ipv4 {
 }
 
 /// IPv6 header.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(2))]
 pub struct Ipv6 {
     /// Version (6), traffic class and flow label.
     pub version_class_flow: U32,
@@ -125,8 +126,8 @@ impl Ipv6 {
 }
 
 /// TCP header without options.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(2))]
 pub struct Tcp {
     /// Source port.
     pub src_be: [u8; 2],
@@ -154,8 +155,8 @@ impl Tcp {
 }
 
 /// UDP header.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(2))]
 pub struct Udp {
     /// Source port.
     pub src_be: [u8; 2],
@@ -175,8 +176,8 @@ impl Udp {
 }
 
 /// The two ports that TCP, UDP and SCTP headers begin with.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(2))]
 pub struct Ports {
     /// Source port.
     pub src_be: [u8; 2],
@@ -185,8 +186,8 @@ pub struct Ports {
 }
 
 /// ICMP or ICMPv6 error header: what precedes the quoted packet.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(2))]
 pub struct IcmpError {
     /// Message type.
     pub kind: u8,
@@ -202,3 +203,8 @@ impl IcmpError {
     /// Length in bytes.
     pub const LEN: usize = 8;
 }
+
+/// Two bytes at an even offset: a checksum, say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(2))]
+pub struct Word(pub [u8; 2]);

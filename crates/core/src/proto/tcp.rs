@@ -79,56 +79,105 @@ pub const fn is_active(state: u32) -> bool {
     ACTIVE >> (state & 31) & 1 != 0
 }
 
-/// Rows: what the packet carries, in the order SYN, FIN, ACK, RST. Columns: the state it meets.
-/// Padded to 16 columns so that a masked index is always inside.
-type Table = [[State; 16]; 4];
+/// What a packet's flags mean to the state table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// RST, whatever else.
+    Rst,
+    /// SYN without RST.
+    Syn,
+    /// FIN without RST and SYN.
+    Fin,
+    /// Only ACK.
+    Ack,
+    /// None of the four.
+    None,
+}
+
+impl Event {
+    /// The event that these flags are.
+    #[inline(always)]
+    pub const fn of(flags: u8) -> Self {
+        if flags & RST != 0 {
+            Self::Rst
+        } else if flags & SYN != 0 {
+            Self::Syn
+        } else if flags & FIN != 0 {
+            Self::Fin
+        } else if flags & ACK != 0 {
+            Self::Ack
+        } else {
+            Self::None
+        }
+    }
+}
+
+/// A row of the state table: the next state by the present one, four bits each.
+///
+/// Packed, because an index into an array is a number that the verifier must know exactly on every
+/// path: with arrays here it followed a million of them and gave up.
+type Row = u64;
+
+const fn row(next: [State; 11]) -> Row {
+    let mut packed = 0;
+    let mut state = 0;
+    while state < next.len() {
+        packed |= (next[state] as u64) << (4 * state);
+        state += 1;
+    }
+    packed
+}
 
 #[rustfmt::skip]
-static TABLES: [Table; 3] = [
-    // Input
-    //  NO  ES  SS  SR  FW  TW  CL  CW  LA  LI  SA
-    [
-        [SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SR, CL, CL, CL, CL, CL],
-        [CL, CW, SS, TW, TW, TW, CL, CW, LA, LI, TW, CL, CL, CL, CL, CL],
-        [ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES, CL, CL, CL, CL, CL],
-        [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, SR, CL, CL, CL, CL, CL],
-    ],
-    // Output
-    [
-        [SS, ES, SS, SR, SS, SS, SS, SS, SS, LI, SR, CL, CL, CL, CL, CL],
-        [TW, FW, SS, TW, FW, TW, CL, TW, LA, LI, TW, CL, CL, CL, CL, CL],
-        [ES, ES, SS, ES, FW, TW, CL, CW, LA, ES, ES, CL, CL, CL, CL, CL],
-        [CL, CL, SS, CL, CL, TW, CL, CL, CL, CL, CL, CL, CL, CL, CL, CL],
-    ],
-    // InputOnly
-    [
-        [SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SR, CL, CL, CL, CL, CL],
-        [CL, FW, SS, TW, FW, TW, CL, CW, LA, LI, TW, CL, CL, CL, CL, CL],
-        [ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES, CL, CL, CL, CL, CL],
-        [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL, CL, CL, CL, CL, CL],
-    ],
-];
+mod input {
+    use super::*;
+    //                              NO  ES  SS  SR  FW  TW  CL  CW  LA  LI  SA
+    pub const SYN_ROW: Row = row([SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SR]);
+    pub const FIN_ROW: Row = row([CL, CW, SS, TW, TW, TW, CL, CW, LA, LI, TW]);
+    pub const ACK_ROW: Row = row([ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES]);
+    pub const RST_ROW: Row = row([CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, SR]);
+}
 
-/// The state after a packet with `flags`. A packet with none of SYN, FIN, ACK and RST closes the
-/// connection, as in the kernel.
+#[rustfmt::skip]
+mod output {
+    use super::*;
+    //                              NO  ES  SS  SR  FW  TW  CL  CW  LA  LI  SA
+    pub const SYN_ROW: Row = row([SS, ES, SS, SR, SS, SS, SS, SS, SS, LI, SR]);
+    pub const FIN_ROW: Row = row([TW, FW, SS, TW, FW, TW, CL, TW, LA, LI, TW]);
+    pub const ACK_ROW: Row = row([ES, ES, SS, ES, FW, TW, CL, CW, LA, ES, ES]);
+    pub const RST_ROW: Row = row([CL, CL, SS, CL, CL, TW, CL, CL, CL, CL, CL]);
+}
+
+#[rustfmt::skip]
+mod input_only {
+    use super::*;
+    //                              NO  ES  SS  SR  FW  TW  CL  CW  LA  LI  SA
+    pub const SYN_ROW: Row = row([SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SR]);
+    pub const FIN_ROW: Row = row([CL, FW, SS, TW, FW, TW, CL, CW, LA, LI, TW]);
+    pub const ACK_ROW: Row = row([ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES]);
+    pub const RST_ROW: Row = row([CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL]);
+}
+
+/// The state after `event`. A packet with none of SYN, FIN, ACK and RST closes the connection, as
+/// in the kernel.
 #[inline(always)]
-pub fn next(direction: Direction, state: u32, flags: u8) -> u32 {
-    let event = if flags & RST != 0 {
-        3
-    } else if flags & SYN != 0 {
-        0
-    } else if flags & FIN != 0 {
-        1
-    } else if flags & ACK != 0 {
-        2
-    } else {
-        return CL as u32;
+pub const fn next(direction: Direction, state: u32, event: Event) -> u32 {
+    let row = match (direction, event) {
+        (_, Event::None) => return CL as u32,
+        (Direction::Input, Event::Syn) => input::SYN_ROW,
+        (Direction::Input, Event::Fin) => input::FIN_ROW,
+        (Direction::Input, Event::Ack) => input::ACK_ROW,
+        (Direction::Input, Event::Rst) => input::RST_ROW,
+        (Direction::Output, Event::Syn) => output::SYN_ROW,
+        (Direction::Output, Event::Fin) => output::FIN_ROW,
+        (Direction::Output, Event::Ack) => output::ACK_ROW,
+        (Direction::Output, Event::Rst) => output::RST_ROW,
+        (Direction::InputOnly, Event::Syn) => input_only::SYN_ROW,
+        (Direction::InputOnly, Event::Fin) => input_only::FIN_ROW,
+        (Direction::InputOnly, Event::Ack) => input_only::ACK_ROW,
+        (Direction::InputOnly, Event::Rst) => input_only::RST_ROW,
     };
-    TABLES
-        .get(direction as usize)
-        .and_then(|table| table.get(event))
-        .and_then(|row| row.get((state & 15) as usize))
-        .map_or(CL as u32, |next| *next as u32)
+    (row >> (4 * (state & 15))) as u32 & 15
 }
 
 #[cfg(test)]
@@ -146,7 +195,7 @@ mod tests {
             (Direction::Output, FIN | ACK, TW),
             (Direction::Input, ACK, TW),
         ] {
-            state = next(direction, state, flags);
+            state = next(direction, state, Event::of(flags));
             assert_eq!(state, expected as u32, "{direction:?} {flags:#x}");
         }
     }
