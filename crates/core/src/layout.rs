@@ -189,6 +189,24 @@ pub struct DestStats {
     pub out_bytes: Cell<u64>,
 }
 
+/// `INTERFACES`, by interface index.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Interface {
+    /// Its MAC address: frames for other hosts are not ours.
+    pub mac: [u8; 6],
+    /// `INTERFACE_*` bits; 0 for an interface that rvsd did not attach to.
+    pub flags: u16,
+}
+
+/// In [`Interface::flags`]: `mac` is valid.
+pub const INTERFACE_KNOWN: u16 = 1;
+/// In [`Interface::flags`]: it takes frames that XDP redirects to it.
+pub const INTERFACE_XDP: u16 = 2;
+
+/// Elements of `INTERFACES`. XDP leaves interfaces with higher numbers to TC.
+pub const INTERFACES: u32 = 4096;
+
 /// Ways of a set of the connection table.
 pub const WAYS: usize = 4;
 

@@ -29,6 +29,8 @@ macro_rules! reasons {
 reasons! {
     /// Passed: not IPv4 or IPv6.
     NotIp = "pass.not_ip",
+    /// Passed: a frame for another host's MAC address.
+    OtherHost = "pass.other_host",
     /// Passed: a protocol that is not balanced.
     OtherProtocol = "pass.other_protocol",
     /// Passed: no connection and no service.

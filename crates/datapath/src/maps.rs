@@ -7,7 +7,7 @@ use std::path::Path;
 use aya::maps::{Map, MapData, MapError, PerCpuArray};
 use rvs_core::addr::{V4, V6};
 use rvs_core::control::Stats;
-use rvs_core::layout::{Config, ConnSet, Dest, LAYOUT_VERSION, Row, Slot, Version};
+use rvs_core::layout::{Config, ConnSet, Dest, Interface, LAYOUT_VERSION, Row, Slot, Version};
 use rvs_core::proto::{tcp, udp};
 use rvs_core::reason::Reason;
 use rvs_core::time::ticks;
@@ -16,10 +16,10 @@ use crate::memory::Mapped;
 use crate::object::OpenError;
 
 /// Names of all maps, as in `crates/ebpf/src/maps.rs`.
-pub const MAPS: [&str; 16] = [
+pub const MAPS: [&str; 17] = [
     "CONFIG", "SERVICES4", "SERVICES6", "SLOTS", "VERSIONS", "ROWS", "TABLES", "DESTS",
     "DEST_STATS", "CONNS4", "CONNS6", "REASONS", "ICMP_BUDGET", "ICMP_REQUEST",
-    "SCRATCH", "PROGRAMS",
+    "SCRATCH", "PROGRAMS", "INTERFACES",
 ];
 
 /// Capacities; they hold until the pinned maps are removed.
@@ -76,6 +76,8 @@ pub struct Maps {
     pub tables: Mapped<[Cell<u32>; 2]>,
     /// See [`Dest`].
     pub dests: Mapped<Dest>,
+    /// See [`Interface`].
+    pub interfaces: Mapped<Cell<Interface>>,
     /// The IPv4 connection table.
     pub conns4: Mapped<ConnSet<V4>>,
     /// The IPv6 connection table.
@@ -117,6 +119,7 @@ impl Maps {
             rows: mapped(pin, "ROWS")?,
             tables: mapped(pin, "TABLES")?,
             dests: mapped(pin, "DESTS")?,
+            interfaces: mapped(pin, "INTERFACES")?,
             conns4: mapped(pin, "CONNS4")?,
             conns6: mapped(pin, "CONNS6")?,
             services4: hash("SERVICES4")?.try_into().map_err(|e: MapError| failed("SERVICES4", e))?,

@@ -3,7 +3,10 @@
 use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, ProgramArray};
 use aya_ebpf::macros::btf_map;
 use rvs_core::addr::{V4, V6};
-use rvs_core::layout::{Config, ConnSet, Dest, DestStats, Row, ServiceAddr, Slot, Version};
+use rvs_core::layout::{
+    Config, ConnSet, Dest, DestStats, INTERFACES as MAX_INTERFACES, Interface, Row, ServiceAddr, Slot,
+    Version,
+};
 use rvs_core::reason::Reason;
 
 use crate::icmp::Request;
@@ -44,6 +47,9 @@ pub static CONNS4: Array<ConnSet<V4>, 1024, MMAPABLE> = Array::new();
 /// The IPv6 connection table.
 #[btf_map]
 pub static CONNS6: Array<ConnSet<V6>, 1024, MMAPABLE> = Array::new();
+/// See [`Interface`].
+#[btf_map]
+pub static INTERFACES: Array<Interface, { MAX_INTERFACES as usize }, MMAPABLE> = Array::new();
 /// Packets by [`Reason`].
 #[btf_map]
 pub static REASONS: PerCpuArray<u64, { Reason::ALL.len() }> = PerCpuArray::new();

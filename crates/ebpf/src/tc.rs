@@ -33,6 +33,9 @@ const SHOT: i32 = 2;
 /// Bytes that must be readable directly: Ethernet, IPv4 with all options, TCP.
 const HEADERS: u32 = 14 + 60 + 20;
 
+/// `pkt_type` of a frame for another host's MAC address.
+const PACKET_OTHERHOST: u32 = 3;
+
 const BPF_F_PSEUDO_HDR: u64 = 0x10;
 const BPF_F_MARK_MANGLED_0: u64 = 0x20;
 const BPF_ADJ_ROOM_MAC: u32 = 1;
@@ -115,6 +118,10 @@ impl Packet for Frame {
 #[classifier]
 pub fn rvs_tc(ctx: TcContext) -> i32 {
     let frame = Frame(ctx.skb.skb);
+    // SAFETY: the context is valid for the whole run.
+    if unsafe { (*frame.0).pkt_type } == PACKET_OTHERHOST {
+        return pass(Reason::OtherHost);
+    }
     frame.pull(HEADERS);
     let Some(ethernet) = frame.at::<Ethernet>(0) else { return pass(Reason::Malformed) };
     let action = match ethernet.ethertype.get() {

@@ -8,6 +8,7 @@ use aya_ebpf::programs::XdpContext;
 use rvs_core::addr::{V4, V6};
 use rvs_core::env::{Env, Tables};
 use rvs_core::flow::{Flow, Ip, L3};
+use rvs_core::layout::{INTERFACE_KNOWN, INTERFACE_XDP};
 use rvs_core::packet::{Header, Packet};
 use rvs_core::pipeline::{Forward, Verdict, Way, commit, resolve};
 use rvs_core::reason::Reason;
@@ -16,6 +17,7 @@ use rvs_core::types::Family;
 use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Ipv4, Ipv6};
 
 use crate::env::Kernel;
+use crate::maps;
 use crate::route::{self, Route};
 
 /// A frame in XDP's hands.
@@ -67,6 +69,11 @@ impl Packet for Frame {
 pub fn rvs_xdp(ctx: XdpContext) -> u32 {
     let frame = Frame(ctx.ctx);
     let Some(ethernet) = frame.at::<Ethernet>(0) else { return pass(Reason::Malformed) };
+    // SAFETY: the context is valid for the whole run.
+    let interface = maps::INTERFACES.get(unsafe { (*frame.0).ingress_ifindex });
+    if !interface.is_some_and(|i| i.flags & INTERFACE_KNOWN == 0 || i.mac == ethernet.dst) {
+        return pass(Reason::OtherHost);
+    }
     match ethernet.ethertype.get() {
         ETHERTYPE_IPV4 => balance::<V4>(frame),
         ETHERTYPE_IPV6 => balance::<V6>(frame),
@@ -126,6 +133,9 @@ where
         route::NOT_FORWARDED => return pass(Reason::LocalDest),
         _ => return drop(Reason::NoRoute),
     }
+    if !takes_xdp(&frame, route.params.ifindex) {
+        return pass(Reason::PuntDevice);
+    }
     commit(&Kernel, flow, forward);
     let rewritten = if way.extra != 0 {
         encapsulate(&mut frame, flow, forward, &way)
@@ -136,6 +146,17 @@ where
         return drop(Reason::RewriteFailed);
     }
     transmit(&mut frame, &route, way.family)
+}
+
+/// Whether frames can leave by this interface: the one they came by, or one that takes what XDP
+/// redirects. Others would drop them where nobody counts it.
+#[inline(always)]
+fn takes_xdp(frame: &Frame, ifindex: u32) -> bool {
+    // SAFETY: the context is valid for the whole run.
+    if ifindex == unsafe { (*frame.0).ingress_ifindex } {
+        return true;
+    }
+    maps::INTERFACES.get(ifindex).is_some_and(|i| i.flags & INTERFACE_XDP != 0)
 }
 
 /// Puts an outer header in front. A function of its own to keep `send`'s stack frame small.
