@@ -1,1 +1,125 @@
-//! stub
+//! The director: the sans-IO owner of all control state. Requests come in as datagrams of IPVS's
+//! netlink protocol and leave as datagrams; what is to be done goes to a
+//! [`Datapath`](rvs_core::control::Datapath). Nothing here opens a socket or reads a clock.
+//!
+//! Checks and errnos are those of `net/netfilter/ipvs/ip_vs_ctl.c`.
+#![forbid(unsafe_code)]
+
+mod check;
+mod estimator;
+mod handle;
+
+use rvs_core::control::{Datapath, DatapathError};
+use rvs_core::types::{DestConfig, DestKey, ServiceConfig, ServiceKey};
+
+use estimator::Estimators;
+
+/// A virtual service and its destinations, the one added last first, as the kernel lists them.
+#[derive(Clone, Debug)]
+struct Service {
+    key: ServiceKey,
+    config: ServiceConfig,
+    dests: Vec<DestConfig>,
+}
+
+/// Why a command was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What the kernel would answer.
+    pub errno: i32,
+    /// What to log.
+    pub message: String,
+}
+
+impl Refusal {
+    fn new(errno: i32, message: impl Into<String>) -> Self {
+        Self { errno, message: message.into() }
+    }
+}
+
+impl From<i32> for Refusal {
+    fn from(errno: i32) -> Self {
+        Self::new(errno, "the request is not valid")
+    }
+}
+
+impl From<DatapathError> for Refusal {
+    fn from(error: DatapathError) -> Self {
+        use rvs_netlink::errno::{ENOMEM, EOPNOTSUPP};
+        let errno = match error {
+            DatapathError::Full(_) => ENOMEM,
+            DatapathError::Unsupported(_) => EOPNOTSUPP,
+            DatapathError::Kernel(errno) => errno,
+        };
+        Self::new(errno, error.to_string())
+    }
+}
+
+/// All control state over one data path.
+pub struct Director<D> {
+    datapath: D,
+    services: Vec<Service>,
+    estimators: Estimators,
+    refusals: Vec<Refusal>,
+}
+
+impl<D: Datapath> Director<D> {
+    /// Takes over whatever `datapath` holds already.
+    pub fn new(datapath: D) -> Self {
+        let mut services = Vec::new();
+        datapath.for_each_service(&mut |key, config, dests| {
+            services.push(Service { key: *key, config: *config, dests: dests.to_vec() });
+        });
+        Self { datapath, services, estimators: Estimators::default(), refusals: Vec::new() }
+    }
+
+    /// The data path.
+    pub fn datapath(&self) -> &D {
+        &self.datapath
+    }
+
+    /// The data path, for its periodic work.
+    pub fn datapath_mut(&mut self) -> &mut D {
+        &mut self.datapath
+    }
+
+    /// Brings the rates up to date. To be called every two seconds (`IPVS_EST_TICK` of the
+    /// kernel's estimator).
+    pub fn tick(&mut self) {
+        let mut estimators = std::mem::take(&mut self.estimators);
+        estimators.begin();
+        for service in &self.services {
+            estimators.sample((service.key, None), &self.datapath.service_stats(&service.key));
+            for dest in &service.dests {
+                let status = self.datapath.dest_status(&service.key, &dest.key);
+                estimators.sample((service.key, Some(dest.key)), &status.stats);
+            }
+        }
+        estimators.end();
+        self.estimators = estimators;
+    }
+
+    /// What was refused since the last call, to be logged.
+    pub fn take_refusals(&mut self) -> Vec<Refusal> {
+        std::mem::take(&mut self.refusals)
+    }
+
+    fn position(&self, key: &ServiceKey) -> Option<usize> {
+        self.services.iter().position(|service| service.key == *key)
+    }
+
+    /// Puts `service`, checked, in the place of what there is under its key.
+    fn commit(&mut self, service: Service) -> Result<(), Refusal> {
+        self.datapath.put_service(&service.key, &service.config, &service.dests)?;
+        match self.position(&service.key) {
+            Some(position) => self.services[position] = service,
+            None => self.services.push(service),
+        }
+        Ok(())
+    }
+}
+
+/// Position of a destination in its service.
+fn dest_position(service: &Service, key: &DestKey) -> Option<usize> {
+    service.dests.iter().position(|dest| dest.key == *key)
+}
