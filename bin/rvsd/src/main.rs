@@ -1,3 +1,108 @@
+//! rvsd, the director process: loads or adopts the data path, attaches it, serves the control
+//! socket, and does what the packets leave for later: expiry, rates, routes and neighbours.
 #![forbid(unsafe_code)]
-//! stub
-fn main() {}
+
+mod args;
+mod control;
+mod interfaces;
+mod neighbours;
+mod server;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rvs_datapath::{BpfDatapath, Maps, Object, sweeper};
+use rvs_director::Director;
+use rvs_host::{Host, Monitor};
+use tracing_subscriber::EnvFilter;
+
+use args::{Args, Parsed};
+
+/// Time between two passes over the connection table.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
+
+fn main() -> ExitCode {
+    let parsed = match args::parse() {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            eprintln!("rvsd: {error}; try rvsd --help");
+            return ExitCode::from(2);
+        }
+    };
+    let result = match parsed {
+        Parsed::Help => {
+            print!("{}", args::HELP);
+            return ExitCode::SUCCESS;
+        }
+        Parsed::Version => {
+            println!("rvsd {}", env!("CARGO_PKG_VERSION"));
+            return ExitCode::SUCCESS;
+        }
+        Parsed::Run(args) => run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("rvsd: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<()> {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
+
+    std::fs::create_dir_all(&args.pin).with_context(|| format!("cannot make {}", args.pin.display()))?;
+    let _lock = lock(&args.pin)?;
+    rvs_host::forward_from_loopback()?;
+    let mut host = Host::open()?;
+    let monitor = Monitor::open()?;
+    let (object, maps) = Object::load(&args.pin, &args.sizes)?;
+    let datapath = BpfDatapath::adopt(maps);
+    let mut interfaces = interfaces::Interfaces::new(object, args);
+    interfaces.refresh(&mut host, datapath.maps())?;
+    let listener = control::Listener::bind(&args.socket)?;
+    start_sweeper(&args.pin)?;
+    let director = Director::new(datapath);
+    let server = server::Server { director, host, monitor, interfaces, listener };
+    server.run()
+}
+
+/// Makes sure that no other rvsd serves the same data path.
+fn lock(pin: &Path) -> Result<std::os::fd::OwnedFd> {
+    let folder = rustix::fs::open(pin, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .with_context(|| format!("cannot open {}", pin.display()))?;
+    if rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive).is_err() {
+        bail!("another rvsd runs with --pin {}", pin.display());
+    }
+    Ok(folder)
+}
+
+/// Starts the thread that ends expired connections. It has its own view of the maps.
+fn start_sweeper(pin: &Path) -> Result<()> {
+    let pin = pin.to_owned();
+    let (ready, opened) = std::sync::mpsc::channel();
+    std::thread::Builder::new().name("sweeper".into()).spawn(move || {
+        let maps = Maps::open(&pin);
+        let maps = match maps {
+            Ok(maps) => {
+                let _ = ready.send(Ok(()));
+                maps
+            }
+            Err(error) => {
+                let _ = ready.send(Err(error));
+                return;
+            }
+        };
+        loop {
+            let pass = sweeper::pass(&maps);
+            tracing::trace!(live = pass.live, cleared = pass.cleared, "swept");
+            std::thread::sleep(SWEEP_INTERVAL);
+        }
+    })?;
+    Ok(opened.recv().context("the sweeper did not start")??)
+}

@@ -7,6 +7,7 @@ mod conns;
 mod write;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use rvs_core::control::{ConnRow, Datapath, DatapathError, DestStatus, Stats};
 use rvs_core::layout::WAYS;
@@ -64,6 +65,8 @@ pub struct BpfDatapath {
     tables: Extents,
     dests: Extents,
     sequence: u32,
+    /// Places taken since [`BpfDatapath::take_new`] was called last.
+    new: Vec<(u32, IpAddr)>,
 }
 
 impl BpfDatapath {
@@ -77,8 +80,13 @@ impl BpfDatapath {
         self.services.iter().flat_map(|s| s.dests.iter().map(|d| (d.index, &d.config)))
     }
 
+    /// The destinations that got a place since the last call: the way to them is yet unknown.
+    pub fn take_new(&mut self) -> Vec<(u32, IpAddr)> {
+        std::mem::take(&mut self.new)
+    }
+
     /// Sets the source address of a destination's tunnel packets, and of errors about its own.
-    pub fn set_source(&self, dest: u32, source: std::net::IpAddr) {
+    pub fn set_source(&self, dest: u32, source: IpAddr) {
         if let Some(dest) = self.maps.dests.get(dest as usize) {
             dest.tunnel_source.set(rvs_core::addr::words(source));
         }

@@ -33,6 +33,7 @@ impl BpfDatapath {
             trash: Vec::new(),
             retired: Vec::new(),
             sequence: 0,
+            new: Vec::new(),
         };
         datapath.adopt_services();
         datapath.adopt_trash();

@@ -160,6 +160,7 @@ impl BpfDatapath {
         }
         let family = if Family::of(config.key.addr) == Family::V4 { 4 } else { 6 };
         store(&dest.family, family);
+        self.new.push((index, config.key.addr));
     }
 
     /// A raised or removed upper threshold ends an overload (`__ip_vs_update_dest`).
