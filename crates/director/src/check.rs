@@ -36,7 +36,8 @@ pub(crate) fn service_config(
         return Err(Refusal::new(EOPNOTSUPP, "one-packet scheduling is not there yet"));
     }
     let full = match service.key.family() {
-        Family::V4 => service.netmask == 0 || service.netmask.leading_ones() + service.netmask.trailing_zeros() == 32,
+        // The kernel takes any mask.
+        Family::V4 => true,
         Family::V6 => (1..=128).contains(&service.netmask) || service.netmask == u32::MAX,
     };
     if !full {
