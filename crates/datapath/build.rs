@@ -30,7 +30,8 @@ fn build(workspace: &Path, out: &Path) -> Result<(), String> {
     let rustc = compiler()
         .ok_or("no rustc with the sources of `core` (rust-src) to build the eBPF programs")?;
     let cargo = rustc.with_file_name("cargo");
-    let cargo = if cargo.exists() { cargo } else { env::var_os("CARGO").unwrap_or("cargo".into()).into() };
+    let cargo =
+        if cargo.exists() { cargo } else { env::var_os("CARGO").unwrap_or("cargo".into()).into() };
     let linker = linker(workspace).ok_or("no bpf-linker to link the eBPF programs")?;
     let endian = env::var("CARGO_CFG_TARGET_ENDIAN").unwrap_or_default();
     let target = if endian == "big" { "bpfeb-unknown-none" } else { "bpfel-unknown-none" };
@@ -78,7 +79,8 @@ fn is_outer_setting(name: &str) -> bool {
         && !kept.contains(&name)
         && !name.starts_with("CARGO_REGISTR")
         && !name.starts_with("CARGO_HTTP"))
-        || ["RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "RUSTUP_TOOLCHAIN"].contains(&name)
+        || ["RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "RUSTUP_TOOLCHAIN"]
+            .contains(&name)
 }
 
 fn stdout(command: &mut Command) -> Option<String> {

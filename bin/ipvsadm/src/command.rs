@@ -206,7 +206,8 @@ impl Options {
         if flag == "fwmark-service" {
             let mark = value.parse().ok().filter(|mark| *mark > 0);
             let invalid = || Failure::usage(format!("invalid fwmark value `{value}' specified"));
-            self.service = Some(ServiceKey::Fwmark { family: Family::V4, mark: mark.ok_or_else(invalid)? });
+            self.service =
+                Some(ServiceKey::Fwmark { family: Family::V4, mark: mark.ok_or_else(invalid)? });
             return Ok(());
         }
         let protocol = match flag {
@@ -234,12 +235,15 @@ impl Options {
         for opt in all {
             if required.contains(&opt) && !self.has(opt) {
                 let option = opt.name();
-                let text = format!("You need to supply the '{option}' option for the '{name}' command");
+                let text =
+                    format!("You need to supply the '{option}' option for the '{name}' command");
                 return Err(Failure::usage(text));
             }
             if opt != Opt::Plain && !required.contains(&opt) && !allowed.contains(&opt) {
                 let option = opt.name();
-                return Err(Failure::usage(format!("Illegal '{option}' option with the '{name}' command")));
+                return Err(Failure::usage(format!(
+                    "Illegal '{option}' option with the '{name}' command"
+                )));
             }
         }
         Ok(())
@@ -253,7 +257,9 @@ impl Options {
             Cmd::Flush => Command::Flush,
             Cmd::AddDest => Command::AddDest(self.key()?, self.full_dest()?),
             Cmd::EditDest => Command::EditDest(self.key()?, self.full_dest()?),
-            Cmd::DelDest => Command::DelDest(self.key()?, self.dest_key(ForwardMethod::Masquerade)?),
+            Cmd::DelDest => {
+                Command::DelDest(self.key()?, self.dest_key(ForwardMethod::Masquerade)?)
+            }
             Cmd::List => self.list()?,
             Cmd::Save => Command::Save(self.format()),
             Cmd::Restore => Command::Restore,
@@ -374,7 +380,9 @@ impl Options {
         };
         if let Some(opt) = refused.iter().find(|opt| self.has(**opt)) {
             let option = opt.name();
-            return Err(Failure::usage(format!("Illegal '{option}' option with the '{name}' tunnel type")));
+            return Err(Failure::usage(format!(
+                "Illegal '{option}' option with the '{name}' tunnel type"
+            )));
         }
         let flags = checksums.iter().filter(|(opt, _)| self.has(*opt)).map(|(_, bit)| bit).sum();
         Ok((kind, self.tunnel_port.unwrap_or_default(), flags))

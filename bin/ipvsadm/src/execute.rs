@@ -4,7 +4,9 @@ use std::io::Write;
 
 use rvs_core::types::{DestConfig, DestKey, ServiceKey};
 use rvs_netlink::attr::Writer;
-use rvs_netlink::errno::{EAFNOSUPPORT, EEXIST, EINVAL, ENOENT, ENOMEM, EOPNOTSUPP, EPERM, ERANGE, ESRCH};
+use rvs_netlink::errno::{
+    EAFNOSUPPORT, EEXIST, EINVAL, ENOENT, ENOMEM, EOPNOTSUPP, EPERM, ERANGE, ESRCH,
+};
 use rvs_netlink::ipvs::{self, cmd_attr, command};
 use rvs_netlink::{Client, ClientError};
 

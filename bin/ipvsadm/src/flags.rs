@@ -144,11 +144,23 @@ pub struct Flag {
     pub help: &'static str,
 }
 
-const fn command(short: Option<char>, long: &'static str, value: Value, cmd: Cmd, help: &'static str) -> Flag {
+const fn command(
+    short: Option<char>,
+    long: &'static str,
+    value: Value,
+    cmd: Cmd,
+    help: &'static str,
+) -> Flag {
     Flag { short, long, value, kind: Kind::Command(cmd), help }
 }
 
-const fn option(short: Option<char>, long: &'static str, value: Value, opt: Opt, help: &'static str) -> Flag {
+const fn option(
+    short: Option<char>,
+    long: &'static str,
+    value: Value,
+    opt: Opt,
+    help: &'static str,
+) -> Flag {
     Flag { short, long, value, kind: Kind::Option(opt), help }
 }
 
@@ -222,7 +234,14 @@ pub const fn rules(cmd: Cmd) -> (&'static [Opt], &'static [Opt]) {
     use Opt::*;
     const SERVICE: &[Opt] = &[Scheduler, Persistent, Netmask, Ops, Engine, SchedFlags];
     const DEST: &[Opt] = &[
-        Forward, Weight, UpperThreshold, LowerThreshold, TunType, TunPort, TunNocsum, TunCsum,
+        Forward,
+        Weight,
+        UpperThreshold,
+        LowerThreshold,
+        TunType,
+        TunPort,
+        TunNocsum,
+        TunCsum,
         TunRemcsum,
     ];
     match cmd {
@@ -233,8 +252,18 @@ pub const fn rules(cmd: Cmd) -> (&'static [Opt], &'static [Opt]) {
         Cmd::List => (
             &[],
             &[
-                Numeric, Connection, Service, Timeout, Daemon, Stats, Rate, Thresholds,
-                PersistentConn, NoSort, Exact, TunInfo,
+                Numeric,
+                Connection,
+                Service,
+                Timeout,
+                Daemon,
+                Stats,
+                Rate,
+                Thresholds,
+                PersistentConn,
+                NoSort,
+                Exact,
+                TunInfo,
             ],
         ),
         Cmd::Save => (&[], &[Numeric]),

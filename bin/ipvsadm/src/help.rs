@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use crate::flags::{FLAGS, Flag, Kind, Value};
 
 /// What `--version` prints.
-pub const VERSION: &str = concat!("ipvsadm v1.31 (RVS ", env!("CARGO_PKG_VERSION"), ", compiled in Rust)");
+pub const VERSION: &str =
+    concat!("ipvsadm v1.31 (RVS ", env!("CARGO_PKG_VERSION"), ", compiled in Rust)");
 
 /// Prints the help, from the table of flags.
 pub fn help(out: &mut dyn Write) -> io::Result<()> {

@@ -92,9 +92,7 @@ fn value(
         (Value::Yes(_), None) => {
             words.next().cloned().map(Some).ok_or_else(|| format!("{text}: missing argument"))
         }
-        (Value::Optional(_), None) => {
-            Ok(words.next_if(|word| !word.starts_with('-')).cloned())
-        }
+        (Value::Optional(_), None) => Ok(words.next_if(|word| !word.starts_with('-')).cloned()),
     }
 }
 
@@ -135,7 +133,10 @@ mod tests {
     #[test]
     fn short_flags_combine_and_take_values_attached_or_apart() {
         assert_eq!(texts("-Lnc").0, ["-L", "-n", "-c"]);
-        assert_eq!(texts("-A -t 1.2.3.4:80 -srr").1, [None, Some("1.2.3.4:80".into()), Some("rr".into())]);
+        assert_eq!(
+            texts("-A -t 1.2.3.4:80 -srr").1,
+            [None, Some("1.2.3.4:80".into()), Some("rr".into())]
+        );
     }
 
     #[test]

@@ -56,7 +56,8 @@ fn run(args: &Args) -> Result<()> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
 
-    std::fs::create_dir_all(&args.pin).with_context(|| format!("cannot make {}", args.pin.display()))?;
+    std::fs::create_dir_all(&args.pin)
+        .with_context(|| format!("cannot make {}", args.pin.display()))?;
     let _lock = lock(&args.pin)?;
     rvs_host::forward_from_loopback()?;
     let mut host = Host::open()?;
@@ -74,8 +75,9 @@ fn run(args: &Args) -> Result<()> {
 
 /// Makes sure that no other rvsd serves the same data path.
 fn lock(pin: &Path) -> Result<std::os::fd::OwnedFd> {
-    let folder = rustix::fs::open(pin, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .with_context(|| format!("cannot open {}", pin.display()))?;
+    let folder =
+        rustix::fs::open(pin, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .with_context(|| format!("cannot open {}", pin.display()))?;
     if rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive).is_err() {
         bail!("another rvsd runs with --pin {}", pin.display());
     }

@@ -83,7 +83,8 @@ impl Server {
                     changed = true;
                 }
             }
-            if changed && let Err(error) = neighbours.refresh(&mut self.host, self.director.datapath())
+            if changed
+                && let Err(error) = neighbours.refresh(&mut self.host, self.director.datapath())
             {
                 tracing::warn!("{error}");
             }
@@ -96,14 +97,20 @@ impl Server {
         let mut fds = vec![
             PollFd::new(signals, readable),
             PollFd::from_borrowed_fd(self.monitor.as_fd(), readable),
-            PollFd::new(&self.listener.socket, if clients.len() < MAX_CLIENTS { readable } else { PollFlags::empty() }),
+            PollFd::new(
+                &self.listener.socket,
+                if clients.len() < MAX_CLIENTS { readable } else { PollFlags::empty() },
+            ),
         ];
         for client in clients {
             let flags = if client.is_blocked() { PollFlags::OUT } else { readable };
             fds.push(PollFd::new(&client.socket, flags));
         }
         let timeout = until.saturating_duration_since(Instant::now());
-        let timeout = Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: i64::from(timeout.subsec_nanos()) };
+        let timeout = Timespec {
+            tv_sec: timeout.as_secs() as i64,
+            tv_nsec: i64::from(timeout.subsec_nanos()),
+        };
         match poll(&mut fds, Some(&timeout)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error).context("cannot wait for events"),
@@ -133,7 +140,9 @@ impl Server {
                 client.flush()
             } else {
                 client.receive(&mut buffer).and_then(|len| {
-                    let Some(request) = len.and_then(|len| buffer.get(..len)) else { return Ok(()) };
+                    let Some(request) = len.and_then(|len| buffer.get(..len)) else {
+                        return Ok(());
+                    };
                     let answers = self.director.handle(request);
                     // Before the answer, so that a destination works once its command returned.
                     let entered = neighbours.enter(&mut self.host, self.director.datapath_mut());

@@ -15,6 +15,9 @@ pub trait Addr: Copy + PartialEq + Default + 'static {
     /// Adds the difference between `self` (the old address) and `new` to a checksum's delta.
     fn delta(self, new: Self, delta: Delta) -> Delta;
 
+    /// The sum of its words, for a pseudo header; folds to the sum of its halves.
+    fn sum(self) -> u64;
+
     /// A 64-bit value that equals for equal addresses; the hash spreads it.
     fn mix(self) -> u64;
 
@@ -40,6 +43,11 @@ impl Addr for V4 {
     #[inline(always)]
     fn delta(self, new: Self, delta: Delta) -> Delta {
         delta.quad(self.0, new.0)
+    }
+
+    #[inline(always)]
+    fn sum(self) -> u64 {
+        self.0 as u64
     }
 
     #[inline(always)]
@@ -75,6 +83,12 @@ impl Addr for V6 {
     fn delta(self, new: Self, delta: Delta) -> Delta {
         let ([a, b, c, d], [e, f, g, h]) = (self.0, new.0);
         delta.quad(a, e).quad(b, f).quad(c, g).quad(d, h)
+    }
+
+    #[inline(always)]
+    fn sum(self) -> u64 {
+        let [a, b, c, d] = self.0;
+        a as u64 + b as u64 + c as u64 + d as u64
     }
 
     #[inline(always)]

@@ -4,7 +4,9 @@
 use core::fmt;
 use core::net::IpAddr;
 
-use crate::types::{DestConfig, DestKey, ForwardMethod, Protocol, ServiceConfig, ServiceKey, Timeouts};
+use crate::types::{
+    DestConfig, DestKey, ForwardMethod, Protocol, ServiceConfig, ServiceKey, Timeouts,
+};
 
 /// Traffic counters, as `ipvsadm --stats` shows them. Bytes count from the IP header on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

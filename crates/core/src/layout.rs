@@ -204,6 +204,11 @@ pub const INTERFACE_KNOWN: u16 = 1;
 /// In [`Interface::flags`]: it takes frames that XDP redirects to it.
 pub const INTERFACE_XDP: u16 = 2;
 
+/// In [`Interface::flags`]: frames go back out by redirection, not by XDP_TX. A veth device whose
+/// peer has GRO but no XDP program of its own leaves frames of XDP_TX in the peer's ring until
+/// something else wakes it (`veth_xdp_flush`); redirected frames wake it.
+pub const INTERFACE_NO_TX: u16 = 4;
+
 /// Elements of `INTERFACES`. XDP leaves interfaces with higher numbers to TC.
 pub const INTERFACES: u32 = 4096;
 

@@ -51,6 +51,8 @@ reasons! {
     PuntIcmp = "punt.icmp",
     /// Passed from XDP to TC: the way out cannot take XDP frames.
     PuntDevice = "punt.device",
+    /// Passed from XDP to TC: the sender left the transport checksum for a device to finish.
+    PuntChecksum = "punt.checksum",
     /// Dropped, answered by ICMP port unreachable: no destination is available.
     NoDest = "drop.no_dest",
     /// Dropped, answered by ICMP time exceeded: the TTL or hop limit ran out.

@@ -171,11 +171,7 @@ fn reply_entry<'e, A: Addr, E: Tables<A>>(
 
 /// Ends the connection whose reply entry is `other`, if it is over as TCP goes.
 #[inline(always)]
-fn replace<A: Addr, E: Tables<A>>(
-    env: &E,
-    flow: &Flow<A>,
-    other: &Conn<A>,
-) -> Result<(), Reason> {
+fn replace<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, other: &Conn<A>) -> Result<(), Reason> {
     if !Word(other.word.get()).has(REPLY) {
         return Err(Reason::ReplyInUse);
     }

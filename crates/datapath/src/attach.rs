@@ -11,7 +11,7 @@ use aya::programs::tc::{
 };
 use aya::programs::xdp::{XdpLink, XdpMode};
 use aya::programs::{ProgramError, SchedClassifier};
-use rvs_core::layout::{INTERFACE_KNOWN, INTERFACE_XDP, Interface};
+use rvs_core::layout::{INTERFACE_KNOWN, INTERFACE_NO_TX, INTERFACE_XDP, Interface};
 
 use crate::maps::Maps;
 use crate::object::{Object, OpenError};
@@ -131,7 +131,8 @@ pub fn publish(maps: &Maps, target: &Target, hook: Hook) {
     let Some(place) = maps.interfaces.get(target.index as usize) else { return };
     let known = if target.mac.is_some() { INTERFACE_KNOWN } else { 0 };
     let xdp = if hook == Hook::Xdp { INTERFACE_XDP } else { 0 };
-    place.set(Interface { mac: target.mac.unwrap_or_default(), flags: known | xdp });
+    let no_tx = if target.kind.as_deref() == Some("veth") { INTERFACE_NO_TX } else { 0 };
+    place.set(Interface { mac: target.mac.unwrap_or_default(), flags: known | xdp | no_tx });
 }
 
 /// Removes the pins of interfaces that are gone, so that their numbers can come back.
@@ -197,8 +198,7 @@ fn attach_xdp(object: &mut Object, target: &Target) -> Result<(), AttachError> {
             Err(_) => std::fs::remove_file(&path).map_err(|e| failed(e.to_string()))?,
         }
     }
-    let id =
-        program.attach(&target.name, XdpMode::Driver).map_err(|e| failed(chain(&e)))?;
+    let id = program.attach(&target.name, XdpMode::Driver).map_err(|e| failed(chain(&e)))?;
     let link = program.take_link(id).map_err(|e| failed(chain(&e)))?;
     let link = FdLink::try_from(link).map_err(|e| failed(e.to_string()))?;
     link.pin(&path).map(drop).map_err(|e| failed(e.to_string()))
@@ -209,8 +209,8 @@ fn attach_tc(object: &mut Object, target: &Target) -> Result<(), AttachError> {
     let failed = |reason: String| refused(Hook::Tc, target, reason);
     let program = object.tc()?;
     if let Ok(pinned) = PinnedLink::from_pin(&path) {
-        let link =
-            SchedClassifierLink::try_from(FdLink::from(pinned)).map_err(|e| failed(e.to_string()))?;
+        let link = SchedClassifierLink::try_from(FdLink::from(pinned))
+            .map_err(|e| failed(e.to_string()))?;
         match program.attach_to_link(link) {
             Ok(id) => return program.take_link(id).map(drop).map_err(|e| failed(chain(&e))),
             Err(_) => std::fs::remove_file(&path).map_err(|e| failed(e.to_string()))?,
@@ -232,7 +232,8 @@ fn attach_tc(object: &mut Object, target: &Target) -> Result<(), AttachError> {
 fn attach_clsact(program: &mut SchedClassifier, target: &Target) -> Result<(), ProgramError> {
     // Fails if the qdisc is there already; if it fails otherwise, so does what follows.
     let _ = qdisc_add_clsact(&target.name);
-    let ours = SchedClassifierLink::attached(&target.name, TcAttachType::Ingress, PRIORITY, HANDLE, None);
+    let ours =
+        SchedClassifierLink::attached(&target.name, TcAttachType::Ingress, PRIORITY, HANDLE, None);
     let id = match ours.ok().map(|link| program.attach_to_link(link)) {
         Some(Ok(id)) => id,
         _ => {

@@ -86,6 +86,9 @@ mod tests {
         let mut extents = Extents::new(0, 30);
         assert!(extents.reserve(10, 10));
         assert!(!extents.reserve(15, 10));
-        assert_eq!((extents.take(10), extents.take(10), extents.take(1)), (Some(0), Some(20), None));
+        assert_eq!(
+            (extents.take(10), extents.take(10), extents.take(1)),
+            (Some(0), Some(20), None)
+        );
     }
 }

@@ -17,9 +17,23 @@ use crate::object::OpenError;
 
 /// Names of all maps, as in `crates/ebpf/src/maps.rs`.
 pub const MAPS: [&str; 17] = [
-    "CONFIG", "SERVICES4", "SERVICES6", "SLOTS", "VERSIONS", "ROWS", "TABLES", "DESTS",
-    "DEST_STATS", "CONNS4", "CONNS6", "REASONS", "ICMP_BUDGET", "ICMP_REQUEST",
-    "SCRATCH", "PROGRAMS", "INTERFACES",
+    "CONFIG",
+    "SERVICES4",
+    "SERVICES6",
+    "SLOTS",
+    "VERSIONS",
+    "ROWS",
+    "TABLES",
+    "DESTS",
+    "DEST_STATS",
+    "CONNS4",
+    "CONNS6",
+    "REASONS",
+    "ICMP_BUDGET",
+    "ICMP_REQUEST",
+    "SCRATCH",
+    "PROGRAMS",
+    "INTERFACES",
 ];
 
 /// Capacities; they hold until the pinned maps are removed.
@@ -122,8 +136,12 @@ impl Maps {
             interfaces: mapped(pin, "INTERFACES")?,
             conns4: mapped(pin, "CONNS4")?,
             conns6: mapped(pin, "CONNS6")?,
-            services4: hash("SERVICES4")?.try_into().map_err(|e: MapError| failed("SERVICES4", e))?,
-            services6: hash("SERVICES6")?.try_into().map_err(|e: MapError| failed("SERVICES6", e))?,
+            services4: hash("SERVICES4")?
+                .try_into()
+                .map_err(|e: MapError| failed("SERVICES4", e))?,
+            services6: hash("SERVICES6")?
+                .try_into()
+                .map_err(|e: MapError| failed("SERVICES6", e))?,
             dest_stats: hash("DEST_STATS")?
                 .try_into()
                 .map_err(|e: MapError| failed("DEST_STATS", e))?,

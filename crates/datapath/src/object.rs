@@ -16,7 +16,9 @@ static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/rvs.bpf
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The pin folder cannot be made or is not on a BPF file system.
-    #[error("{path}: {reason}; --pin must name a folder on a bpf file system (mount -t bpf bpf /sys/fs/bpf)")]
+    #[error(
+        "{path}: {reason}; --pin must name a folder on a bpf file system (mount -t bpf bpf /sys/fs/bpf)"
+    )]
     Pin {
         /// The folder.
         path: PathBuf,
@@ -43,7 +45,9 @@ pub enum OpenError {
         reason: String,
     },
     /// The pinned maps are of another layout.
-    #[error("{path} was pinned by an rvsd of layout {found}, this one has layout {expected}; `rvs down` removes it")]
+    #[error(
+        "{path} was pinned by an rvsd of layout {found}, this one has layout {expected}; `rvs down` removes it"
+    )]
     Layout {
         /// The folder.
         path: PathBuf,

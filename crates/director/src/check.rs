@@ -24,7 +24,10 @@ pub(crate) fn service_config(
     if let ServiceKey::Address { protocol, .. } = service.key
         && !datapath.supports(protocol)
     {
-        return Err(Refusal::new(EOPNOTSUPP, format!("{protocol:?} services are not balanced yet")));
+        return Err(Refusal::new(
+            EOPNOTSUPP,
+            format!("{protocol:?} services are not balanced yet"),
+        ));
     }
     let Some(scheduler) = Scheduler::from_name(&service.scheduler) else {
         return Err(Refusal::new(ENOENT, format!("no scheduler {}", service.scheduler)));

@@ -90,8 +90,9 @@ impl<D: Datapath> Director<D> {
     fn named(&self, attrs: &Attrs<'_>) -> Result<(usize, ServiceKey), Refusal> {
         let nested = attrs.nested(cmd_attr::SERVICE).ok_or(EINVAL)?;
         let key = ipvs::service_key(&nested)?;
-        let position =
-            self.position(&key).ok_or_else(|| Refusal::new(ESRCH, format!("no service {key:?}")))?;
+        let position = self
+            .position(&key)
+            .ok_or_else(|| Refusal::new(ESRCH, format!("no service {key:?}")))?;
         Ok((position, key))
     }
 

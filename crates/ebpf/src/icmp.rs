@@ -1,7 +1,9 @@
 //! ICMP errors to the sender of a packet that cannot go on: it is cut to what the error quotes and
 //! two headers are put in front. RFC 792, RFC 1812 section 4.3.2, RFC 4443; TC only.
 
-use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_load_bytes};
+use aya_ebpf::helpers::generated::{
+    bpf_csum_diff, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_load_bytes,
+};
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use rvs_core::addr::{V4, V6};
@@ -9,11 +11,11 @@ use rvs_core::env::Env;
 use rvs_core::flow::{Flow, Ip, L3, ipv6_first_word};
 use rvs_core::packet::Packet;
 use rvs_core::reason::Reason;
-use rvs_core::types::Family;
 use rvs_core::tunnel;
+use rvs_core::types::Family;
 use rvs_wire::checksum::fold;
-use rvs_wire::{IcmpError, Ipv4, Ipv6, protocol};
 use rvs_wire::network_endian::{U16, U32};
+use rvs_wire::{IcmpError, Ipv4, Ipv6, protocol};
 
 use crate::env::Kernel;
 use crate::maps::{self, SCRATCH_LEN};

@@ -4,8 +4,8 @@ use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, ProgramArray};
 use aya_ebpf::macros::btf_map;
 use rvs_core::addr::{V4, V6};
 use rvs_core::layout::{
-    Config, ConnSet, Dest, DestStats, INTERFACES as MAX_INTERFACES, Interface, Row, ServiceAddr, Slot,
-    Version,
+    Config, ConnSet, Dest, DestStats, INTERFACES as MAX_INTERFACES, Interface, Row, ServiceAddr,
+    Slot, Version,
 };
 use rvs_core::reason::Reason;
 

@@ -47,8 +47,7 @@ pub fn lookup(ctx: *mut c_void, family: Family, dst: [u32; 4], len: u16) -> Rout
         params.__bindgen_anon_4.ipv6_dst = dst;
     }
     // SAFETY: `params` is a live struct of the size that is passed.
-    let result =
-        unsafe { bpf_fib_lookup(ctx, &mut params, size_of::<FibParams>() as i32, 0) };
+    let result = unsafe { bpf_fib_lookup(ctx, &mut params, size_of::<FibParams>() as i32, 0) };
     Route { result, params }
 }
 

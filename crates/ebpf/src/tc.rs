@@ -248,8 +248,7 @@ fn encapsulate<A: Ip>(
         flags |= BPF_F_ADJ_ROOM_FIXED_GSO;
     }
     // SAFETY: plain arguments.
-    let done =
-        unsafe { bpf_skb_adjust_room(frame.0, way.extra as i32, BPF_ADJ_ROOM_MAC, flags) };
+    let done = unsafe { bpf_skb_adjust_room(frame.0, way.extra as i32, BPF_ADJ_ROOM_MAC, flags) };
     if done != 0 {
         return None;
     }

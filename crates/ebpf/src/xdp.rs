@@ -8,12 +8,12 @@ use aya_ebpf::programs::XdpContext;
 use rvs_core::addr::{V4, V6};
 use rvs_core::env::{Env, Tables};
 use rvs_core::flow::{Flow, Ip, L3};
-use rvs_core::layout::{INTERFACE_KNOWN, INTERFACE_XDP};
+use rvs_core::layout::{INTERFACE_KNOWN, INTERFACE_NO_TX, INTERFACE_XDP};
 use rvs_core::packet::{Header, Packet};
 use rvs_core::pipeline::{Forward, Verdict, Way, commit, resolve};
 use rvs_core::reason::Reason;
-use rvs_core::tunnel;
 use rvs_core::types::Family;
+use rvs_core::{nat, tunnel};
 use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Ipv4, Ipv6};
 
 use crate::env::Kernel;
@@ -123,6 +123,9 @@ where
     if flow.ttl <= 1 {
         return pass(Reason::PuntIcmp);
     }
+    if nat::is_unfinished(&frame, flow) {
+        return pass(Reason::PuntChecksum);
+    }
     let way = forward.way(flow);
     let len = flow.len + way.extra;
     let route = route::lookup(frame.0.cast(), way.family, way.dst, len as u16);
@@ -199,7 +202,8 @@ fn transmit(frame: &mut Frame, route: &Route, family: Family) -> u32 {
     ethernet.ethertype.set(ethertype);
     // SAFETY: the context is valid for the whole run.
     let ingress = unsafe { (*frame.0).ingress_ifindex };
-    if route.params.ifindex == ingress {
+    let bounces = || maps::INTERFACES.get(ingress).is_some_and(|i| i.flags & INTERFACE_NO_TX == 0);
+    if route.params.ifindex == ingress && bounces() {
         return xdp_action::XDP_TX;
     }
     // SAFETY: plain arguments.

@@ -33,7 +33,9 @@ pub const MAX_DATAGRAM: usize = 65_536;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody to ask.
-    #[error("no rvsd at {socket} ({reason}), and this kernel has no ip_vs; start rvsd or set RVS_SOCKET")]
+    #[error(
+        "no rvsd at {socket} ({reason}), and this kernel has no ip_vs; start rvsd or set RVS_SOCKET"
+    )]
     Nobody {
         /// The socket that was tried.
         socket: PathBuf,

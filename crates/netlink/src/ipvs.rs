@@ -169,7 +169,8 @@ pub fn put_service_key(attrs: &mut Writer, key: &ServiceKey) {
 
 /// Reads what names a service (`ip_vs_genl_parse_service`).
 pub fn service_key(attrs: &Attrs<'_>) -> Result<ServiceKey, i32> {
-    let family = family(attrs.u16(svc_attr::AF).ok_or(errno::EINVAL)?).ok_or(errno::EAFNOSUPPORT)?;
+    let family =
+        family(attrs.u16(svc_attr::AF).ok_or(errno::EINVAL)?).ok_or(errno::EAFNOSUPPORT)?;
     if let Some(mark) = attrs.u32(svc_attr::FWMARK) {
         return Ok(ServiceKey::Fwmark { family, mark });
     }
@@ -297,8 +298,16 @@ pub fn dest_status(attrs: &Attrs<'_>) -> (DestStatus, Rates) {
 /// The ten numbers, in the order of `IPVS_STATS_ATTR_*`.
 fn numbers(stats: &Stats, rates: &Rates) -> [u64; 10] {
     [
-        stats.conns, stats.in_pkts, stats.out_pkts, stats.in_bytes, stats.out_bytes,
-        rates.cps, rates.in_pps, rates.out_pps, rates.in_bps, rates.out_bps,
+        stats.conns,
+        stats.in_pkts,
+        stats.out_pkts,
+        stats.in_bytes,
+        stats.out_bytes,
+        rates.cps,
+        rates.in_pps,
+        rates.out_pps,
+        rates.in_bps,
+        rates.out_bps,
     ]
 }
 
@@ -321,9 +330,14 @@ pub fn stats(attrs: &Attrs<'_>, narrow: u16, wide: u16) -> (Stats, Rates) {
     let inner = attrs.nested(wide).or_else(|| attrs.nested(narrow)).unwrap_or(Attrs(&[]));
     let get = |kind| inner.u64(kind).or_else(|| inner.u32(kind).map(u64::from)).unwrap_or_default();
     let stats = Stats {
-        conns: get(1), in_pkts: get(2), out_pkts: get(3), in_bytes: get(4), out_bytes: get(5),
+        conns: get(1),
+        in_pkts: get(2),
+        out_pkts: get(3),
+        in_bytes: get(4),
+        out_bytes: get(5),
     };
-    let rates = Rates { cps: get(6), in_pps: get(7), out_pps: get(8), in_bps: get(9), out_bps: get(10) };
+    let rates =
+        Rates { cps: get(6), in_pps: get(7), out_pps: get(8), in_bps: get(9), out_bps: get(10) };
     (stats, rates)
 }
 

@@ -62,7 +62,8 @@ impl<'b> Iterator for Messages<'b> {
 
     fn next(&mut self) -> Option<Message<'b>> {
         let head: &[u8; NLMSG_HDRLEN] = self.0.first_chunk()?;
-        let word = |at: usize| u32::from_ne_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        let word =
+            |at: usize| u32::from_ne_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
         let len = usize::try_from(word(0)).ok()?;
         let payload = self.0.get(NLMSG_HDRLEN..len)?;
         self.0 = self.0.get(len.next_multiple_of(4)..).unwrap_or_default();
@@ -92,7 +93,14 @@ fn raw(kind: u16, flags: u16, sequence: u32, port: u32, payload: &[&[u8]]) -> Ve
 }
 
 /// A generic netlink message.
-pub fn generic(kind: u16, flags: u16, sequence: u32, port: u32, command: u8, attrs: &Writer) -> Vec<u8> {
+pub fn generic(
+    kind: u16,
+    flags: u16,
+    sequence: u32,
+    port: u32,
+    command: u8,
+    attrs: &Writer,
+) -> Vec<u8> {
     let version = if kind == CTRL { 2 } else { crate::ipvs::VERSION };
     raw(kind, flags, sequence, port, &[&[command, version, 0, 0], attrs.bytes()])
 }
@@ -100,7 +108,8 @@ pub fn generic(kind: u16, flags: u16, sequence: u32, port: u32, command: u8, att
 /// The acknowledgement of `request`: success for 0, else an errno. Like the kernel it quotes the
 /// request, in full after an error.
 pub fn acknowledge(request: &Message<'_>, errno: i32) -> Vec<u8> {
-    let quoted = raw(request.kind, request.flags, request.sequence, request.port, &[request.payload]);
+    let quoted =
+        raw(request.kind, request.flags, request.sequence, request.port, &[request.payload]);
     let quoted = if errno == 0 { quoted.get(..NLMSG_HDRLEN).unwrap_or(&quoted) } else { &quoted };
     raw(ERROR, 0, request.sequence, request.port, &[&(-errno).to_ne_bytes(), quoted])
 }

@@ -88,7 +88,8 @@ mod tests {
 
     #[test]
     fn replacing_words_equals_a_full_recomputation() {
-        let mut packet = [0x45u8, 0, 0, 60, 1, 2, 0x40, 0, 64, 6, 10, 0, 0, 1, 192, 168, 0xff, 0xff];
+        let mut packet =
+            [0x45u8, 0, 0, 60, 1, 2, 0x40, 0, 64, 6, 10, 0, 0, 1, 192, 168, 0xff, 0xff];
         let before = of(&packet);
         let delta = Delta::NONE
             .quad(u32::from_ne_bytes([10, 0, 0, 1]), u32::from_ne_bytes([172, 31, 255, 254]))

@@ -10,5 +10,12 @@ fn the_verifier_accepts_both_programs() {
     let sizes = Sizes { connections: 1024, services: 64, destinations: 1024 };
     let loaded = Object::load(pin, &sizes);
     let _ = std::fs::remove_dir_all(pin);
-    if let Err(e) = loaded { let s = format!("{e:?}"); let s = s.replace("\\n", "\n"); let l: Vec<&str> = s.lines().collect(); std::fs::write("/tmp/w/verifier.log", l.join("\n")).unwrap(); println!("{}", l[l.len().saturating_sub(12)..].join("\n")); panic!("refused"); }
+    if let Err(e) = loaded {
+        let s = format!("{e:?}");
+        let s = s.replace("\\n", "\n");
+        let l: Vec<&str> = s.lines().collect();
+        std::fs::write("/tmp/w/verifier.log", l.join("\n")).unwrap();
+        println!("{}", l[l.len().saturating_sub(12)..].join("\n"));
+        panic!("refused");
+    }
 }

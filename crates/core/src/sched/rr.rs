@@ -38,7 +38,8 @@ pub(super) fn pick<E: Env>(env: &E, version: &Version) -> u32 {
     for _ in 0..RETRIES {
         let position = version.state.get();
         let start = if position as u32 >= rows { 0 } else { position as u32 };
-        let mut next = Next { env: *env, first_row: version.first_row.get(), rows, start, found: NONE };
+        let mut next =
+            Next { env: *env, first_row: version.first_row.get(), rows, start, found: NONE };
         env.repeat(rows, &mut next);
         found = next.found;
         if found == NONE {

@@ -62,7 +62,8 @@ pub(super) fn pick<A: Addr, E: Env>(env: &E, version: &Version, key: &Key<A>) ->
     if found != NONE || flags & ServiceFlags::SCHED1.bits() == 0 || rows == 0 {
         return found;
     }
-    let mut fallback = Fallback { env: *env, first_row, rows, table, addr, port, home, found: NONE };
+    let mut fallback =
+        Fallback { env: *env, first_row, rows, table, addr, port, home, found: NONE };
     env.repeat(SH_SIZE, &mut fallback);
     fallback.found
 }

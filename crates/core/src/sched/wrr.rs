@@ -59,7 +59,8 @@ pub(super) fn pick<E: Env>(env: &E, version: &Version) -> u32 {
                 return NONE;
             }
             current = next_weight(current, max, gcd, pass.greatest);
-            let mut pass = Pass { env: *env, first_row, start: 0, current, found: NONE, greatest: 0 };
+            let mut pass =
+                Pass { env: *env, first_row, start: 0, current, found: NONE, greatest: 0 };
             env.repeat(rows, &mut pass);
             found = pass.found;
             if found == NONE {

@@ -126,8 +126,7 @@ impl BpfDatapath {
         for config in dests {
             let listed = self.services.iter().find(|s| s.slot == slot);
             let listed = listed.and_then(|s| s.dests.iter().find(|d| d.config.key == config.key));
-            let trashed =
-                self.trash.iter().position(|t| t.slot == slot && t.key == config.key);
+            let trashed = self.trash.iter().position(|t| t.slot == slot && t.key == config.key);
             let index = match (listed, trashed) {
                 (Some(listed), _) => listed.index,
                 (None, Some(position)) => self.trash.remove(position).index,
@@ -284,7 +283,8 @@ impl BpfDatapath {
         }
         // A service that comes back counts from zero, whatever its destinations counted before.
         for placed in &placed {
-            for (sum, value) in slot.adjust.iter().zip(super::fields(self.maps.raw_stats(placed.index)))
+            for (sum, value) in
+                slot.adjust.iter().zip(super::fields(self.maps.raw_stats(placed.index)))
             {
                 sum.set(sum.get().wrapping_sub(value));
             }
@@ -311,12 +311,8 @@ impl BpfDatapath {
     pub(super) fn link(&mut self, key: &ServiceKey, slot: u32) -> Result<(), DatapathError> {
         let refused = |_| DatapathError::Full("service");
         match hash_key(key) {
-            Some(HashKey::V4(bytes)) => {
-                self.maps.services4.insert(bytes, slot, 0).map_err(refused)
-            }
-            Some(HashKey::V6(bytes)) => {
-                self.maps.services6.insert(bytes, slot, 0).map_err(refused)
-            }
+            Some(HashKey::V4(bytes)) => self.maps.services4.insert(bytes, slot, 0).map_err(refused),
+            Some(HashKey::V6(bytes)) => self.maps.services6.insert(bytes, slot, 0).map_err(refused),
             None => Ok(()),
         }
     }
@@ -393,7 +389,10 @@ impl BpfDatapath {
 /// Whether nothing that a scheduler sees differs.
 fn same_rows(old: &[Placed], new: &[Placed]) -> bool {
     old.len() == new.len()
-        && old.iter().zip(new).all(|(a, b)| a.index == b.index && a.config.weight == b.config.weight)
+        && old
+            .iter()
+            .zip(new)
+            .all(|(a, b)| a.index == b.index && a.config.weight == b.config.weight)
 }
 
 /// Writes the service's name into its slot, for a restarted rvsd to read.
