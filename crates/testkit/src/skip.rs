@@ -30,7 +30,8 @@ pub fn record<R: TestResult>(reason: &str) -> R {
         let line = format!("{test}: {reason}\n");
         let file = OpenOptions::new().create(true).append(true).open(&path);
         // A lost line would turn a skip into a pass: better to fail the test.
-        file.and_then(|mut file| file.write_all(line.as_bytes())).expect("RVS_SKIP_LOG is writable");
+        file.and_then(|mut file| file.write_all(line.as_bytes()))
+            .expect("RVS_SKIP_LOG is writable");
     }
     R::not_failed()
 }

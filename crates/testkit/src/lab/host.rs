@@ -61,7 +61,8 @@ impl Host {
         let program = words.next().unwrap_or_default();
         let mut command = self.command(program);
         let output = command.args(words).output();
-        let output = output.map_err(|source| LabError::Start { program: program.into(), source })?;
+        let output =
+            output.map_err(|source| LabError::Start { program: program.into(), source })?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }

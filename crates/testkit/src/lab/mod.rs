@@ -19,7 +19,7 @@
 //!     .host("rs1", &["10.0.0.45/24", "fd00::45/64"])
 //!     .build()?;
 //! lab.host("rs1").ip("route add 10.0.0.70 via 10.0.0.30")?;
-//! let _www = lab.host("rs1").serve_http(80)?;
+//! lab.host("rs1").serve_http(80)?;
 //! let director = Director::start(&lab.host("director"), &["--mode", "tc"])?;
 //! director.ipvsadm("-A -t 10.0.0.30:80 -s rr")?;
 //! director.ipvsadm("-a -t 10.0.0.30:80 -r 10.0.0.45:80 -m")?;

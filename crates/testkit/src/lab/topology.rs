@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -138,9 +139,23 @@ impl Topology {
         wait_until("the ports of the switch", Duration::from_secs(10), || {
             let ports = lab.switch().run("bridge link show")?;
             Ok(ports.matches("state forwarding").count() >= self.links.len())
-        })
+        })?;
+        // The kernel gives an interface its link-local address once its link is ready for IPv6.
+        for host in lab.host_names() {
+            let links = self.links.iter().filter(|link| link.host == host).count();
+            wait_until(&format!("the links of {host}"), Duration::from_secs(10), || {
+                let addresses = lab.host(host).enter(|| std::fs::read_to_string(IF_INET6))?;
+                let addresses = addresses.map_err(LabError::file(Path::new(IF_INET6)))?;
+                let local = |line: &&str| line.starts_with("fe80") && line.contains("eth");
+                Ok(addresses.lines().filter(local).count() >= links)
+            })?;
+        }
+        Ok(())
     }
 }
+
+/// The IPv6 addresses of the calling thread's namespace.
+const IF_INET6: &str = "/proc/thread-self/net/if_inet6";
 
 /// Settings of every host: no waiting for duplicate addresses, no source check in the way of
 /// direct routing and tunneling.
