@@ -1,1 +1,219 @@
-//! stub
+//! The real programs on single packets: each test runs in a network namespace of its own (its
+//! process starts itself again there) with routes and fixed neighbours, so that what the kernel's
+//! FIB answers is known.
+#![forbid(unsafe_code)]
+
+pub mod frame;
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use aya::TestRun as _;
+use aya::programs::{TestRunOptions, TestRunResult};
+use rvs_core::control::Datapath;
+use rvs_core::types::{
+    DestConfig, DestKey, ForwardMethod, Protocol, Scheduler, ServiceConfig, ServiceFlags,
+    ServiceKey,
+};
+use rvs_datapath::{BpfDatapath, Object, Sizes};
+
+/// Set in the process that runs in the namespace.
+const INSIDE: &str = "RVS_TEST_INSIDE";
+
+/// Index of `eth0`.
+const ETH0: u32 = 20;
+
+/// MAC address of the director's interface.
+pub const DIRECTOR: [u8; 6] = [2, 0, 0, 0, 0, 1];
+/// MAC address of every neighbour.
+pub const NEIGHBOUR: [u8; 6] = [2, 0, 0, 0, 0, 2];
+
+/// Runs `body` in a network namespace: `eth0` is a veth device with 10.0.0.1/8, fd01::1/16 and
+/// the MAC address [`DIRECTOR`], and every address that the tests use is a neighbour.
+pub fn in_namespace(test: &str, body: impl FnOnce()) {
+    if std::env::var_os(INSIDE).is_some() {
+        network();
+        body();
+        return;
+    }
+    let exe = std::env::current_exe().expect("a test has an executable");
+    let status = Command::new("unshare")
+        .arg("--net")
+        .arg(exe)
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(INSIDE, "1")
+        .status()
+        .expect("unshare(1) of util-linux");
+    assert!(status.success(), "{test} failed in its namespace (it needs root)");
+}
+
+fn ip(line: &str) {
+    let status = Command::new("ip").args(line.split(' ')).status().expect("ip(8) of iproute2");
+    assert!(status.success(), "ip {line}");
+}
+
+fn network() {
+    ip("link set lo up");
+    ip("link add eth0 index 20 address 02:00:00:00:00:01 type veth peer name peer");
+    ip("link set peer up");
+    ip("link set eth0 up");
+    ip("addr add 10.0.0.1/8 dev eth0");
+    ip("addr add fd01::1/16 dev eth0 nodad");
+    for host in 2..60 {
+        ip(&format!("neigh add 10.0.0.{host} lladdr 02:00:00:00:00:02 nud permanent dev eth0"));
+        ip(&format!("neigh add 10.1.0.{host} lladdr 02:00:00:00:00:02 nud permanent dev eth0"));
+        ip(&format!("neigh add fd01::{host:x} lladdr 02:00:00:00:00:02 nud permanent dev eth0"));
+    }
+    for file in ["ipv4", "ipv6"] {
+        let path = format!("/proc/sys/net/{file}/conf/lo/forwarding");
+        std::fs::write(&path, "1").unwrap_or_else(|e| panic!("{path}: {e}"));
+    }
+}
+
+/// Which program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// `rvs_xdp`
+    Xdp,
+    /// `rvs_tc`
+    Tc,
+}
+
+/// What a program did with a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The verdict, in one word for both hooks.
+    pub verdict: Verdict,
+    /// The frame as the program left it.
+    pub frame: Vec<u8>,
+}
+
+/// A verdict of either hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// To the host.
+    Pass,
+    /// Dropped.
+    Drop,
+    /// Out of an interface.
+    Sent,
+    /// Anything else.
+    Other(u32),
+}
+
+/// A loaded data path of its own, removed when dropped.
+pub struct Bench {
+    object: Object,
+    /// Its configuration.
+    pub datapath: BpfDatapath,
+    pin: PathBuf,
+}
+
+impl Bench {
+    /// Loads the programs.
+    pub fn new() -> Self {
+        let pin = PathBuf::from(format!("/sys/fs/bpf/rvs-test-{}", std::process::id()));
+        let _ = rvs_datapath::attach::remove(&pin);
+        let sizes = Sizes { connections: 4096, services: 256, destinations: 4096 };
+        let (object, maps) = Object::load(&pin, &sizes).unwrap_or_else(|e| panic!("{e}"));
+        let datapath = BpfDatapath::adopt(maps);
+        // Test runs arrive at the loopback unless told otherwise: an interface without a MAC.
+        for interface in datapath.maps().interfaces.iter().take(64) {
+            let flags = rvs_core::layout::INTERFACE_XDP;
+            interface.set(rvs_core::layout::Interface { mac: [0; 6], flags });
+        }
+        Self { object, datapath, pin }
+    }
+
+    /// Gives a program one frame.
+    pub fn run(&mut self, hook: Hook, frame: &[u8]) -> Outcome {
+        let mut out = vec![0; 4096];
+        // `ifindex` of `struct __sk_buff`: the frame arrives at eth0. For XDP it is the loopback.
+        let mut context = [0u8; 192];
+        context[40..44].copy_from_slice(&ETH0.to_ne_bytes());
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            ctx_in: (hook == Hook::Tc).then_some(context.as_slice()),
+            ..Default::default()
+        };
+        let TestRunResult { return_value, data_size_out, .. } = match hook {
+            Hook::Xdp => self.object.xdp().expect("it is loaded").test_run(options),
+            Hook::Tc => self.object.tc().expect("it is loaded").test_run(options),
+        }
+        .unwrap_or_else(|e| panic!("test run: {e}"));
+        out.truncate(data_size_out as usize);
+        let verdict = match (hook, return_value) {
+            (Hook::Xdp, 2) | (Hook::Tc, u32::MAX) => Verdict::Pass,
+            (Hook::Xdp, 1) | (Hook::Tc, 2) => Verdict::Drop,
+            (Hook::Xdp, 3 | 4) | (Hook::Tc, 7) => Verdict::Sent,
+            (_, other) => Verdict::Other(other),
+        };
+        Outcome { verdict, frame: out }
+    }
+
+    /// Puts a service in force; destinations in the order in which they are to be added.
+    pub fn service(&mut self, key: ServiceKey, scheduler: Scheduler, dests: &[DestConfig]) {
+        let flags = ServiceFlags::empty();
+        let config = ServiceConfig { scheduler, flags, timeout: 0, netmask: u32::MAX };
+        self.service_with(key, config, dests);
+    }
+
+    /// The same with all of its configuration.
+    pub fn service_with(&mut self, key: ServiceKey, config: ServiceConfig, dests: &[DestConfig]) {
+        let newest_first: Vec<DestConfig> = dests.iter().rev().copied().collect();
+        let mut known = 0;
+        self.datapath.for_each_service(&mut |k, _, dests| {
+            if *k == key {
+                known = dests.len();
+            }
+        });
+        // One more destination at a time, as ipvsadm adds them: wrr's position remembers it.
+        for count in (known + 1)..newest_first.len() {
+            let part = newest_first.get(newest_first.len() - count..).unwrap_or_default();
+            self.datapath.put_service(&key, &config, part).expect("there is room");
+        }
+        self.datapath.put_service(&key, &config, &newest_first).expect("there is room");
+        for (index, addr) in self.datapath.take_new() {
+            let source = if addr.is_ipv4() { "10.0.0.1" } else { "fd01::1" };
+            self.datapath.set_source(index, source.parse().expect("a literal"));
+        }
+    }
+
+    /// How many packets were counted for a reason.
+    pub fn reason(&self, reason: rvs_core::reason::Reason) -> u64 {
+        let found = self.datapath.maps().reasons().into_iter().find(|(r, _)| *r == reason);
+        found.map_or(0, |(_, count)| count)
+    }
+}
+
+impl Default for Bench {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        let _ = rvs_datapath::attach::remove(&self.pin);
+    }
+}
+
+/// A service's key.
+pub fn service(protocol: Protocol, addr: &str, port: u16) -> ServiceKey {
+    ServiceKey::Address { protocol, addr: addr.parse().expect("an address"), port }
+}
+
+/// A destination.
+pub fn dest(addr: &str, port: u16, forward: ForwardMethod, weight: u32) -> DestConfig {
+    DestConfig {
+        key: DestKey { addr: addr.parse().expect("an address"), port },
+        forward,
+        weight,
+        upper_threshold: 0,
+        lower_threshold: 0,
+        tunnel_type: 0,
+        tunnel_port: 0,
+        tunnel_flags: 0,
+    }
+}

@@ -45,7 +45,7 @@ pub fn pick<A: Addr, E: Env>(env: &E, version: &Version, key: &Key<A>) -> u32 {
 
 /// Row `index` of a version and its destination.
 #[inline(always)]
-fn entry<'e, E: Env>(env: &'e E, first: u32, index: u32) -> Option<(&'e Row, &'e Dest)> {
+fn entry<E: Env>(env: &E, first: u32, index: u32) -> Option<(&Row, &Dest)> {
     let row = env.row(first.wrapping_add(index))?;
     Some((row, env.dest(row.dest)?))
 }
