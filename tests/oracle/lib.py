@@ -49,7 +49,7 @@ def setup(nrs=12, mtu_c=1500, mtu_r=1500):
     for d, x, dm, xm, mtu in (('dc', 'c', MDC, MC, mtu_c), ('dr', 'r', MDR, '0200000000aa', mtu_r)):
         sh(f'ip link add {d} address {mac(dm)} mtu {mtu} type veth peer name {x} address {mac(xm)} mtu 9000 netns ext; ip link set {d} mtu {mtu}; ip link set {d} up; ip -n ext link set {x} up; ip -n ext link set {x} arp off promisc on; ethtool -K {d} tx off rx off gso off gro off tso off; ip netns exec ext ethtool -K {x} tx off rx off gso off gro off tso off')
     sh('ip addr add 10.0.0.1/24 dev dc; ip addr add fd00::1/64 dev dc nodad; ip addr add 10.1.0.1/24 dev dr; ip addr add fd01::1/64 dev dr nodad; ip addr add 10.9.1.1/32 dev lo; ip addr add fd09::1/128 dev lo nodad')
-    b = [f'neigh add 10.0.0.2 lladdr {mac(MC)} dev dc nud permanent', f'neigh add fd00::2 lladdr {mac(MC)} dev dc nud permanent', 'route add 10.2.0.0/16 via 10.0.0.2', 'route add fd02::/16 via fd00::2']
+    b = [f'neigh add {a} lladdr {mac(MC)} dev dc nud permanent' for a in ('10.0.0.3', '10.0.0.4', '10.0.0.77', '10.0.0.200', 'fd00::77')]; b += [f'neigh add 10.0.0.2 lladdr {mac(MC)} dev dc nud permanent', f'neigh add fd00::2 lladdr {mac(MC)} dev dc nud permanent', 'route add 10.2.0.0/16 via 10.0.0.2', 'route add fd02::/16 via fd00::2']
     for i in range(nrs): b += [f'neigh add {rs(i)} lladdr {mac(rmac(i))} dev dr nud permanent', f'neigh add {rs6(i)} lladdr {mac(rmac(i))} dev dr nud permanent']
     sh('ip -batch -', '\n'.join(b) + '\n')
     return Port('c'), Port('r')
