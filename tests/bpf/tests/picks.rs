@@ -6,7 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use rvs_core::control::Datapath;
-use rvs_core::types::{DestConfig, ForwardMethod, Protocol, Scheduler, ServiceConfig, ServiceFlags};
+use rvs_core::types::{
+    DestConfig, ForwardMethod, Protocol, Scheduler, ServiceConfig, ServiceFlags,
+};
 use rvs_tests_bpf::frame::{SYN, build};
 use rvs_tests_bpf::{Bench, Hook, dest, in_namespace, service};
 use serde_json::Value;
