@@ -1,0 +1,83 @@
+//! Reads the closing lines of cargo's and nextest's test runs.
+
+use std::fmt;
+use std::ops::AddAssign;
+
+/// How many tests ended in which way.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// They passed.
+    pub passed: usize,
+    /// They failed, ran out of time or could not be started.
+    pub failed: usize,
+    /// They were ignored, filtered out or skipped themselves.
+    pub skipped: usize,
+}
+
+impl Counts {
+    /// The counts in a line like one of these, nothing for any other:
+    /// `test result: FAILED. 3 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; ...`
+    /// `Summary [   5.790s] 9 tests run: 8 passed (1 slow), 1 failed, 0 skipped`
+    pub fn parse(line: &str) -> Option<Self> {
+        let line = line.trim();
+        let list = match line.strip_prefix("test result: ") {
+            Some(rest) => rest.split_once(". ")?.1,
+            None => line.strip_prefix("Summary [")?.split_once(": ")?.1,
+        };
+        let mut counts = Self::default();
+        for item in list.split([',', ';', '(', ')']) {
+            let mut words = item.split_whitespace();
+            let Some(Ok(number)) = words.next().map(str::parse::<usize>) else { continue };
+            match words.collect::<Vec<_>>()[..] {
+                ["passed"] => counts.passed += number,
+                ["failed" | "timed", ..] | ["exec", "failed"] => counts.failed += number,
+                ["ignored" | "skipped"] | ["filtered", "out"] => counts.skipped += number,
+                // Those are among the passed: slow, flaky, leaky.
+                _ => {}
+            }
+        }
+        Some(counts)
+    }
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { passed, failed, skipped } = self;
+        write!(f, "{passed} passed, {failed} failed, {skipped} skipped")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Counts;
+
+    #[test]
+    fn both_runners_are_understood() {
+        let cases = [
+            (
+                "test result: FAILED. 3 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; \
+                 finished in 0.53s",
+                (3, 1, 2),
+            ),
+            ("     Summary [   5.790s] 9 tests run: 8 passed, 1 failed, 0 skipped\n", (8, 1, 0)),
+            (
+                "Summary [ 65.1s] 12/20 tests run: 9 passed (2 slow, 1 flaky), 1 failed, \
+                 1 timed out, 1 exec failed, 3 skipped",
+                (9, 3, 3),
+            ),
+            ("     Summary [   0.1s] 1 test run: 1 passed, 2 skipped", (1, 0, 2)),
+        ];
+        for (line, (passed, failed, skipped)) in cases {
+            assert_eq!(Counts::parse(line), Some(Counts { passed, failed, skipped }), "{line}");
+        }
+        assert_eq!(Counts::parse("test parse ... ok"), None);
+    }
+}
