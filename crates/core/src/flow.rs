@@ -40,7 +40,7 @@ pub trait Ip: Addr {
     /// off the TTL. `None` if the header is out of reach.
     fn rewrite<P: Packet>(packet: &mut P, reply: bool, addr: Self) -> Option<()>;
 
-    /// Takes one off the TTL or hop limit, before the packet is put into a tunnel.
+    /// Takes one off the TTL or hop limit: for direct routing, and before a tunnel.
     fn decrement_ttl<P: Packet>(packet: &mut P) -> Option<()>;
 }
 

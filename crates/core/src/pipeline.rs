@@ -71,7 +71,8 @@ impl<A: Ip> Forward<'_, A> {
         }
     }
 
-    /// Rewrites the IP packet for masquerading, or as little as direct routing needs. `None` if a
+    /// Rewrites the IP packet: for masquerading addresses, ports, TTL and checksums; for direct
+    /// routing the TTL only, as the kernel does, which ends loops between directors. `None` if a
     /// header is out of reach. Not inlined: the kernel's stack is 512 bytes for all frames.
     #[inline(never)]
     pub fn rewrite<P: Packet>(&self, packet: &mut P, flow: &Flow<A>) -> Option<()> {
@@ -79,7 +80,7 @@ impl<A: Ip> Forward<'_, A> {
             let port_be = self.entry.target_port_be.get() as u16;
             nat::rewrite(packet, flow, self.reply, self.entry.target.get(), port_be)
         } else {
-            Some(())
+            A::decrement_ttl(packet)
         }
     }
 }
@@ -196,10 +197,11 @@ fn is_syn<A: Copy>(flow: &Flow<A>) -> bool {
 }
 
 /// Whether a SYN on this connection opens a new one with the same addresses
-/// (`is_new_conn_expected` with `conn_reuse_mode` 1).
+/// (`is_new_conn_expected` with `conn_reuse_mode` 1; `tests/oracle/recorded/reuse.jsonl`).
 #[inline(always)]
 fn starts_over(word: Word) -> bool {
-    word.state() == tcp::State::TimeWait as u32
+    let state = word.state();
+    state == tcp::State::TimeWait as u32 || state == tcp::State::Close as u32
 }
 
 /// The live entry of the other direction.

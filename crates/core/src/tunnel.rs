@@ -28,7 +28,9 @@ const fn outer_tos(tos: u8) -> u8 {
 /// Addresses are in network byte order; `id` distinguishes packets that may be fragmented.
 #[inline(always)]
 pub fn ipv4<A: crate::addr::Addr>(flow: &Flow<A>, ttl: u8, src: u32, dst: u32, id: u16) -> Ipv4 {
-    let (fragment, id) = if flow.dont_fragment { (Ipv4::DF, 0) } else { (0, id) };
+    // An IPv6 packet has no such flag to copy; the kernel leaves the outer one clear then.
+    let dont_fragment = flow.dont_fragment && matches!(A::FAMILY, Family::V4);
+    let (fragment, id) = if dont_fragment { (Ipv4::DF, 0) } else { (0, id) };
     let mut ip = Ipv4 {
         version_ihl: 0x45,
         tos: outer_tos(flow.tos),

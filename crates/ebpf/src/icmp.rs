@@ -80,7 +80,8 @@ pub struct Request {
     family: u8,
     kind: u8,
     code: u8,
-    reserved: u8,
+    /// DSCP and ECN of the packet.
+    tos: u8,
     info: u32,
     /// Length of the packet from its IP header on.
     len: u32,
@@ -101,7 +102,7 @@ pub fn request<A: Errors>(flow: &Flow<A>, message: &Message) -> i32 {
         family: if matches!(A::FAMILY, Family::V4) { 4 } else { 6 },
         kind: message.kind.0,
         code: message.kind.1,
-        reserved: 0,
+        tos: flow.tos,
         info: message.info,
         len: flow.len,
         source: message.source,
@@ -172,7 +173,8 @@ fn build<A: Errors>(frame: &mut Frame, request: &Request) -> Option<()> {
         error.checksum_be = (!fold(sum)).to_ne_bytes();
         let mut ip = Ipv4 {
             version_ihl: 0x45,
-            tos: 0xc0,
+            // Internet control, and of the packet's own what RFC 1349 calls the type of service.
+            tos: 0xc0 | request.tos & 0x1e,
             total_len: U16::new((quoted + A::HEADERS) as u16),
             id: U16::new(Kernel.random() as u16),
             fragment: U16::new(0),

@@ -78,8 +78,8 @@ fn masquerading_rewrites_requests_and_replies() {
 }
 
 #[test]
-fn direct_routing_changes_nothing_but_the_macs() {
-    in_namespace("direct_routing_changes_nothing_but_the_macs", || {
+fn direct_routing_changes_the_macs_and_the_ttl() {
+    in_namespace("direct_routing_changes_the_macs_and_the_ttl", || {
         each(|hook, protocol, [client, vip, server]| {
             let mut bench = Bench::new();
             let target = dest(server, 80, ForwardMethod::DirectRoute, 1);
@@ -88,7 +88,11 @@ fn direct_routing_changes_nothing_but_the_macs() {
             let sent = bench.run(hook, &request);
             assert_eq!(sent.verdict, Verdict::Sent, "{hook:?} {protocol:?} {vip}");
             assert_eq!((&sent.frame[..6], &sent.frame[6..12]), (&NEIGHBOUR[..], &DIRECTOR[..]));
-            assert_eq!(sent.frame[12..], request[12..]);
+            let mut expected = read(&request);
+            expected.ttl -= 1;
+            assert_eq!(read(&sent.frame), expected);
+            let l4 = if request[14] >> 4 == 4 { 34 } else { 54 };
+            assert_eq!(sent.frame[l4..], request[l4..]);
         });
     });
 }
