@@ -101,6 +101,16 @@ impl fmt::Display for DatapathError {
 
 impl core::error::Error for DatapathError {}
 
+/// What a change to a service is about: wrr's position stays with one and starts over with the
+/// other, even if nothing differs (`tests/oracle/recorded/sched_changes.jsonl`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The service itself: `ipvsadm -A`, `-E`.
+    Service,
+    /// Its destinations: `ipvsadm -a`, `-e`, `-d`.
+    Dests,
+}
+
 /// A data path: holds the tables that packets are looked up in. Every change is atomic: a packet
 /// sees the old configuration or the new one, never a mixture, and an error changes nothing.
 ///
@@ -114,6 +124,7 @@ pub trait Datapath {
         key: &ServiceKey,
         config: &ServiceConfig,
         dests: &[DestConfig],
+        change: Change,
     ) -> Result<(), DatapathError>;
 
     /// Removes the service; its established connections go on. False if there was none.

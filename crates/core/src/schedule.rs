@@ -235,7 +235,7 @@ fn persistent<A: Addr, E: Tables<A>>(
         dst: flow.key.dst,
         sport_be: 0,
         dport_be: if any_port { 0 } else { flow.key.dport_be },
-        protocol: TEMPLATE_KEY | if any_port { 0 } else { flow.key.protocol },
+        protocol: TEMPLATE_KEY | flow.key.protocol,
     };
     let expires = env.now().after(ticks(version.timeout.get())).0;
     let number = table::find_index(env, config, &key);

@@ -23,8 +23,8 @@ fn flags(text: &str) -> u8 {
 
 #[test]
 fn every_recorded_step_leads_where_the_kernel_went() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../tests/oracle/recorded/tcp_state.jsonl");
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/oracle/recorded/tcp_state.jsonl");
     let text = std::fs::read_to_string(path).expect("it is part of the repository");
     let mut steps = 0;
     let mut wrong = Vec::new();

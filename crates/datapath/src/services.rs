@@ -9,7 +9,7 @@ mod write;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use rvs_core::control::{ConnRow, Datapath, DatapathError, DestStatus, Stats};
+use rvs_core::control::{Change, ConnRow, Datapath, DatapathError, DestStatus, Stats};
 use rvs_core::layout::WAYS;
 use rvs_core::proto::tcp;
 use rvs_core::time::{seconds, ticks};
@@ -181,8 +181,9 @@ impl Datapath for BpfDatapath {
         key: &ServiceKey,
         config: &ServiceConfig,
         dests: &[DestConfig],
+        change: Change,
     ) -> Result<(), DatapathError> {
-        self.put(key, config, dests)
+        self.put(key, config, dests, change)
     }
 
     fn remove_service(&mut self, key: &ServiceKey) -> bool {

@@ -1,6 +1,6 @@
 //! Requests: one function a command, and the framing around them.
 
-use rvs_core::control::{Datapath, Rates};
+use rvs_core::control::{Change, Datapath, Rates};
 use rvs_core::types::{DestConfig, ServiceKey, Timeouts};
 use rvs_netlink::attr::{Attrs, Writer};
 use rvs_netlink::client::{CTRL_FAMILY_ID, CTRL_FAMILY_NAME, CTRL_GETFAMILY, CTRL_NEWFAMILY};
@@ -103,7 +103,7 @@ impl<D: Datapath> Director<D> {
             return Err(Refusal::new(EEXIST, format!("service {key:?} exists")));
         }
         let config = check::service_config(&self.datapath, &ipvs::service(&nested)?)?;
-        self.commit(Service { key, config, dests: Vec::new() })
+        self.commit(Service { key, config, dests: Vec::new() }, Change::Service)
     }
 
     fn set_service(&mut self, attrs: &Attrs<'_>) -> Result<(), Refusal> {
@@ -111,7 +111,7 @@ impl<D: Datapath> Director<D> {
         let nested = attrs.nested(cmd_attr::SERVICE).ok_or(EINVAL)?;
         let config = check::service_config(&self.datapath, &ipvs::service(&nested)?)?;
         let dests = self.services[position].dests.clone();
-        self.commit(Service { key, config, dests })
+        self.commit(Service { key, config, dests }, Change::Service)
     }
 
     fn del_service(&mut self, attrs: &Attrs<'_>) -> Result<(), Refusal> {
@@ -186,7 +186,7 @@ impl<D: Datapath> Director<D> {
             return Err(Refusal::new(EEXIST, format!("destination {} exists", dest.key.addr)));
         }
         service.dests.insert(0, dest);
-        self.commit(service)
+        self.commit(service, Change::Dests)
     }
 
     fn set_dest(&mut self, attrs: &Attrs<'_>) -> Result<(), Refusal> {
@@ -198,7 +198,7 @@ impl<D: Datapath> Director<D> {
         let index = dest_position(&service, &dest.key)
             .ok_or_else(|| Refusal::new(ENOENT, format!("no destination {}", dest.key.addr)))?;
         service.dests[index] = dest;
-        self.commit(service)
+        self.commit(service, Change::Dests)
     }
 
     fn del_dest(&mut self, attrs: &Attrs<'_>) -> Result<(), Refusal> {
@@ -209,7 +209,7 @@ impl<D: Datapath> Director<D> {
         let index = dest_position(&service, &dest)
             .ok_or_else(|| Refusal::new(ENOENT, format!("no destination {}", dest.addr)))?;
         service.dests.remove(index);
-        self.commit(service)
+        self.commit(service, Change::Dests)
     }
 
     fn set_config(&mut self, attrs: &Attrs<'_>) -> Result<(), Refusal> {

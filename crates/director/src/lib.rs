@@ -9,7 +9,7 @@ mod check;
 mod estimator;
 mod handle;
 
-use rvs_core::control::{Datapath, DatapathError};
+use rvs_core::control::{Change, Datapath, DatapathError};
 use rvs_core::types::{DestConfig, DestKey, ServiceConfig, ServiceKey};
 
 use estimator::Estimators;
@@ -109,8 +109,8 @@ impl<D: Datapath> Director<D> {
     }
 
     /// Puts `service`, checked, in the place of what there is under its key.
-    fn commit(&mut self, service: Service) -> Result<(), Refusal> {
-        self.datapath.put_service(&service.key, &service.config, &service.dests)?;
+    fn commit(&mut self, service: Service, change: Change) -> Result<(), Refusal> {
+        self.datapath.put_service(&service.key, &service.config, &service.dests, change)?;
         match self.position(&service.key) {
             Some(position) => self.services[position] = service,
             None => self.services.push(service),

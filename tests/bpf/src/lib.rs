@@ -10,7 +10,7 @@ use std::process::Command;
 
 use aya::TestRun as _;
 use aya::programs::{TestRunOptions, TestRunResult};
-use rvs_core::control::Datapath;
+use rvs_core::control::{Change, Datapath};
 use rvs_core::types::{
     DestConfig, DestKey, ForwardMethod, Protocol, Scheduler, ServiceConfig, ServiceFlags,
     ServiceKey,
@@ -161,6 +161,17 @@ impl Bench {
 
     /// The same with all of its configuration.
     pub fn service_with(&mut self, key: ServiceKey, config: ServiceConfig, dests: &[DestConfig]) {
+        self.change(key, config, dests, Change::Dests);
+    }
+
+    /// The same, saying what the change is about.
+    pub fn change(
+        &mut self,
+        key: ServiceKey,
+        config: ServiceConfig,
+        dests: &[DestConfig],
+        change: Change,
+    ) {
         let newest_first: Vec<DestConfig> = dests.iter().rev().copied().collect();
         let mut known = 0;
         self.datapath.for_each_service(&mut |k, _, dests| {
@@ -171,9 +182,9 @@ impl Bench {
         // One more destination at a time, as ipvsadm adds them: wrr's position remembers it.
         for count in (known + 1)..newest_first.len() {
             let part = newest_first.get(newest_first.len() - count..).unwrap_or_default();
-            self.datapath.put_service(&key, &config, part).expect("there is room");
+            self.datapath.put_service(&key, &config, part, Change::Dests).expect("there is room");
         }
-        self.datapath.put_service(&key, &config, &newest_first).expect("there is room");
+        self.datapath.put_service(&key, &config, &newest_first, change).expect("there is room");
         for (index, addr) in self.datapath.take_new() {
             let source = if addr.is_ipv4() { "10.0.0.1" } else { "fd01::1" };
             self.datapath.set_source(index, source.parse().expect("a literal"));

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use rvs_core::control::Datapath;
+use rvs_core::control::{Change, Datapath};
 use rvs_core::types::{
     DestConfig, ForwardMethod, Protocol, Scheduler, ServiceConfig, ServiceFlags,
 };
@@ -41,6 +41,107 @@ fn the_five_schedulers_choose_what_the_kernel_chose() {
         println!("{played} scenarios, 40 packets each");
         assert!(played >= 2 * 50, "only {played} scenarios");
     });
+}
+
+#[test]
+fn schedulers_go_on_as_the_kernel_does_when_the_service_changes() {
+    in_namespace("schedulers_go_on_as_the_kernel_does_when_the_service_changes", || {
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../oracle/recorded/sched_changes.jsonl");
+        let text = std::fs::read_to_string(path).expect("it is part of the repository");
+        let mut bench = Bench::new();
+        let mut played = 0;
+        for line in text.lines() {
+            let scenario: Value = serde_json::from_str(line).expect("a line of JSON");
+            if is_ours(&scenario) {
+                replay(&mut bench, &scenario);
+                played += 1;
+            }
+        }
+        println!("{played} scenarios");
+        assert!(played > 200, "only {played} scenarios");
+    });
+}
+
+/// Whether every scheduler of the scenario is there.
+fn is_ours(scenario: &Value) -> bool {
+    let steps = scenario["steps"].as_array().expect("steps");
+    let mut commands = steps.iter().filter_map(|step| step["cmd"].as_str());
+    commands.all(|cmd| value(cmd, "-s").is_none_or(|name| Scheduler::from_name(name).is_some()))
+}
+
+/// The word after a flag.
+fn value<'c>(command: &'c str, flag: &str) -> Option<&'c str> {
+    let mut words = command.split(' ');
+    words.find(|word| *word == flag)?;
+    words.next()
+}
+
+fn replay(bench: &mut Bench, scenario: &Value) {
+    let label = scenario["scenario"].as_str().expect("a label");
+    let mut dests: Vec<DestConfig> = Vec::new();
+    let mut current = None;
+    let mut config = ServiceConfig {
+        scheduler: Scheduler::Rr,
+        flags: ServiceFlags::empty(),
+        timeout: 0,
+        netmask: u32::MAX,
+    };
+    for step in scenario["steps"].as_array().expect("steps") {
+        if let Some(command) = step["cmd"].as_str() {
+            let (protocol, vip) = match value(command, "-t") {
+                Some(vip) => (Protocol::Tcp, vip),
+                None => (Protocol::Udp, value(command, "-u").expect("a service")),
+            };
+            let vip: SocketAddr = vip.parse().expect("an address");
+            let key = service(protocol, &vip.ip().to_string(), vip.port());
+            current = Some((protocol, key));
+            if let Some(name) = value(command, "-s") {
+                config.scheduler = Scheduler::from_name(name).expect("one of ours");
+                let flags = value(command, "-b").unwrap_or_default();
+                config.flags.set(ServiceFlags::SCHED1, flags.contains("sh-fallback"));
+                config.flags.set(ServiceFlags::SCHED2, flags.contains("sh-port"));
+            }
+            if let Some(server) = value(command, "-r") {
+                let server: SocketAddr = server.parse().expect("an address");
+                let weight = value(command, "-w").map_or(1, |w| w.parse().expect("a weight"));
+                let ip = server.ip().to_string();
+                let new = dest(&ip, server.port(), ForwardMethod::Masquerade, weight);
+                let known = dests.iter().position(|dest| dest.key == new.key);
+                match (known, command.contains(" -d ")) {
+                    (Some(index), true) => drop(dests.remove(index)),
+                    (Some(index), false) => dests[index] = new,
+                    (None, _) => dests.push(new),
+                }
+            }
+            let edits_service = value(command, "-r").is_none();
+            let change = if edits_service { Change::Service } else { Change::Dests };
+            bench.change(key, config, &dests, change);
+            continue;
+        }
+        let (protocol, _) = current.expect("a service comes first");
+        let packet = step["pkt"].as_array().expect("a packet");
+        let at = |address: usize| {
+            let ip: IpAddr =
+                packet[address].as_str().expect("an address").parse().expect("an address");
+            SocketAddr::new(ip, packet[address + 1].as_u64().expect("a port") as u16)
+        };
+        let (src, dst) = (at(0), at(2));
+        bench.run(Hook::Xdp, &build(protocol, src, dst, SYN, b""));
+        let mut chosen = "-".to_owned();
+        bench.datapath.for_each_conn(&mut |row| {
+            if (row.client, row.client_port) == (src.ip(), src.port()) {
+                chosen = row.dest.to_string();
+            }
+            true
+        });
+        let expected = canonical(step["to"].as_str().expect("a choice"));
+        assert_eq!(chosen, expected, "{label}: packet from {src}");
+    }
+    if let Some((_, key)) = current {
+        bench.datapath.remove_service(&key);
+    }
+    clear(bench);
 }
 
 /// The scenario's destinations: the kernel's addresses end in 11, 12, 13 ...

@@ -1,6 +1,6 @@
 //! A data path that moves no packets: a table.
 
-use rvs_core::control::{ConnRow, Datapath, DatapathError, DestStatus, Stats};
+use rvs_core::control::{Change, ConnRow, Datapath, DatapathError, DestStatus, Stats};
 use rvs_core::types::{DestConfig, DestKey, Protocol, ServiceConfig, ServiceKey, Timeouts};
 
 /// The table.
@@ -16,6 +16,7 @@ impl Datapath for Memory {
         key: &ServiceKey,
         config: &ServiceConfig,
         dests: &[DestConfig],
+        _: Change,
     ) -> Result<(), DatapathError> {
         let entry = (*key, *config, dests.to_vec());
         match self.services.iter_mut().find(|(k, ..)| k == key) {

@@ -2,7 +2,7 @@
 //! the one in force.
 
 use rvs_core::addr::words;
-use rvs_core::control::DatapathError;
+use rvs_core::control::{Change, DatapathError};
 use rvs_core::layout::{CONFIG_PORT_ZERO, Row, SH_SIZE, Slot};
 use rvs_core::sched::{rr, sh, wrr};
 use rvs_core::types::{DestConfig, Family, Protocol, Scheduler, ServiceConfig, ServiceKey};
@@ -25,6 +25,7 @@ impl BpfDatapath {
         key: &ServiceKey,
         config: &ServiceConfig,
         dests: &[DestConfig],
+        change: Change,
     ) -> Result<(), DatapathError> {
         let position = self.by_key.get(key).copied();
         let taken = match self.take(position, key, config, dests) {
@@ -41,7 +42,7 @@ impl BpfDatapath {
             (None, None) => return Err(DatapathError::Full("service")),
         };
         let placed = self.place(slot, dests, &taken);
-        self.write_version(&taken, position, config, &placed);
+        self.write_version(&taken, position, config, &placed, change);
         let removed = self.replaced(position, &placed);
         match position {
             Some(position) => self.switch(position, config, &taken, placed),
@@ -179,6 +180,7 @@ impl BpfDatapath {
         position: Option<usize>,
         config: &ServiceConfig,
         placed: &[Placed],
+        change: Change,
     ) {
         for (row, placed) in self.maps.rows.iter().skip(taken.first_row as usize).zip(placed) {
             row.set(Row {
@@ -210,17 +212,18 @@ impl BpfDatapath {
         version.table.set(taken.table);
         version.timeout.set(config.timeout);
         version.netmask.set(config.netmask);
-        version.state.set(self.carry(position, config, placed, max, gcd));
+        version.state.set(self.carry(position, config, placed, change, (max, gcd)));
     }
 
-    /// The scheduler's position, carried over from the version in force.
+    /// The scheduler's position, carried over from the version in force; `limits` are wrr's new
+    /// greatest current weight and common divisor.
     fn carry(
         &self,
         position: Option<usize>,
         config: &ServiceConfig,
         placed: &[Placed],
-        max: u32,
-        gcd: u32,
+        change: Change,
+        (max, gcd): (u32, u32),
     ) -> u64 {
         let old = position.and_then(|p| self.services.get(p));
         let state = old
@@ -232,8 +235,7 @@ impl BpfDatapath {
                 let old = old?.dests.get(index as usize)?;
                 placed.iter().position(|p| p.index == old.index).map(|p| p as u32)
             }),
-            // An unchanged list keeps the position too: only its service was edited.
-            Scheduler::Wrr if old.is_some_and(|old| same_rows(&old.dests, placed)) => state,
+            Scheduler::Wrr if change == Change::Service && state != 0 => state,
             Scheduler::Wrr => wrr::carry(state, max, gcd),
             _ => 0,
         }
@@ -384,15 +386,6 @@ impl BpfDatapath {
         }
         config.flags.set(flags);
     }
-}
-
-/// Whether nothing that a scheduler sees differs.
-fn same_rows(old: &[Placed], new: &[Placed]) -> bool {
-    old.len() == new.len()
-        && old
-            .iter()
-            .zip(new)
-            .all(|(a, b)| a.index == b.index && a.config.weight == b.config.weight)
 }
 
 /// Writes the service's name into its slot, for a restarted rvsd to read.
