@@ -19,6 +19,15 @@ impl BpfDatapath {
     /// Takes over whatever the maps hold. What a killed rvsd left half done is put in order: a
     /// service that no packet could reach yet or any more, destinations that no service lists.
     pub fn adopt(maps: Maps) -> Self {
+        let mut datapath = Self::view(maps);
+        datapath.adopt_trash();
+        datapath.adopt_hash();
+        datapath.update_ports();
+        datapath
+    }
+
+    /// What the maps hold, to look at while an rvsd serves them: changes nothing.
+    pub fn view(maps: Maps) -> Self {
         let end = |len: usize| len as u32;
         let mut datapath = Self {
             slots: Extents::new(1, end(maps.slots.len())),
@@ -36,9 +45,6 @@ impl BpfDatapath {
             new: Vec::new(),
         };
         datapath.adopt_services();
-        datapath.adopt_trash();
-        datapath.adopt_hash();
-        datapath.update_ports();
         datapath
     }
 

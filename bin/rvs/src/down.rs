@@ -1,0 +1,22 @@
+//! `rvs down`: takes the data path out of the kernel.
+
+use anyhow::{Context, Result, bail};
+use rvs_datapath::attach;
+use rvs_netlink::Client;
+
+use crate::Place;
+
+/// Detaches the programs and removes every pin. Refuses while an rvsd serves.
+pub fn down(place: &Place) -> Result<()> {
+    if Client::connect_to(&place.socket).is_ok() {
+        bail!("an rvsd serves at {}; stop it first", place.socket.display());
+    }
+    if !place.pin.join("maps").exists() {
+        bail!("there is no data path at {}", place.pin.display());
+    }
+    // Kernels without TCX: filters have no pin and are removed by name.
+    for interface in rvs_host::Host::open()?.interfaces()? {
+        attach::detach_clsact(&interface.name);
+    }
+    attach::remove(&place.pin).with_context(|| format!("cannot remove {}", place.pin.display()))
+}
