@@ -1,4 +1,7 @@
 //! The scenes of the demo, each with the counts that it must show.
+//!
+//! Each has a service of its own. As with the kernel's IPVS, a destination that comes back to a
+//! service brings along the connections that it still has, and the counts would not start at 0.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +11,7 @@ use rvs_testkit::lab::DestRow;
 use super::stage::{Shown, Stage};
 
 /// The size of the file `/big`.
-pub const BIG: usize = 6_000_000;
+pub const BIG: usize = 12_000_000;
 
 /// The addresses of a family.
 pub struct Family {
@@ -20,6 +23,7 @@ pub struct Family {
     client: &'static str,
     director: &'static str,
     vip: &'static str,
+    tunnel_vip: &'static str,
     rs: [&'static str; 2],
 }
 
@@ -31,6 +35,7 @@ pub const V4: Family = Family {
     client: "192.168.122.70",
     director: "192.168.122.30",
     vip: "192.168.122.22",
+    tunnel_vip: "192.168.122.23",
     rs: ["192.168.122.45", "192.168.122.46"],
 };
 
@@ -42,6 +47,7 @@ pub const V6: Family = Family {
     client: "fd22::70",
     director: "fd22::30",
     vip: "fd22::22",
+    tunnel_vip: "fd22::23",
     rs: ["fd22::45", "fd22::46"],
 };
 
@@ -58,35 +64,35 @@ impl Family {
     }
 }
 
-/// NAT with round robin: without routes back nothing comes back, with them the servers alternate.
-pub fn masquerading(stage: &mut Stage<'_>, family: &Family) -> Result<()> {
-    stage.title(&format!("{}, NAT (masquerading), rr", family.name));
-    let vip = family.service(family.director);
+/// NAT without routes back: nothing comes back. Then adds those routes.
+pub fn without_routes(stage: &mut Stage<'_>, family: &Family) -> Result<()> {
+    stage.title(&format!("{}, NAT (masquerading), without the routes that it needs", family.name));
     if family.full == 32 {
         let off = "for i in all eth0; do echo 0 > /proc/sys/net/ipv4/conf/$i/send_redirects; done";
         stage.must("director", &format!("echo 1 > /proc/sys/net/ipv4/ip_forward; {off}"))?;
     } else {
         stage.must("director", "echo 1 > /proc/sys/net/ipv6/conf/all/forwarding")?;
     }
-    let add = |stage: &mut Stage<'_>| -> Result<()> {
-        stage.must("director", "ipvsadm -C")?;
-        stage.must("director", &format!("ipvsadm -A -t {vip} -s rr"))?;
-        // Round robin begins with the destination that was added last.
-        for rs in family.rs.iter().rev() {
-            let rs = family.service(rs);
-            stage.must("director", &format!("ipvsadm -a -t {vip} -r {rs} -m"))?;
-        }
-        Ok(())
-    };
-    add(stage)?;
+    let vip = format!("{}:8080", family.host(family.director));
+    service(stage, &format!("{vip} -s rr"), family.rs.map(|rs| family.service(rs) + " -m"))?;
     stage.remark("The servers answer to the client directly, from an address that it never asked:");
-    let url = format!("http://{}/", family.host(family.director));
-    let shown = stage.sh("client", &format!("curl -sS --max-time 2 '{url}'"))?;
+    let shown = stage.sh("client", &format!("curl -sS --max-time 2 'http://{vip}/'"))?;
     stage.check("curl's exit status (28: timed out)", &shown.code, &28);
     stage.remark("So they need a route to the client that leads through the director:");
     route(stage, family, "add")?;
-    add(stage)?;
-    let shown = requests(stage, &url, 4)?;
+    let shown = stage.sh("client", &format!("curl -sS --max-time 5 'http://{vip}/'"))?;
+    stage.check("curl's exit status", &shown.code, &0);
+    Ok(())
+}
+
+/// NAT with round robin: the servers alternate.
+pub fn masquerading(stage: &mut Stage<'_>, family: &Family) -> Result<()> {
+    stage.title(&format!("{}, NAT, rr, port 8000 to port 80", family.name));
+    let vip = format!("{}:8000", family.host(family.director));
+    // Round robin begins with the destination that was added last.
+    let [first, second] = family.rs.map(|rs| family.service(rs) + " -m");
+    service(stage, &format!("{vip} -s rr"), [second, first])?;
+    let shown = requests(stage, &format!("http://{vip}/"), 4)?;
     stage.check("the answers", &shown.lines(), &vec!["rs1", "rs2", "rs1", "rs2"]);
     let rows = settled(stage, 0)?;
     stage.check("inactive connections", &inactive(&rows), &vec![2, 2]);
@@ -98,12 +104,10 @@ pub fn weights_and_drain(stage: &mut Stage<'_>) -> Result<()> {
     let family = &V4;
     stage.title("IPv4, NAT, wrr with weights 2 and 1");
     let vip = family.service(family.director);
-    stage.must("director", "ipvsadm -C")?;
-    stage.must("director", &format!("ipvsadm -A -t {vip} -s wrr"))?;
-    for (rs, weight) in family.rs.iter().zip([2, 1]) {
-        let rs = family.service(rs);
-        stage.must("director", &format!("ipvsadm -a -t {vip} -r {rs} -m -w {weight}"))?;
-    }
+    let [first, second] = family.rs.map(|rs| family.service(rs));
+    // So does weighted round robin, here with both in its first pass.
+    let dests = [format!("{second} -m -w 1"), format!("{first} -m -w 2")];
+    service(stage, &format!("{vip} -s wrr"), dests)?;
     let url = format!("http://{}/", family.director);
     let shown = tally(stage, &url, 100)?;
     stage.check("the answers", &shown.lines(), &vec!["67 rs1", "33 rs2"]);
@@ -112,7 +116,7 @@ pub fn weights_and_drain(stage: &mut Stage<'_>) -> Result<()> {
 
     stage.title("IPv4, NAT, a server is drained: weight 0 during a download");
     let _ = std::fs::remove_file(stage.lab().dir().join("head"));
-    let download = format!("curl -sS --limit-rate 2M --max-time 60 -D head -o got {url}big");
+    let download = format!("curl -sS --max-time 60 -D head -o got {url}slow/big");
     let curl = stage.start("client", "download", &download)?;
     let drained = answering(stage)?;
     let rs = family.service(family.rs[drained]);
@@ -143,17 +147,8 @@ pub fn unroute(stage: &mut Stage<'_>, family: &Family) -> Result<()> {
 /// Direct routing: the servers have the virtual address on lo, and answer by themselves.
 pub fn direct_routing(stage: &mut Stage<'_>, family: &Family) -> Result<()> {
     stage.title(&format!("{}, DR (direct routing), wlc by default", family.name));
-    let (ip, vip, full) = (family.ip, family.vip, family.full);
-    let nodad = if full == 128 { " nodad" } else { "" };
-    stage.must("director", &format!("{ip} addr add {vip}/{full} dev eth0{nodad}"))?;
-    for rs in SERVERS {
-        if full == 32 {
-            let set = |what, value| format!("echo {value} > /proc/sys/net/ipv4/conf/all/{what}");
-            stage.must(rs, &format!("{}; {}", set("arp_ignore", 1), set("arp_announce", 2)))?;
-        }
-        stage.must(rs, &format!("{ip} addr add {vip}/{full} dev lo{nodad}"))?;
-    }
-    virtual_service(stage, family, "-g")?;
+    share_address(stage, family, family.vip)?;
+    virtual_service(stage, family, family.vip, "-g")?;
     stage.sh("director", "ipvsadm -Ln --stats")?;
     Ok(())
 }
@@ -161,6 +156,7 @@ pub fn direct_routing(stage: &mut Stage<'_>, family: &Family) -> Result<()> {
 /// Tunneling: the packets go to the servers inside other packets.
 pub fn tunneling(stage: &mut Stage<'_>, family: &Family) -> Result<()> {
     stage.title(&format!("{}, TUN (tunneling), wlc", family.name));
+    share_address(stage, family, family.tunnel_vip)?;
     stage.remark(
         "The servers unpack by a small program with a TUN device, for kernels without ipip:",
     );
@@ -172,27 +168,43 @@ pub fn tunneling(stage: &mut Stage<'_>, family: &Family) -> Result<()> {
             Ok(host.ip("-o link show up dev decap0").is_ok_and(|s| !s.is_empty()))
         })?;
     }
-    virtual_service(stage, family, "-i")
+    virtual_service(stage, family, family.tunnel_vip, "-i")
 }
 
-/// What a lab that is kept is left with: NAT, ready to be used.
-pub fn leave(stage: &mut Stage<'_>) -> Result<()> {
-    masquerading(stage, &V4)
-}
-
-/// The service on the virtual address: ten requests, shared equally.
-fn virtual_service(stage: &mut Stage<'_>, family: &Family, method: &str) -> Result<()> {
-    let vip = family.service(family.vip);
+/// Makes a service the only one, with two destinations.
+fn service(stage: &mut Stage<'_>, what: &str, dests: [String; 2]) -> Result<()> {
     stage.must("director", "ipvsadm -C")?;
-    stage.must("director", &format!("ipvsadm -A -t {vip}"))?;
-    for rs in family.rs {
-        let rs = family.service(rs);
-        stage.must("director", &format!("ipvsadm -a -t {vip} -r {rs} {method}"))?;
+    stage.must("director", &format!("ipvsadm -A -t {what}"))?;
+    let vip = what.split(' ').next().unwrap_or(what);
+    for dest in dests {
+        stage.must("director", &format!("ipvsadm -a -t {vip} -r {dest}"))?;
     }
-    let shown = tally(stage, &format!("http://{}/", family.host(family.vip)), 10)?;
+    Ok(())
+}
+
+/// The service on a virtual address: ten requests, shared equally.
+fn virtual_service(stage: &mut Stage<'_>, family: &Family, vip: &str, how: &str) -> Result<()> {
+    let dests = family.rs.map(|rs| format!("{} {how}", family.service(rs)));
+    service(stage, &family.service(vip), dests)?;
+    let shown = tally(stage, &format!("http://{}/", family.host(vip)), 10)?;
     stage.check("the answers", &shown.lines(), &vec!["5 rs1", "5 rs2"]);
     let rows = settled(stage, 0)?;
     stage.check("inactive connections", &inactive(&rows), &vec![5, 5]);
+    Ok(())
+}
+
+/// Gives a virtual address to the director, and to the servers' lo.
+fn share_address(stage: &mut Stage<'_>, family: &Family, vip: &str) -> Result<()> {
+    let (ip, full) = (family.ip, family.full);
+    let nodad = if full == 128 { " nodad" } else { "" };
+    stage.must("director", &format!("{ip} addr add {vip}/{full} dev eth0{nodad}"))?;
+    for rs in SERVERS {
+        if full == 32 {
+            let set = |what, value| format!("echo {value} > /proc/sys/net/ipv4/conf/all/{what}");
+            stage.must(rs, &format!("{}; {}", set("arp_ignore", 1), set("arp_announce", 2)))?;
+        }
+        stage.must(rs, &format!("{ip} addr add {vip}/{full} dev lo{nodad}"))?;
+    }
     Ok(())
 }
 
@@ -201,6 +213,16 @@ fn route(stage: &mut Stage<'_>, family: &Family, verb: &str) -> Result<()> {
     for rs in SERVERS {
         stage.must(rs, &format!("{ip} route {verb} {client}/{full} via {director}"))?;
     }
+    Ok(())
+}
+
+/// What a lab that is kept is left with: NAT on port 80.
+pub fn leave(stage: &mut Stage<'_>) -> Result<()> {
+    stage.title("For you to play with: IPv4, NAT");
+    route(stage, &V4, "add")?;
+    let dests = V4.rs.map(|rs| V4.service(rs) + " -m");
+    service(stage, &V4.service(V4.director), dests)?;
+    stage.table()?;
     Ok(())
 }
 

@@ -141,6 +141,7 @@ fn socket(host: &Host) -> PathBuf {
 
 fn launch(host: &Host, args: &[String]) -> Result<Process, LabError> {
     let mut command = host.command(binary("rvsd")?);
+    command.env("NO_COLOR", "1");
     command.arg("--socket").arg(socket(host));
     command.arg("--pin").arg(registry::pin(host.lab_name())).args(args);
     let ready = |log: &str| log.lines().filter(|line| line.trim_end() == "rvsd: ready").count();

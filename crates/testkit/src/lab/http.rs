@@ -1,6 +1,6 @@
 //! Real HTTP servers: nginx where the machine has it, else a small one of our own. Both answer `/`
-//! with the host's name and serve the files of the lab's `www` folder; the header `X-Real-Server`
-//! says who answered.
+//! with the host's name and serve the files of the lab's `www` folder, below `/slow/` with about
+//! 4 MB a second; the header `X-Real-Server` says who answered.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -107,6 +107,7 @@ http {{
     add_header X-Real-Server {name} always;
     location = / {{ default_type text/plain; return 200 \"{name}\\n\"; }}
     location / {{ root {www}; }}
+    location /slow/ {{ alias {www}/; limit_rate 4m; }}
   }}
 }}
 "
@@ -164,7 +165,8 @@ fn answer(stream: TcpStream, name: &str, www: &Path) -> io::Result<()> {
             header.clear();
         }
         let path = request.split(' ').nth(1).unwrap_or_default();
-        let file = path.trim_start_matches('/');
+        let slow = path.strip_prefix("/slow/");
+        let file = slow.unwrap_or(path.trim_start_matches('/'));
         let head = |status: &str, length: u64| {
             format!(
                 "HTTP/1.1 {status}\r\nX-Real-Server: {name}\r\nContent-Length: {length}\r\n\r\n"
@@ -177,7 +179,12 @@ fn answer(stream: TcpStream, name: &str, www: &Path) -> io::Result<()> {
             && let Ok(mut content) = File::open(www.join(file))
         {
             out.write_all(head("200 OK", content.metadata()?.len()).as_bytes())?;
-            io::copy(&mut content, &mut out)?;
+            // 40 kB every 10 ms.
+            while io::copy(&mut Read::by_ref(&mut content).take(40_000), &mut out)? > 0 {
+                if slow.is_some() {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+            }
         } else {
             out.write_all(head("404 Not Found", 0).as_bytes())?;
         }

@@ -115,8 +115,8 @@ impl Lab {
         Ok(())
     }
 
-    /// Makes the file `/NAME` that all HTTP servers of this lab serve, of `size` bytes that do not
-    /// repeat, and returns its path.
+    /// Makes the file that all HTTP servers of this lab serve as `/NAME`, and with 4 MB a second as
+    /// `/slow/NAME`: `size` bytes that do not repeat. Returns its path.
     pub fn web_file(&self, name: &str, size: usize) -> Result<PathBuf, LabError> {
         let path = self.inner.www().join(name);
         std::fs::write(&path, http::noise(size)).map_err(LabError::file(&path))?;
