@@ -275,12 +275,13 @@ fn large(number: u64, exact: bool) -> String {
     if exact || number < 100_000_000 {
         return format!("{number:>8}");
     }
-    let (scaled, unit) = match number {
-        ..100_000_000_000 => (number / 1_000, 'K'),
-        ..100_000_000_000_000 => (number / 1_000_000, 'M'),
-        ..100_000_000_000_000_000 => (number / 1_000_000_000, 'G'),
-        _ => (number / 1_000_000_000_000, 'T'),
-    };
+    // The largest u64 has 20 digits: 18,446,744 T.
+    let (mut scaled, mut unit) = (number, ' ');
+    for next in ['K', 'M', 'G', 'T'] {
+        if scaled >= 100_000_000 || unit == ' ' {
+            (scaled, unit) = (scaled / 1000, next);
+        }
+    }
     format!("{scaled:>7}{unit}")
 }
 

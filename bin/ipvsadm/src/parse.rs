@@ -62,8 +62,7 @@ fn long_flag(line: &mut Line, long: &str, word: &str, words: &mut Words<'_>) -> 
 }
 
 fn short_flags(line: &mut Line, word: &str, words: &mut Words<'_>) -> Result<(), String> {
-    let mut letters = word.char_indices().skip(1);
-    while let Some((at, letter)) = letters.next() {
+    for (at, letter) in word.char_indices().skip(1) {
         let text = format!("-{letter}");
         let flag = FLAGS.iter().find(|flag| flag.short == Some(letter));
         let flag = flag.ok_or_else(|| format!("-{letter}: unknown option"))?;

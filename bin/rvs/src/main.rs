@@ -43,10 +43,8 @@ fn main() -> ExitCode {
 }
 
 fn run() -> anyhow::Result<()> {
-    let mut place = Place {
-        pin: "/sys/fs/bpf/rvs".into(),
-        socket: rvs_netlink::client::DEFAULT_SOCKET.into(),
-    };
+    let mut place =
+        Place { pin: "/sys/fs/bpf/rvs".into(), socket: rvs_netlink::client::DEFAULT_SOCKET.into() };
     let (mut command, mut reasons) = (None, false);
     let mut parser = lexopt::Parser::from_env();
     while let Some(arg) = parser.next()? {

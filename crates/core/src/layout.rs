@@ -215,7 +215,7 @@ pub const INTERFACES: u32 = 4096;
 /// Ways of a set of the connection table.
 pub const WAYS: usize = 4;
 
-/// Sets that a look-up may visit: the home set, and as many after it as overflowed into the next.
+/// Sets that a look-up may visit: the home set, and those that it overflowed into.
 pub const PROBES: u32 = 4;
 
 /// What a packet's connection is found by: its addresses, ports and protocol as they lie in it.

@@ -1,8 +1,8 @@
 //! The connection table: set-associative, one cache line an entry, full keys, no locks.
 //!
-//! A key's home set is given by a seeded hash. An insert that finds the home set full marks it as
-//! overflowed and tries the next, [`PROBES`] sets in all; a look-up follows only while sets are
-//! marked. ARCHITECTURE.md has the measurement behind this choice.
+//! A seeded hash gives a key its home set and a stride. An insert that finds the home set full
+//! marks it as overflowed and goes on by the stride, [`PROBES`] sets in all; a look-up follows only
+//! while sets are marked. ARCHITECTURE.md has the measurement behind this choice.
 
 use crate::addr::Addr;
 use crate::conn::{BUSY, FREE, Word};
@@ -23,10 +23,11 @@ pub fn hash<A: Addr>(key: &Key<A>, seed: u64) -> u64 {
     h ^ h >> 32
 }
 
-/// Home set of `key`.
+/// Home set of a key with this hash, and the odd step to the next set: of neighbours that
+/// overflow, each goes its own way.
 #[inline(always)]
-pub fn home<A: Addr, E: Tables<A>>(env: &E, config: &Config, key: &Key<A>) -> u32 {
-    hash(key, config.seed.get()) as u32 & env.set_mask(config)
+fn path(hash: u64, mask: u32) -> (u32, u32) {
+    ((hash >> 32) as u32 & mask, hash as u32 | 1)
 }
 
 #[inline(always)]
@@ -46,7 +47,7 @@ pub fn find<'e, A: Addr, E: Tables<A>>(
     key: &Key<A>,
 ) -> Option<(&'e Conn<A>, u32)> {
     let mask = env.set_mask(config);
-    let mut index = home(env, config, key);
+    let (mut index, stride) = path(hash(key, config.seed.get()), mask);
     for _ in 0..PROBES {
         let set = env.set(index)?;
         for (way, conn) in set.ways.iter().enumerate() {
@@ -57,7 +58,7 @@ pub fn find<'e, A: Addr, E: Tables<A>>(
         if set.ways.first()?.overflow.get() == 0 {
             return None;
         }
-        index = (index + 1) & mask;
+        index = index.wrapping_add(stride) & mask;
     }
     None
 }
@@ -71,7 +72,7 @@ pub fn claim<'e, A: Addr, E: Tables<A>>(
     key: &Key<A>,
 ) -> Option<(&'e Conn<A>, u32)> {
     let mask = env.set_mask(config);
-    let mut index = home(env, config, key);
+    let (mut index, stride) = path(hash(key, config.seed.get()), mask);
     for _ in 0..PROBES {
         let set = env.set(index)?;
         for (way, conn) in set.ways.iter().enumerate() {
@@ -84,15 +85,15 @@ pub fn claim<'e, A: Addr, E: Tables<A>>(
         if overflow.get() == 0 {
             overflow.set(1);
         }
-        index = (index + 1) & mask;
+        index = index.wrapping_add(stride) & mask;
     }
     None
 }
 
-/// [`find`] as a function of its own, for cold code: index of the entry, plus one, or 0.
+/// [`find`] as a function of its own: index of the entry, plus one, or 0.
 ///
-/// Inlined into scheduling, every way and probe would multiply the paths that the verifier
-/// follows ("BPF program is too large"); after a call they are one.
+/// Inlined, every way and probe would multiply the paths that the verifier follows ("BPF program
+/// is too large") and its stack would add to the caller's; after a call they are one, and gone.
 #[inline(never)]
 pub fn find_index<A: Addr, E: Tables<A>>(env: &E, config: &Config, key: &Key<A>) -> u32 {
     find(env, config, key).map_or(0, |(_, index)| index + 1)

@@ -7,7 +7,9 @@ use std::path::Path;
 use aya::maps::{Map, MapData, MapError, PerCpuArray};
 use rvs_core::addr::{V4, V6};
 use rvs_core::control::Stats;
-use rvs_core::layout::{Config, ConnSet, Dest, Interface, LAYOUT_VERSION, Row, Slot, Version};
+use rvs_core::layout::{
+    Config, ConnSet, Dest, Interface, LAYOUT_VERSION, Row, Slot, Version, WAYS,
+};
 use rvs_core::proto::{tcp, udp};
 use rvs_core::reason::Reason;
 use rvs_core::time::ticks;
@@ -57,7 +59,8 @@ impl Default for Sizes {
 impl Sizes {
     /// Number of elements by map.
     pub(crate) fn entries(&self) -> [(&'static str, u32); 10] {
-        let sets = self.connections.clamp(1, 1 << 26).next_power_of_two();
+        let connections = self.connections.clamp(8, 1 << 26).next_power_of_two();
+        let sets = connections * 4 / WAYS as u32;
         let destinations = self.destinations.max(1) + 1;
         // Room for the old and the new version of everything, and for what waits to be freed.
         [

@@ -56,8 +56,8 @@ pub static REASONS: PerCpuArray<u64, { Reason::ALL.len() }> = PerCpuArray::new()
 /// ICMP errors sent by this CPU: the tick, and how many in it.
 #[btf_map]
 pub static ICMP_BUDGET: PerCpuArray<[u32; 2], 1> = PerCpuArray::new();
-/// Bytes of `SCRATCH`.
-pub const SCRATCH_LEN: u32 = 1536;
+/// Bytes of `SCRATCH`: four pieces of what `bpf_csum_diff` takes at once.
+const SCRATCH_LEN: u32 = 2048;
 /// Where an ICMP error's quotation is summed up.
 #[btf_map]
 pub static SCRATCH: PerCpuArray<[u8; SCRATCH_LEN as usize], 1> = PerCpuArray::new();

@@ -35,20 +35,22 @@ pub struct Route {
 /// With `len` 0 the MTU is not looked at.
 #[inline(always)]
 pub fn lookup(ctx: *mut c_void, family: Family, dst: [u32; 4], len: u16) -> Route {
-    // SAFETY: all-zero is a valid value of this plain struct.
-    let mut params: FibParams = unsafe { core::mem::zeroed() };
-    params.ifindex = LOOPBACK;
-    params.__bindgen_anon_1.tot_len = len;
+    // SAFETY: all-zero is a valid value of this plain struct. It is filled in where it stays: a copy
+    // of it would not fit the stack.
+    let mut route = Route { result: 0, params: unsafe { core::mem::zeroed() } };
+    route.params.ifindex = LOOPBACK;
+    route.params.__bindgen_anon_1.tot_len = len;
     if matches!(family, Family::V4) {
-        params.family = AF_INET;
-        params.__bindgen_anon_4.ipv4_dst = dst[0];
+        route.params.family = AF_INET;
+        route.params.__bindgen_anon_4.ipv4_dst = dst[0];
     } else {
-        params.family = AF_INET6;
-        params.__bindgen_anon_4.ipv6_dst = dst;
+        route.params.family = AF_INET6;
+        route.params.__bindgen_anon_4.ipv6_dst = dst;
     }
     // SAFETY: `params` is a live struct of the size that is passed.
-    let result = unsafe { bpf_fib_lookup(ctx, &mut params, size_of::<FibParams>() as i32, 0) };
-    Route { result, params }
+    route.result =
+        unsafe { bpf_fib_lookup(ctx, &mut route.params, size_of::<FibParams>() as i32, 0) };
+    route
 }
 
 impl Route {
