@@ -21,7 +21,16 @@ pub fn run(mut parser: lexopt::Parser) -> Result<()> {
     let mut format = cargo();
     format.args(["fmt", "--all", "--check"]);
     let mut clippy = cargo();
-    clippy.args(["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]);
+    clippy.args([
+        "clippy",
+        "--quiet",
+        "--workspace",
+        "--all-targets",
+        "--keep-going",
+        "--",
+        "-D",
+        "warnings",
+    ]);
     let lints = [
         ("the format", Some(format)),
         ("clippy", Some(clippy)),
