@@ -1,1 +1,2 @@
-//! stub
+//! Nothing but tests: see `tests/`.
+#![forbid(unsafe_code)]

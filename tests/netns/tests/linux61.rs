@@ -1,0 +1,41 @@
+//! The floor: on Linux 6.1, in the oracle VM, the programs load, attach (there by clsact) and
+//! forward.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What runs in the VM: a client, two servers, rvsd in between.
+const SCRIPT: &str = include_str!("linux61.sh");
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// The VM's starter, if it was set up.
+fn oracle() -> Option<PathBuf> {
+    let path = std::env::var_os("RVS_ORACLE")
+        .map_or_else(|| root().join("../shared/oracle"), PathBuf::from)
+        .join("ipvs-oracle");
+    path.exists().then_some(path)
+}
+
+#[test]
+fn the_data_path_forwards_on_linux_6_1() {
+    let Some(oracle) = oracle() else {
+        rvs_testkit::skip!("../shared/oracle is not there");
+    };
+    let script = std::env::temp_dir().join(format!("rvs-linux61-{}.sh", std::process::id()));
+    std::fs::write(&script, SCRIPT).expect("a temporary file");
+    let binary = |name: &str| root().join("target/release").join(name);
+    let output = Command::new(oracle)
+        .arg(&script)
+        .args([binary("rvsd"), binary("ipvsadm"), binary("rvs")])
+        .output()
+        .expect("the VM starts");
+    let _ = std::fs::remove_file(&script);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stdout}\n{stderr}");
+    assert!(stdout.contains("answers: rs1 rs2 rs1 rs2"), "{stdout}\n{stderr}");
+    assert!(stdout.contains("Linux 6.1"), "{stdout}");
+}

@@ -1,0 +1,36 @@
+# Runs in the oracle VM, in /in, where rvsd, ipvsadm and rvs are.
+set -u
+chmod +x rvsd ipvsadm rvs
+echo "Linux $(uname -r)"
+i=1
+for n in client rs1 rs2; do
+  ip netns add $n
+  ip link add v-$n type veth peer name eth0 netns $n
+  ip link set v-$n up; ip -n $n link set eth0 up; ip -n $n link set lo up
+  ip addr add 10.0.$i.1/24 dev v-$n; ip -n $n addr add 10.0.$i.2/24 dev eth0
+  ip -n $n route add default via 10.0.$i.1
+  i=$((i + 1))
+done
+ip addr add 10.9.9.9/32 dev lo
+for n in rs1 rs2; do
+  ip netns exec $n socat TCP-LISTEN:80,fork,reuseaddr SYSTEM:"echo $n" &
+done
+mkdir -p /run/rvs
+./rvsd --connections 4096 --services 256 --destinations 1024 2>/run/rvsd.log &
+for _ in $(seq 300); do grep -q 'rvsd: ready' /run/rvsd.log && break; sleep 0.1; done
+cat /run/rvsd.log >&2
+# The server that is added last comes first.
+./ipvsadm -A -t 10.9.9.9:80 -s rr || exit 1
+./ipvsadm -a -t 10.9.9.9:80 -r 10.0.3.2:80 -m || exit 1
+./ipvsadm -a -t 10.9.9.9:80 -r 10.0.2.2:80 -m || exit 1
+for n in rs1 rs2; do
+  for _ in $(seq 100); do ip netns exec $n ss -ltn | grep -q ':80 ' && break; sleep 0.1; done
+done
+answers=
+for _ in 1 2 3 4; do
+  answers="$answers $(ip netns exec client timeout 10 socat -u TCP:10.9.9.9:80 -)"
+done
+echo "answers:$answers"
+./ipvsadm -Ln --stats
+bpftool net show
+exit 0
