@@ -1,0 +1,209 @@
+//! Real sockets through rvsd: HTTP, large downloads, UDP, crowds, IPv6, both hooks, and a director
+//! that is killed meanwhile. Each test has a lab of its own.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use rvs_testkit::lab::{Director, Lab, LabError, Topology};
+use rvs_testkit::need_lab;
+
+const CLIENT: [&str; 2] = ["192.168.122.70", "fd22::70"];
+const DIRECTOR: [&str; 2] = ["192.168.122.30", "fd22::30"];
+const SERVERS: [(&str, [&str; 2]); 2] =
+    [("rs1", ["192.168.122.45", "fd22::45"]), ("rs2", ["192.168.122.46", "fd22::46"])];
+
+/// The classic lab, with the routes that masquerading needs.
+fn lab() -> Result<Lab, LabError> {
+    let with = |addrs: [&str; 2]| [format!("{}/24", addrs[0]), format!("{}/64", addrs[1])];
+    let mut topology = Topology::new();
+    let hosts = [("client", CLIENT), ("director", DIRECTOR)];
+    for (name, addrs) in hosts.into_iter().chain(SERVERS) {
+        let [v4, v6] = with(addrs);
+        topology = topology.host(name, &[&v4, &v6]);
+    }
+    let lab = topology.build()?;
+    for (name, _) in SERVERS {
+        lab.host(name).ip(&format!("route add {} via {}", CLIENT[0], DIRECTOR[0]))?;
+        lab.host(name).ip(&format!("route add {} via {}", CLIENT[1], DIRECTOR[1]))?;
+    }
+    Ok(lab)
+}
+
+/// `192.168.122.30:80`, `[fd22::30]:80`.
+fn at(addr: &str, port: u16) -> String {
+    SocketAddr::new(addr.parse().expect("an address"), port).to_string()
+}
+
+/// A masquerading service of both servers for each family.
+fn masquerade(director: &Director, protocol: &str, port: u16) -> Result<(), LabError> {
+    for (family, vip) in DIRECTOR.iter().enumerate() {
+        let vip = at(vip, port);
+        director.ipvsadm(&format!("-A {protocol} {vip} -s rr"))?;
+        for (_, addrs) in SERVERS {
+            director.ipvsadm(&format!("-a {protocol} {vip} -r {} -m", at(addrs[family], port)))?;
+        }
+    }
+    Ok(())
+}
+
+fn download(mode: &str) -> Result<(), LabError> {
+    let lab = lab()?;
+    let file = lab.web_file("big", 100_000_000)?;
+    for (name, _) in SERVERS {
+        lab.host(name).serve_http(80)?;
+    }
+    if mode == "xdp" {
+        lab.prepare_for_xdp()?;
+    }
+    let director = Director::start(&lab.host("director"), &["--mode", mode])?;
+    masquerade(&director, "-t", 80)?;
+    let link = director.host().ip("link show dev eth0")?;
+    assert_eq!(link.contains(" xdp "), mode == "xdp", "{link}");
+    assert!(!link.contains("xdpgeneric"), "{link}");
+    let client = lab.host("client");
+    for vip in DIRECTOR {
+        let got = lab.dir().join("got");
+        let url = format!("http://{}/", at(vip, 80));
+        let names: Vec<String> = (0..4)
+            .map(|_| client.run(&format!("curl -sS --max-time 10 {url}")))
+            .collect::<Result<_, _>>()?;
+        assert_eq!((&names[0], &names[1]), (&names[2], &names[3]), "{mode} {vip}: {names:?}");
+        assert_ne!(names[0], names[1], "{mode} {vip}");
+        client.run(&format!("curl -sS --max-time 60 -o {} {url}big", got.display()))?;
+        client.run(&format!("cmp {} {}", got.display(), file.display()))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_large_download_is_whole_through_tc() -> Result<(), LabError> {
+    need_lab!();
+    download("tc")
+}
+
+#[test]
+fn a_large_download_is_whole_through_xdp() -> Result<(), LabError> {
+    need_lab!();
+    download("xdp")
+}
+
+#[test]
+fn a_killed_director_costs_no_packet_of_a_download() -> Result<(), LabError> {
+    need_lab!();
+    let lab = lab()?;
+    let file = lab.web_file("big", 24_000_000)?;
+    for (name, _) in SERVERS {
+        lab.host(name).serve_http(80)?;
+    }
+    let director = Director::start(&lab.host("director"), &[])?;
+    masquerade(&director, "-t", 80)?;
+    let client = lab.host("client");
+    let url = format!("http://{}/", at(DIRECTOR[0], 80));
+    let got = lab.dir().join("got");
+    let mut curl = client.command("curl");
+    curl.args(["-sS", "--max-time", "60", "-o"]).arg(&got).arg(format!("{url}slow/big"));
+    let curl = client.spawn("curl", curl)?;
+    let part = || std::fs::metadata(&got).map_or(0, |meta| meta.len());
+    let wait = std::time::Instant::now();
+    while part() < 1_000_000 && wait.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let before = director.ipvsadm("-Ln")?;
+    director.process().kill();
+    let answer = client.run(&format!("curl -sS --max-time 10 {url}"))?;
+    assert!(answer.starts_with("rs"), "a new connection without rvsd: {answer}");
+    director.restart()?;
+    let after = director.ipvsadm("-Ln")?;
+    let services = |text: &str| {
+        text.lines().filter(|l| l.contains("Masq")).map(|l| l[..47].to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(services(&before), services(&after));
+    assert_eq!(curl.wait(Duration::from_secs(60))?.code(), Some(0), "{}", curl.log());
+    client.run(&format!("cmp {} {}", got.display(), file.display()))?;
+    Ok(())
+}
+
+#[test]
+fn datagrams_come_back_from_the_virtual_address() -> Result<(), LabError> {
+    need_lab!();
+    let lab = lab()?;
+    let director = Director::start(&lab.host("director"), &[])?;
+    masquerade(&director, "-u", 5353)?;
+    let mut services = Vec::new();
+    for (name, addrs) in SERVERS {
+        let addrs = addrs.map(|addr| at(addr, 5353).parse().expect("an address"));
+        services.push(lab.host(name).serve_udp_echo(&addrs)?);
+    }
+    for vip in DIRECTOR {
+        let vip: SocketAddr = at(vip, 5353).parse().expect("an address");
+        let answers = lab.host("client").enter(move || {
+            let any = if vip.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+            (0..20)
+                .filter(|number| {
+                    let socket = UdpSocket::bind(any).expect("a port");
+                    socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
+                    let text = format!("datagram {number}");
+                    socket.send_to(text.as_bytes(), vip).expect("a route");
+                    let mut buffer = [0; 64];
+                    matches!(socket.recv_from(&mut buffer),
+                    Ok((len, from)) if from == vip && buffer[..len].ends_with(text.as_bytes()))
+                })
+                .count()
+        })?;
+        assert_eq!(answers, 20, "{vip}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_thousand_connections_at_once_are_all_served() -> Result<(), LabError> {
+    need_lab!();
+    const CROWD: usize = 1000;
+    let lab = lab()?;
+    let director = Director::start(&lab.host("director"), &[])?;
+    masquerade(&director, "-t", 7)?;
+    let mut services = Vec::new();
+    for (name, addrs) in SERVERS {
+        let listener = lab.host(name).enter(move || TcpListener::bind(at(addrs[0], 7)))?;
+        let listener = listener.expect("a free port");
+        services.push(std::thread::spawn(move || {
+            // All connections first, so that they are open at the same time.
+            let open: Vec<TcpStream> =
+                listener.incoming().take(CROWD / 2).filter_map(Result::ok).collect();
+            for mut stream in open {
+                let mut word = [0; 4];
+                if stream.read_exact(&mut word).is_ok() {
+                    let _ = stream.write_all(&word);
+                }
+            }
+        }));
+    }
+    let served = lab.host("client").enter(|| {
+        let vip: SocketAddr = at(DIRECTOR[0], 7).parse().expect("an address");
+        let mut open: Vec<TcpStream> = (0..CROWD)
+            .filter_map(|_| TcpStream::connect_timeout(&vip, Duration::from_secs(10)).ok())
+            .collect();
+        // The servers answer, and close, only after they have accepted them all.
+        let rows = director.dests().expect("a listing");
+        let active: usize = rows.iter().map(|row| row.active as usize).sum();
+        assert_eq!(active, CROWD, "active connections");
+        let mut served = 0;
+        for (number, stream) in open.iter_mut().enumerate() {
+            let word = (number as u32).to_be_bytes();
+            stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+            stream.write_all(&word).expect("an open connection");
+        }
+        for (number, stream) in open.iter_mut().enumerate() {
+            let mut word = [0; 4];
+            let whole = stream.read_exact(&mut word).is_ok();
+            served += usize::from(whole && word == (number as u32).to_be_bytes());
+        }
+        served
+    })?;
+    assert_eq!(served, CROWD);
+    for service in services {
+        service.join().expect("a server that does not panic");
+    }
+    Ok(())
+}
