@@ -34,7 +34,10 @@ pub fn run(mut parser: lexopt::Parser) -> Result<()> {
             bail!("no test was run");
         }
     };
-    let skip_log = workspace().join("target/skipped-tests");
+    let folder = workspace().join("target");
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot make {}", folder.display()))?;
+    let skip_log = folder.join("skipped-tests");
     let _ = std::fs::remove_file(&skip_log);
     let environment = |command: &mut Command| {
         command.env("RVS_SKIP_LOG", &skip_log).env_remove("RVS_ORACLE");

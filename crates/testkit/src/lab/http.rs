@@ -22,8 +22,16 @@ impl Host {
     pub fn serve_http(&self, port: u16) -> Result<(), LabError> {
         match nginx() {
             Some(nginx) => self.serve_nginx(&nginx, port),
-            None => self.serve_builtin(port),
+            None => self.serve_builtin_http(port),
         }
+    }
+
+    /// Starts the built-in server, a thread of this process, whatever the machine has.
+    pub fn serve_builtin_http(&self, port: u16) -> Result<(), LabError> {
+        let (name, www) = (self.name().to_owned(), self.lab.www());
+        let open = || listeners(port);
+        self.serve(open, move |listeners, stop| serve(listeners, &name, &www, stop))?;
+        Ok(())
     }
 
     fn serve_nginx(&self, nginx: &Path, port: u16) -> Result<(), LabError> {
@@ -45,13 +53,6 @@ impl Host {
             }
             self.enter(|| TcpStream::connect((Ipv6Addr::LOCALHOST, port)).is_ok())
         })
-    }
-
-    fn serve_builtin(&self, port: u16) -> Result<(), LabError> {
-        let (name, www) = (self.name().to_owned(), self.lab.www());
-        let open = || listeners(port);
-        self.serve(open, move |listeners, stop| serve(listeners, &name, &www, stop))?;
-        Ok(())
     }
 }
 

@@ -47,7 +47,7 @@ pub use director::{DestRow, Director, binary};
 pub use error::LabError;
 pub use host::Host;
 pub use http::{builtin_http, nginx};
-pub use process::Process;
+pub use process::{Process, wait_until};
 pub use registry::{clean, clean_kept};
 pub use service::{Service, Stop};
 pub use topology::Topology;
