@@ -131,7 +131,7 @@ pub fn rvs_tc(ctx: TcContext) -> i32 {
     };
     if action == icmp::PENDING {
         // SAFETY: the context is this program's own. It returns only if the call failed.
-        let _ = unsafe { maps::PROGRAMS.tail_call(&ctx, ICMP_PROGRAM) };
+        unsafe { maps::PROGRAMS.tail_call(&ctx, ICMP_PROGRAM) };
         return SHOT;
     }
     action
