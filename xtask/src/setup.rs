@@ -71,6 +71,10 @@ fn programs() -> Result<()> {
     let missing = PROGRAMS.iter().filter(|(program, _)| find_program(program).is_none());
     let mut packages: Vec<&str> = missing.map(|&(_, package)| package).collect();
     packages.dedup();
+    // The names of services, which ipvsadm prints without -n.
+    if !Path::new("/etc/services").exists() {
+        packages.push("netbase");
+    }
     if packages.is_empty() {
         return Ok(());
     }
