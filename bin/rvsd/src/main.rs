@@ -8,6 +8,7 @@ mod interfaces;
 mod neighbours;
 mod server;
 
+use std::io::IsTerminal as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -54,7 +55,9 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<()> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
+    let colours = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(colours);
+    log.with_env_filter(filter).init();
 
     std::fs::create_dir_all(&args.pin)
         .with_context(|| format!("cannot make {}", args.pin.display()))?;
