@@ -207,3 +207,48 @@ fn a_thousand_connections_at_once_are_all_served() -> Result<(), LabError> {
     }
     Ok(())
 }
+
+/// The path MTU that the client has learnt to `addr`, if any.
+fn path_mtu(lab: &Lab, addr: &str) -> Result<Option<u32>, LabError> {
+    let route = lab.host("client").ip(&format!("route get {addr}"))?;
+    let mut words = route.split_whitespace().skip_while(|word| *word != "mtu").skip(1);
+    Ok(words.next().and_then(|mtu| mtu.parse().ok()))
+}
+
+fn too_big_for_the_tunnel(mode: &str) -> Result<(), LabError> {
+    let lab = lab()?;
+    if mode == "xdp" {
+        lab.prepare_for_xdp()?;
+    }
+    let director = Director::start(&lab.host("director"), &["--mode", mode])?;
+    for (family, (vip, mtu)) in DIRECTOR.into_iter().zip([1480, 1460]).enumerate() {
+        let server = at(SERVERS[0].1[family], 5353);
+        director.ipvsadm(&format!("-A -u {} -s rr", at(vip, 5353)))?;
+        director.ipvsadm(&format!("-a -u {} -r {server} -i", at(vip, 5353)))?;
+        let to: SocketAddr = at(vip, 5353).parse().expect("an address");
+        let headers = if to.is_ipv4() { 28 } else { 48 };
+        lab.host("client").enter(move || {
+            let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+            let socket = UdpSocket::bind(any).expect("a port");
+            socket.send_to(&vec![0; 1500 - headers], to).expect("it fits the link");
+        })?;
+        let start = std::time::Instant::now();
+        while path_mtu(&lab, vip)? != Some(mtu) {
+            assert!(start.elapsed() < Duration::from_secs(10), "{mode} {vip}: no MTU of {mtu}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_sender_learns_the_tunnel_s_mtu_through_tc() -> Result<(), LabError> {
+    need_lab!();
+    too_big_for_the_tunnel("tc")
+}
+
+#[test]
+fn a_sender_learns_the_tunnel_s_mtu_through_xdp() -> Result<(), LabError> {
+    need_lab!();
+    too_big_for_the_tunnel("xdp")
+}
