@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use rvs_testkit::lab::{Director, Lab, LabError, Topology};
+use rvs_testkit::lab::{Checksums, Director, Lab, LabError, Topology};
 use rvs_testkit::need_lab;
 
 const CLIENT: [&str; 2] = ["192.168.122.70", "fd22::70"];
@@ -251,4 +251,76 @@ fn a_sender_learns_the_tunnel_s_mtu_through_tc() -> Result<(), LabError> {
 fn a_sender_learns_the_tunnel_s_mtu_through_xdp() -> Result<(), LabError> {
     need_lab!();
     too_big_for_the_tunnel("xdp")
+}
+
+/// The virtual addresses that the servers have, too.
+const SHARED: [&str; 2] = ["192.168.122.22", "fd22::22"];
+
+/// Direct routing, or tunneling with both servers reached over the address family `outer`.
+fn shared_address(mode: &str, outer: Option<usize>) -> Result<(), LabError> {
+    let lab = lab()?;
+    let file = lab.web_file("big", 5_000_000)?;
+    if mode == "xdp" {
+        lab.prepare_for_xdp()?;
+    }
+    let lengths = ["/32", "/128 nodad"];
+    for (vip, length) in SHARED.into_iter().zip(lengths) {
+        lab.host("director").ip(&format!("addr add {vip}{length} dev eth0"))?;
+    }
+    let mut decapsulators = Vec::new();
+    for (name, _) in SERVERS {
+        let host = lab.host(name);
+        // Replies go straight to the client.
+        host.ip(&format!("route del {}", CLIENT[0]))?;
+        host.ip(&format!("route del {}", CLIENT[1]))?;
+        let quiet =
+            [("net.ipv4.conf.all.arp_ignore", "1"), ("net.ipv4.conf.all.arp_announce", "2")];
+        host.sysctls(&quiet)?;
+        for (vip, length) in SHARED.into_iter().zip(lengths) {
+            host.ip(&format!("addr add {vip}{length} dev lo"))?;
+        }
+        host.serve_http(80)?;
+        if outer.is_some() {
+            decapsulators.push(host.serve_decap(Checksums::Complete)?);
+        }
+    }
+    let director = Director::start(&lab.host("director"), &["--mode", mode])?;
+    let client = lab.host("client");
+    for (family, vip) in SHARED.into_iter().enumerate() {
+        let vip = at(vip, 80);
+        director.ipvsadm(&format!("-A -t {vip} -s rr"))?;
+        let method = if outer.is_some() { "-i" } else { "-g" };
+        for (_, addrs) in SERVERS {
+            let server = at(addrs[outer.unwrap_or(family)], 80);
+            director.ipvsadm(&format!("-a -t {vip} -r {server} {method}"))?;
+        }
+        let answer = || client.run(&format!("curl -sS --max-time 10 http://{vip}/"));
+        let (first, second) = (answer()?, answer()?);
+        assert_ne!(first, second, "{mode} {vip} {outer:?}");
+        let got = lab.dir().join("got");
+        client.run(&format!("curl -sS --max-time 30 -o {} http://{vip}/big", got.display()))?;
+        client.run(&format!("cmp {} {}", got.display(), file.display()))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn direct_routing_serves_http_through_both_hooks() -> Result<(), LabError> {
+    need_lab!();
+    shared_address("tc", None)?;
+    shared_address("xdp", None)
+}
+
+#[test]
+fn tunnels_serve_http_through_tc() -> Result<(), LabError> {
+    need_lab!();
+    shared_address("tc", Some(0))?;
+    shared_address("tc", Some(1))
+}
+
+#[test]
+fn tunnels_serve_http_through_xdp() -> Result<(), LabError> {
+    need_lab!();
+    shared_address("xdp", Some(0))?;
+    shared_address("xdp", Some(1))
 }
