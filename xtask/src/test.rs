@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use lexopt::prelude::*;
 
 use crate::sh::{cargo, line, openly, say, succeeds, workspace};
-use counts::Counts;
+use counts::{Counts, Runner};
 
 /// Sets up, builds and runs the tests; prints `N passed, N failed, N skipped` last. An error if any
 /// fails, and, when `$CI` is set, if any is skipped.
@@ -49,9 +49,9 @@ pub fn run(mut parser: lexopt::Parser) -> Result<()> {
         }
     };
     let mut counts = Counts::default();
-    for mut command in runs() {
+    for (runner, mut command) in runs() {
         environment(&mut command);
-        counts += run_tests(&mut command)?;
+        counts += run_tests(&mut command, runner)?;
     }
     let skips = std::fs::read_to_string(&skip_log).unwrap_or_default();
     let skips: Vec<&str> = skips.lines().collect();
@@ -73,27 +73,27 @@ pub fn run(mut parser: lexopt::Parser) -> Result<()> {
 }
 
 /// The runs that together are all tests: nextest knows no documentation tests.
-fn runs() -> Vec<Command> {
+fn runs() -> Vec<(Runner, Command)> {
     let mut command = cargo();
     if !succeeds(cargo().args(["nextest", "--version"])) {
         command.args(["test", "--workspace", "--no-fail-fast"]);
-        return vec![command];
+        return vec![(Runner::Cargo, command)];
     }
     command.args(["nextest", "run", "--workspace", "--no-fail-fast", "--color", "never"]);
     let mut docs = cargo();
     docs.args(["test", "--quiet", "--workspace", "--no-fail-fast", "--doc"]);
-    vec![command, docs]
+    vec![(Runner::Nextest, command), (Runner::Cargo, docs)]
 }
 
 /// Runs one of them, showing its output, and reads the counts out of that.
-fn run_tests(command: &mut Command) -> Result<Counts> {
+fn run_tests(command: &mut Command, runner: Runner) -> Result<Counts> {
     say(&format!("running {}", line(command)));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().with_context(|| format!("cannot run {}", line(command)))?;
     let out = child.stdout.take().context("stdout is a pipe")?;
     let err = child.stderr.take().context("stderr is a pipe")?;
-    let reader = std::thread::spawn(move || tee(err, std::io::stderr()));
-    let mut counts = tee(out, std::io::stdout());
+    let reader = std::thread::spawn(move || tee(err, std::io::stderr(), runner));
+    let mut counts = tee(out, std::io::stdout(), runner);
     counts += reader.join().unwrap_or_default();
     let status = child.wait()?;
     if !status.success() && counts.failed == 0 {
@@ -103,14 +103,14 @@ fn run_tests(command: &mut Command) -> Result<Counts> {
     Ok(counts)
 }
 
-fn tee(from: impl std::io::Read, mut to: impl Write) -> Counts {
+fn tee(from: impl std::io::Read, mut to: impl Write, runner: Runner) -> Counts {
     let mut counts = Counts::default();
     let mut reader = BufReader::new(from);
     let mut bytes = Vec::new();
     while reader.read_until(b'\n', &mut bytes).is_ok_and(|length| length > 0) {
         // A closed terminal is no reason to stop counting.
         let _ = to.write_all(&bytes);
-        counts += Counts::parse(&String::from_utf8_lossy(&bytes)).unwrap_or_default();
+        counts += Counts::parse(&String::from_utf8_lossy(&bytes), runner).unwrap_or_default();
         bytes.clear();
     }
     counts

@@ -3,6 +3,15 @@
 use std::fmt;
 use std::ops::AddAssign;
 
+/// Who runs the tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Runner {
+    /// `cargo test`.
+    Cargo,
+    /// `cargo nextest run`.
+    Nextest,
+}
+
 /// How many tests ended in which way.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
@@ -16,16 +25,16 @@ pub struct Counts {
 
 impl Counts {
     /// The counts in a line like one of these, nothing for any other:
-    /// `test result: FAILED. 3 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; ...`
-    /// `Summary [   5.790s] 9 tests run: 8 passed (1 slow), 1 failed, 0 skipped`
+    /// - nextest: `Summary [   5.790s] 9 tests run: 8 passed (1 slow), 1 failed, 0 skipped`
+    /// - cargo: `test result: FAILED. 3 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; ...`
     ///
-    /// `cargo xtask test` filters nothing out: a line that says so is of a test that runs itself
-    /// again in another process, and counted there.
-    pub fn parse(line: &str) -> Option<Self> {
+    /// nextest shows cargo's lines too, of tests that fail. `cargo xtask test` filters nothing out:
+    /// a line that says so is of a test that runs itself again in another process.
+    pub fn parse(line: &str, runner: Runner) -> Option<Self> {
         let line = line.trim();
-        let list = match line.strip_prefix("test result: ") {
-            Some(rest) => rest.split_once(". ")?.1,
-            None => line.strip_prefix("Summary [")?.split_once(": ")?.1,
+        let list = match runner {
+            Runner::Cargo => line.strip_prefix("test result: ")?.split_once(". ")?.1,
+            Runner::Nextest => line.strip_prefix("Summary [")?.split_once(": ")?.1,
         };
         let mut counts = Self::default();
         for item in list.split([',', ';', '(', ')']) {
@@ -61,29 +70,40 @@ impl fmt::Display for Counts {
 
 #[cfg(test)]
 mod tests {
-    use super::Counts;
+    use super::{Counts, Runner};
 
     #[test]
     fn both_runners_are_understood() {
         let cases = [
             (
+                Runner::Cargo,
                 "test result: FAILED. 3 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; \
                  finished in 0.53s",
                 (3, 1, 2),
             ),
-            ("     Summary [   5.790s] 9 tests run: 8 passed, 1 failed, 0 skipped\n", (8, 1, 0)),
             (
+                Runner::Nextest,
+                "     Summary [   5.790s] 9 tests run: 8 passed, 1 failed, 0 skipped\n",
+                (8, 1, 0),
+            ),
+            (
+                Runner::Nextest,
                 "Summary [ 65.1s] 12/20 tests run: 9 passed (2 slow, 1 flaky), 1 failed, \
                  1 timed out, 1 exec failed, 3 skipped",
                 (9, 3, 3),
             ),
-            ("     Summary [   0.1s] 1 test run: 1 passed, 2 skipped", (1, 0, 2)),
+            (Runner::Nextest, "     Summary [   0.1s] 1 test run: 1 passed, 2 skipped", (1, 0, 2)),
         ];
-        for (line, (passed, failed, skipped)) in cases {
-            assert_eq!(Counts::parse(line), Some(Counts { passed, failed, skipped }), "{line}");
+        for (runner, line, (passed, failed, skipped)) in cases {
+            assert_eq!(
+                Counts::parse(line, runner),
+                Some(Counts { passed, failed, skipped }),
+                "{line}"
+            );
         }
-        assert_eq!(Counts::parse("test parse ... ok"), None);
+        assert_eq!(Counts::parse("test parse ... ok", Runner::Cargo), None);
+        assert_eq!(Counts::parse(cases[0].1, Runner::Nextest), None);
         let nested = "test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 6 filtered out";
-        assert_eq!(Counts::parse(nested), None);
+        assert_eq!(Counts::parse(nested, Runner::Cargo), None);
     }
 }
