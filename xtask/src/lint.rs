@@ -74,8 +74,9 @@ fn ebpf() -> Result<Option<Command>> {
     let target =
         if cfg!(target_endian = "big") { "bpfeb-unknown-none" } else { "bpfel-unknown-none" };
     // The name that cargo itself would pass to a subcommand.
-    command.args(["clippy", "--quiet", "--package", "rvs-ebpf", "--lib", "--bin", "rvs"]);
-    command.args(["--features", "bpf", "-Zbuild-std=core", "--target", target]);
+    command.args(["clippy", "--quiet", "--package", "rvs-ebpf", "--package", "rvs-bench-ebpf"]);
+    command.args(["--lib", "--bins", "--features", "rvs-ebpf/bpf,rvs-bench-ebpf/bpf"]);
+    command.args(["-Zbuild-std=core", "--target", target]);
     command.arg("--target-dir").arg(workspace().join("target/ebpf-lint"));
     command.args(["--", "-D", "warnings"]);
     Ok(Some(command))

@@ -21,7 +21,7 @@ use rvs_datapath::{BpfDatapath, Object, Sizes};
 const INSIDE: &str = "RVS_TEST_INSIDE";
 
 /// Index of `eth0`.
-const ETH0: u32 = 20;
+pub const ETH0: u32 = 20;
 
 /// MAC address of the director's interface.
 pub const DIRECTOR: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -47,12 +47,14 @@ pub fn in_namespace(test: &str, body: impl FnOnce()) {
     assert!(status.success(), "{test} failed in its namespace (it needs root)");
 }
 
-fn ip(line: &str) {
+/// Runs `ip LINE`.
+pub fn ip(line: &str) {
     let status = Command::new("ip").args(line.split(' ')).status().expect("ip(8) of iproute2");
     assert!(status.success(), "ip {line}");
 }
 
-fn network() {
+/// Sets up the network of the namespace that this process is in: see [`in_namespace`].
+pub fn network() {
     ip("link set lo up");
     ip("link add eth0 index 20 address 02:00:00:00:00:01 type veth peer name peer");
     ip("link set peer up");
@@ -103,19 +105,24 @@ pub enum Verdict {
 
 /// A loaded data path of its own, removed when dropped.
 pub struct Bench {
-    object: Object,
+    /// Its programs.
+    pub object: Object,
     /// Its configuration.
     pub datapath: BpfDatapath,
     pin: PathBuf,
 }
 
 impl Bench {
-    /// Loads the programs.
+    /// Loads the programs, with small maps.
     pub fn new() -> Self {
+        Self::with_sizes(&Sizes { connections: 4096, services: 256, destinations: 4096 })
+    }
+
+    /// Loads the programs.
+    pub fn with_sizes(sizes: &Sizes) -> Self {
         let pin = PathBuf::from(format!("/sys/fs/bpf/rvs-test-{}", std::process::id()));
         let _ = rvs_datapath::attach::remove(&pin);
-        let sizes = Sizes { connections: 4096, services: 256, destinations: 4096 };
-        let (object, maps) = Object::load(&pin, &sizes).unwrap_or_else(|e| panic!("{e}"));
+        let (object, maps) = Object::load(&pin, sizes).unwrap_or_else(|e| panic!("{e}"));
         let datapath = BpfDatapath::adopt(maps);
         // Test runs arrive at the loopback unless told otherwise: an interface without a MAC.
         for interface in datapath.maps().interfaces.iter().take(64) {

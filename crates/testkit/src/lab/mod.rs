@@ -48,7 +48,7 @@ pub use error::LabError;
 pub use host::Host;
 pub use http::{builtin_http, nginx};
 pub use process::{Process, wait_until};
-pub use registry::{clean, clean_kept};
+pub use registry::{clean, clean_kept, mount_bpffs};
 pub use service::{Service, Stop};
 pub use topology::Topology;
 

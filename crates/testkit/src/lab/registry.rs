@@ -106,7 +106,7 @@ pub fn clean_kept(prefix: &str) -> Vec<String> {
 }
 
 /// Makes sure that a BPF file system is mounted where the pins go.
-pub(super) fn mount_bpffs() -> Result<(), LabError> {
+pub fn mount_bpffs() -> Result<(), LabError> {
     const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
     let path = Path::new("/sys/fs/bpf");
     let is_mounted = || rustix::fs::statfs(path).is_ok_and(|fs| fs.f_type as u64 == BPF_FS_MAGIC);
