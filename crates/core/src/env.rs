@@ -5,9 +5,10 @@ use core::cell::Cell;
 
 use crate::addr::Addr;
 use crate::flow::Flow;
-use crate::layout::{Config, ConnSet, Dest, DestStats, Row, ServiceAddr, Slot, Version};
+use crate::layout::{Config, ConnSet, Dest, DestStats, Key, Row, ServiceAddr, Slot, Version};
 use crate::reason::Reason;
 use crate::schedule::{Scheduled, schedule};
+use crate::table;
 use crate::time::Tick;
 
 /// A loop body whose whole state is one flat struct of initialised integers: the verifier refuses
@@ -60,8 +61,22 @@ pub trait Tables<A: Addr>: Env {
     /// Index in `SLOTS` of the service with this address.
     fn service(&self, addr: &ServiceAddr<A>) -> Option<u32>;
 
-    /// [`schedule`](crate::schedule::schedule), as the environment calls cold code: in the kernel a
-    /// global function, which the verifier follows once, not on every path that leads to it.
+    /// Index, plus one, of the live entry with this key; 0 if there is none.
+    ///
+    /// This and the next two are functions of the environment because in the kernel they are global
+    /// ones: the verifier follows them once, not on every path that leads to them and from them.
+    #[inline(always)]
+    fn find(&self, key: &Key<A>) -> u32 {
+        table::find(self, key).map_or(0, |(_, index)| index + 1)
+    }
+
+    /// Index, plus one, of an entry claimed for this key; 0 if all in reach are taken.
+    #[inline(always)]
+    fn claim(&self, key: &Key<A>) -> u32 {
+        table::claim(self, key).map_or(0, |(_, index)| index + 1)
+    }
+
+    /// [`schedule`](crate::schedule::schedule).
     #[inline(always)]
     fn schedule(&self, flow: &Flow<A>, slot: u32) -> Scheduled {
         schedule(self, flow, slot)

@@ -23,7 +23,7 @@ use core::cell::Cell;
 use crate::addr::{Addr, V4, V6};
 
 /// Version of everything in this file. rvsd adopts pinned maps of its own version only.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// TCP state numbers are below this: size of the timeout table.
 pub const TCP_STATES: usize = 16;
@@ -213,7 +213,7 @@ pub const INTERFACE_NO_TX: u16 = 4;
 pub const INTERFACES: u32 = 4096;
 
 /// Ways of a set of the connection table.
-pub const WAYS: usize = 4;
+pub const WAYS: usize = 8;
 
 /// Sets that a look-up may visit: the home set, and those that it overflowed into.
 pub const PROBES: u32 = 4;

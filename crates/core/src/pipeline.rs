@@ -99,7 +99,7 @@ pub enum Verdict<'e, A: Copy> {
 #[inline(always)]
 pub fn resolve<'e, A: Addr, E: Tables<A>>(env: &'e E, flow: &Flow<A>) -> Verdict<'e, A> {
     let Some(config) = env.config() else { return Verdict::Pass(Reason::NotOurs) };
-    if let Some(entry) = table::entry(env, table::find_index(env, config, &flow.key)) {
+    if let Some(entry) = table::entry(env, env.find(&flow.key)) {
         return established(env, config, flow, entry);
     }
     opening(env, config, flow)

@@ -8,7 +8,7 @@ use crate::conn::{INACTIVE, NO_OUTPUT, REPLY, TEMPLATE, Word};
 use crate::dest;
 use crate::env::{Env, Tables, Visit};
 use crate::flow::Flow;
-use crate::layout::{Config, Conn, Key, Row, Slot, Version};
+use crate::layout::{Conn, Key, Row, Slot, Version};
 use crate::pipeline::{end, partner};
 use crate::proto::tcp;
 use crate::reason::Reason;
@@ -63,12 +63,11 @@ fn try_schedule<A: Addr, E: Tables<A>>(
     flow: &Flow<A>,
     slot_index: u32,
 ) -> Result<u32, Reason> {
-    let config = env.config().ok_or(Reason::Inconsistent)?;
     let slot = env.slot(slot_index).ok_or(Reason::Inconsistent)?;
     let version = env.version(slot.version.get()).ok_or(Reason::Inconsistent)?;
     let mut control = 0;
     let index = if version.flags.get() & ServiceFlags::PERSISTENT.bits() != 0 {
-        let (index, template) = persistent(env, config, flow, slot, version)?;
+        let (index, template) = persistent(env, flow, slot, version)?;
         control = template;
         index
     } else {
@@ -78,7 +77,7 @@ fn try_schedule<A: Addr, E: Tables<A>>(
         return Err(Reason::NoDest);
     }
     let row = env.row(version.first_row.get().wrapping_add(index)).ok_or(Reason::Inconsistent)?;
-    let entry = connect(env, config, flow, row, control)?;
+    let entry = connect(env, flow, row, control)?;
     if let Some(stats) = env.stats(row.dest) {
         stats.conns.set(stats.conns.get().wrapping_add(1));
     }
@@ -90,7 +89,6 @@ fn try_schedule<A: Addr, E: Tables<A>>(
 #[inline(always)]
 fn connect<A: Addr, E: Tables<A>>(
     env: &E,
-    config: &Config,
     flow: &Flow<A>,
     row: &Row,
     control: u32,
@@ -107,7 +105,7 @@ fn connect<A: Addr, E: Tables<A>>(
     let word = live(tcp::State::None as u32, method, flags);
     let expires = env.now().after(ticks(tcp::State::None.default_timeout())).0;
 
-    let number = table::claim_index(env, config, &flow.key);
+    let number = env.claim(&flow.key);
     let conn = table::entry(env, number).ok_or(Reason::TableFull)?;
     conn.dest.set(row.dest);
     conn.target.set(target);
@@ -116,7 +114,7 @@ fn connect<A: Addr, E: Tables<A>>(
     conn.expires.set(expires);
     conn.pair.set(0);
     if masquerade {
-        match reply_entry(env, config, flow, target, port_be, number, row.dest) {
+        match reply_entry(env, flow, target, port_be, number, row.dest) {
             Ok((reply, reply_number)) => {
                 conn.pair.set(reply_number);
                 table::publish(env, reply, live(0, method, REPLY));
@@ -140,7 +138,6 @@ fn connect<A: Addr, E: Tables<A>>(
 #[inline(always)]
 fn reply_entry<'e, A: Addr, E: Tables<A>>(
     env: &'e E,
-    config: &Config,
     flow: &Flow<A>,
     target: A,
     port_be: u16,
@@ -154,12 +151,12 @@ fn reply_entry<'e, A: Addr, E: Tables<A>>(
         dport_be: flow.key.sport_be,
         protocol: flow.key.protocol,
     };
-    if let Some(other) = table::entry(env, table::find_index(env, config, &key)) {
+    if let Some(other) = table::entry(env, env.find(&key)) {
         // The same client address and port reaches the same destination through another service.
         // The destination cannot tell the two apart, so only one of them can live.
         replace(env, flow, other)?;
     }
-    let number = table::claim_index(env, config, &key);
+    let number = env.claim(&key);
     let reply = table::entry(env, number).ok_or(Reason::TableFull)?;
     reply.dest.set(dest);
     reply.target.set(flow.key.dst);
@@ -224,7 +221,6 @@ impl<E: Env> Visit for RowOf<E> {
 #[inline(always)]
 fn persistent<A: Addr, E: Tables<A>>(
     env: &E,
-    config: &Config,
     flow: &Flow<A>,
     slot: &Slot,
     version: &Version,
@@ -238,7 +234,7 @@ fn persistent<A: Addr, E: Tables<A>>(
         protocol: TEMPLATE_KEY | flow.key.protocol,
     };
     let expires = env.now().after(ticks(version.timeout.get())).0;
-    let number = table::find_index(env, config, &key);
+    let number = env.find(&key);
     if let Some(template) = table::entry(env, number) {
         let mut row = RowOf {
             env: *env,
@@ -259,7 +255,7 @@ fn persistent<A: Addr, E: Tables<A>>(
     }
     let row = env.row(version.first_row.get().wrapping_add(picked)).ok_or(Reason::Inconsistent)?;
     let dest = env.dest(row.dest).ok_or(Reason::Inconsistent)?;
-    let number = table::claim_index(env, config, &key);
+    let number = env.claim(&key);
     let template = table::entry(env, number).ok_or(Reason::TableFull)?;
     template.dest.set(row.dest);
     template.target.set(A::from_words(dest.addr.get()));

@@ -7,7 +7,7 @@
 use crate::addr::Addr;
 use crate::conn::{BUSY, FREE, Word};
 use crate::env::Tables;
-use crate::layout::{Config, Conn, Key, PROBES, WAYS, split_entry};
+use crate::layout::{Conn, Key, PROBES, WAYS, split_entry};
 
 /// Spreads a key over 64 bits; `seed` keeps outsiders from choosing colliding flows.
 #[inline(always)]
@@ -41,11 +41,8 @@ fn same<A: Addr>(a: Key<A>, b: &Key<A>) -> bool {
 
 /// The live entry with this key, and its index.
 #[inline(always)]
-pub fn find<'e, A: Addr, E: Tables<A>>(
-    env: &'e E,
-    config: &Config,
-    key: &Key<A>,
-) -> Option<(&'e Conn<A>, u32)> {
+pub fn find<'e, A: Addr, E: Tables<A>>(env: &'e E, key: &Key<A>) -> Option<(&'e Conn<A>, u32)> {
+    let config = env.config()?;
     let mask = env.set_mask(config);
     let (mut index, stride) = path(hash(key, config.seed.get()), mask);
     for _ in 0..PROBES {
@@ -66,11 +63,8 @@ pub fn find<'e, A: Addr, E: Tables<A>>(
 /// Claims a free entry near the key's home set for the caller to fill in and publish; `None` if
 /// all the sets in reach are full. The entry's key is written, its word is `BUSY`.
 #[inline(always)]
-pub fn claim<'e, A: Addr, E: Tables<A>>(
-    env: &'e E,
-    config: &Config,
-    key: &Key<A>,
-) -> Option<(&'e Conn<A>, u32)> {
+pub fn claim<'e, A: Addr, E: Tables<A>>(env: &'e E, key: &Key<A>) -> Option<(&'e Conn<A>, u32)> {
+    let config = env.config()?;
     let mask = env.set_mask(config);
     let (mut index, stride) = path(hash(key, config.seed.get()), mask);
     for _ in 0..PROBES {
@@ -88,21 +82,6 @@ pub fn claim<'e, A: Addr, E: Tables<A>>(
         index = index.wrapping_add(stride) & mask;
     }
     None
-}
-
-/// [`find`] as a function of its own: index of the entry, plus one, or 0.
-///
-/// Inlined, every way and probe would multiply the paths that the verifier follows ("BPF program
-/// is too large") and its stack would add to the caller's; after a call they are one, and gone.
-#[inline(never)]
-pub fn find_index<A: Addr, E: Tables<A>>(env: &E, config: &Config, key: &Key<A>) -> u32 {
-    find(env, config, key).map_or(0, |(_, index)| index + 1)
-}
-
-/// [`claim`] likewise.
-#[inline(never)]
-pub fn claim_index<A: Addr, E: Tables<A>>(env: &E, config: &Config, key: &Key<A>) -> u32 {
-    claim(env, config, key).map_or(0, |(_, index)| index + 1)
 }
 
 /// The entry with this index, plus one; `None` for 0.

@@ -8,9 +8,10 @@ use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_loop};
 use rvs_core::addr::{V4, V6};
 use rvs_core::env::{Env, Tables, Visit};
 use rvs_core::flow::Flow;
-use rvs_core::layout::{Config, ConnSet, Dest, DestStats, Row, ServiceAddr, Slot, Version};
+use rvs_core::layout::{Config, ConnSet, Dest, DestStats, Key, Row, ServiceAddr, Slot, Version};
 use rvs_core::reason::Reason;
 use rvs_core::schedule::{Scheduled, schedule};
+use rvs_core::table;
 use rvs_core::time::Tick;
 
 use crate::{atomic, maps};
@@ -126,6 +127,16 @@ impl Tables<V4> for Kernel {
     }
 
     #[inline(always)]
+    fn find(&self, key: &Key<V4>) -> u32 {
+        rvs_find4(key)
+    }
+
+    #[inline(always)]
+    fn claim(&self, key: &Key<V4>) -> u32 {
+        rvs_claim4(key)
+    }
+
+    #[inline(always)]
     fn schedule(&self, flow: &Flow<V4>, slot: u32) -> Scheduled {
         Scheduled::from_raw(rvs_schedule4(flow, slot))
     }
@@ -149,29 +160,55 @@ impl Tables<V6> for Kernel {
     }
 
     #[inline(always)]
+    fn find(&self, key: &Key<V6>) -> u32 {
+        rvs_find6(key)
+    }
+
+    #[inline(always)]
+    fn claim(&self, key: &Key<V6>) -> u32 {
+        rvs_claim6(key)
+    }
+
+    #[inline(always)]
     fn schedule(&self, flow: &Flow<V6>, slot: u32) -> Scheduled {
         Scheduled::from_raw(rvs_schedule6(flow, slot))
     }
 }
 
-/// Schedules an IPv4 connection. Global, so that the verifier takes it by itself.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn rvs_schedule4(flow: *const Flow<V4>, slot: u32) -> u64 {
-    // SAFETY: the verifier proves that a pointer which is not null spans the struct.
-    match unsafe { flow.as_ref() } {
-        Some(flow) => schedule(&Kernel, flow, slot).raw(),
-        None => 0,
-    }
-}
+/// The global functions of an address family: each is verified once and by itself.
+///
+/// The verifier proves that a pointer to a struct, if it is not null, spans the struct.
+macro_rules! global {
+    ($addr:ty, $find:ident, $claim:ident, $schedule:ident) => {
+        /// See [`Tables::find`].
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $find(key: *const Key<$addr>) -> u32 {
+            // SAFETY: see the macro.
+            let found = unsafe { key.as_ref() }.and_then(|key| table::find(&Kernel, key));
+            found.map_or(0, |(_, index)| index + 1)
+        }
 
-/// Schedules an IPv6 connection.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn rvs_schedule6(flow: *const Flow<V6>, slot: u32) -> u64 {
-    // SAFETY: as for IPv4.
-    match unsafe { flow.as_ref() } {
-        Some(flow) => schedule(&Kernel, flow, slot).raw(),
-        None => 0,
-    }
+        /// See [`Tables::claim`].
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $claim(key: *const Key<$addr>) -> u32 {
+            // SAFETY: see the macro.
+            let claimed = unsafe { key.as_ref() }.and_then(|key| table::claim(&Kernel, key));
+            claimed.map_or(0, |(_, index)| index + 1)
+        }
+
+        /// See [`Tables::schedule`].
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $schedule(flow: *const Flow<$addr>, slot: u32) -> u64 {
+            // SAFETY: see the macro.
+            match unsafe { flow.as_ref() } {
+                Some(flow) => schedule(&Kernel, flow, slot).raw(),
+                None => 0,
+            }
+        }
+    };
 }
+global!(V4, rvs_find4, rvs_claim4, rvs_schedule4);
+global!(V6, rvs_find6, rvs_claim6, rvs_schedule6);
