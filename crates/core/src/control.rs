@@ -1,5 +1,5 @@
 //! What the control plane asks of a data path. Two implementations: the BPF maps
-//! (`rvs-datapath`) and the native one that tests and the simulation use (`rvs-testkit`).
+//! (`rvs-datapath`) and the native one that tests and the simulation use (`rvs-sim`).
 
 use core::fmt;
 use core::net::IpAddr;

@@ -56,7 +56,7 @@ pub struct Config {
 pub const CONFIG_PORT_ZERO: u32 = 1;
 
 /// Key of `SERVICES4` and `SERVICES6`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct ServiceAddr<A> {
     /// Virtual address.

@@ -1,15 +1,17 @@
 //! The data path in the kernel, from user space: loads the eBPF programs, pins and adopts their
-//! maps, writes the configuration, attaches to interfaces and sweeps the connection table.
+//! maps, attaches to interfaces and is the memory in which `rvs-tables` writes the configuration and
+//! sweeps the connection table.
 
 pub mod attach;
 pub mod env;
-mod extents;
 pub mod maps;
 mod memory;
 pub mod object;
-pub mod services;
 pub mod sweeper;
+mod tables;
 
 pub use maps::{Maps, Sizes};
 pub use object::{Object, OpenError};
-pub use services::BpfDatapath;
+
+/// The data path that is the pinned maps.
+pub type BpfDatapath = rvs_tables::Services<Maps>;

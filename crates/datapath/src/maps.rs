@@ -10,9 +10,7 @@ use rvs_core::control::Stats;
 use rvs_core::layout::{
     Config, ConnSet, Dest, Interface, LAYOUT_VERSION, Row, Slot, Version, WAYS,
 };
-use rvs_core::proto::{tcp, udp};
 use rvs_core::reason::Reason;
-use rvs_core::time::ticks;
 
 use crate::memory::Mapped;
 use crate::object::OpenError;
@@ -173,22 +171,14 @@ impl Maps {
 
     /// Writes the configuration of new maps; adopted ones stay as they are.
     pub(crate) fn initialise(&self) {
-        let config = self.config();
-        if config.layout.get() == LAYOUT_VERSION {
+        if self.config().layout.get() == LAYOUT_VERSION {
             return;
         }
-        config.seed.set(random());
-        config.mask4.set(self.conns4.len() as u32 - 1);
-        config.mask6.set(self.conns6.len() as u32 - 1);
-        config.udp_timeout.set(ticks(udp::DEFAULT_TIMEOUT));
-        for (timeout, state) in config.tcp_timeouts.iter().zip(tcp::State::ALL) {
-            timeout.set(ticks(state.default_timeout()));
-        }
-        config.layout.set(LAYOUT_VERSION);
+        rvs_tables::initialise(self, random());
     }
 
     /// A destination's counters, summed over CPUs, since its place was taken.
-    pub fn raw_stats(&self, dest: u32) -> Stats {
+    pub fn stats(&self, dest: u32) -> Stats {
         let mut sum = [0u64; 5];
         if let Ok(values) = self.dest_stats.get(&dest, 0) {
             for value in values.iter() {
@@ -201,8 +191,8 @@ impl Maps {
         Stats { conns, in_pkts, out_pkts, in_bytes, out_bytes }
     }
 
-    /// Sets a destination's counters to zero. Only while no packet can count there.
-    pub(crate) fn clear_stats(&mut self, dest: u32) -> Result<(), MapError> {
+    /// Sets a destination's counters to zero on all CPUs.
+    pub(crate) fn zero_stats(&mut self, dest: u32) -> Result<(), MapError> {
         let cpus = aya::util::nr_cpus().map_err(|(_, e)| MapError::from(io_error(e)))?;
         let zeros = aya::maps::PerCpuValues::try_from(vec![[0u64; 5]; cpus])
             .map_err(|e| MapError::from(io_error(e)))?;

@@ -16,8 +16,7 @@ use rvs_core::time::{seconds, ticks};
 use rvs_core::types::{DestConfig, DestKey, ServiceConfig, ServiceKey, Timeouts};
 
 use crate::extents::Extents;
-use crate::maps::Maps;
-use crate::sweeper::grace_period;
+use crate::memory::Memory;
 
 /// A destination and its place in `DESTS`.
 #[derive(Clone, Copy)]
@@ -49,9 +48,9 @@ enum Retired {
     Slot(u32),
 }
 
-/// The data path whose maps these are.
-pub struct BpfDatapath {
-    maps: Maps,
+/// The services of a data path, in the maps that it reads them from.
+pub struct Services<M> {
+    maps: M,
     /// In the order of creation.
     services: Vec<Service>,
     by_key: HashMap<ServiceKey, usize>,
@@ -65,13 +64,13 @@ pub struct BpfDatapath {
     tables: Extents,
     dests: Extents,
     sequence: u32,
-    /// Places taken since [`BpfDatapath::take_new`] was called last.
+    /// Places taken since [`Services::take_new`] was called last.
     new: Vec<(u32, IpAddr)>,
 }
 
-impl BpfDatapath {
+impl<M: Memory> Services<M> {
     /// The maps.
-    pub fn maps(&self) -> &Maps {
+    pub fn maps(&self) -> &M {
         &self.maps
     }
 
@@ -87,7 +86,7 @@ impl BpfDatapath {
 
     /// Sets the source address of a destination's tunnel packets, and of errors about its own.
     pub fn set_source(&self, dest: u32, source: IpAddr) {
-        if let Some(dest) = self.maps.dests.get(dest as usize) {
+        if let Some(dest) = self.maps.dests().get(dest as usize) {
             dest.tunnel_source.set(rvs_core::addr::words(source));
         }
     }
@@ -96,7 +95,7 @@ impl BpfDatapath {
     pub fn tick(&mut self) {
         let mut gone = Vec::new();
         self.trash.retain(|trash| {
-            let Some(dest) = self.maps.dests.get(trash.index as usize) else { return false };
+            let Some(dest) = self.maps.dests().get(trash.index as usize) else { return false };
             let used = dest.active.get() | dest.inactive.get() | dest.persist.get() != 0;
             if !used {
                 gone.push((trash.slot, trash.index));
@@ -123,7 +122,7 @@ impl BpfDatapath {
 
     /// Adds a destination's counters to those that its service keeps of destinations gone.
     fn absorb(&self, slot: u32, dest: u32) {
-        let Some(slot) = self.maps.slots.get(slot as usize) else { return };
+        let Some(slot) = self.maps.slots().get(slot as usize) else { return };
         for (sum, value) in slot.adjust.iter().zip(fields(self.maps.raw_stats(dest))) {
             sum.set(sum.get().wrapping_add(value));
         }
@@ -134,19 +133,19 @@ impl BpfDatapath {
         if self.retired.is_empty() {
             return;
         }
-        grace_period();
+        self.maps.grace_period();
         for retired in std::mem::take(&mut self.retired) {
             match retired {
                 Retired::Version(index) => self.free_version(index),
                 Retired::Dest(index) => {
-                    if let Some(dest) = self.maps.dests.get(index as usize) {
+                    if let Some(dest) = self.maps.dests().get(index as usize) {
                         dest.family.set(0);
                         dest.trash.set(0);
                     }
                     self.dests.give(index, 1);
                 }
                 Retired::Slot(index) => {
-                    if let Some(slot) = self.maps.slots.get(index as usize) {
+                    if let Some(slot) = self.maps.slots().get(index as usize) {
                         slot.sequence.set(0);
                     }
                     self.slots.give(index, 1);
@@ -175,7 +174,7 @@ fn from_fields([conns, in_pkts, out_pkts, in_bytes, out_bytes]: [u64; 5]) -> Sta
     Stats { conns, in_pkts, out_pkts, in_bytes, out_bytes }
 }
 
-impl Datapath for BpfDatapath {
+impl<M: Memory> Datapath for Services<M> {
     fn put_service(
         &mut self,
         key: &ServiceKey,
@@ -199,7 +198,7 @@ impl Datapath for BpfDatapath {
 
     fn service_stats(&self, key: &ServiceKey) -> Stats {
         let Some(service) = self.service(key) else { return Stats::default() };
-        let Some(slot) = self.maps.slots.get(service.slot as usize) else {
+        let Some(slot) = self.maps.slots().get(service.slot as usize) else {
             return Stats::default();
         };
         let mut sum = slot.adjust.each_ref().map(|cell| cell.get());
@@ -214,7 +213,7 @@ impl Datapath for BpfDatapath {
     fn dest_status(&self, key: &ServiceKey, dest: &DestKey) -> DestStatus {
         let placed = self.service(key).and_then(|s| s.dests.iter().find(|d| d.config.key == *dest));
         let Some((placed, live)) =
-            placed.and_then(|p| Some((p, self.maps.dests.get(p.index as usize)?)))
+            placed.and_then(|p| Some((p, self.maps.dests().get(p.index as usize)?)))
         else {
             return DestStatus::default();
         };
@@ -232,11 +231,11 @@ impl Datapath for BpfDatapath {
 
     fn zero(&mut self, key: &ServiceKey) {
         let Some(service) = self.service(key) else { return };
-        let Some(slot) = self.maps.slots.get(service.slot as usize) else { return };
+        let Some(slot) = self.maps.slots().get(service.slot as usize) else { return };
         let mut total = [0u64; 5];
         for index in self.dest_indices(service) {
             let raw = fields(self.maps.raw_stats(index));
-            let Some(dest) = self.maps.dests.get(index as usize) else { continue };
+            let Some(dest) = self.maps.dests().get(index as usize) else { continue };
             for ((total, base), raw) in total.iter_mut().zip(&dest.base).zip(raw) {
                 *total = total.wrapping_add(raw);
                 base.set(raw);
@@ -275,7 +274,7 @@ impl Datapath for BpfDatapath {
     fn conn_capacity(&self) -> u32 {
         // Masqueraded connections take two entries each, and half the entries stay free so that
         // inserts find room near their home set.
-        (self.maps.conns4.len() * WAYS / 4) as u32
+        (self.maps.conns4().len() * WAYS / 4) as u32
     }
 
     fn for_each_conn(&self, f: &mut dyn FnMut(&ConnRow) -> bool) {

@@ -8,27 +8,30 @@ use rvs_core::proto::{tcp, udp};
 use rvs_core::time::Tick;
 use rvs_core::types::{Family, ForwardMethod, Protocol};
 
-use crate::env::now;
-use crate::maps::Maps;
+use crate::memory::Memory;
 
 /// Calls `f` for each connection until it returns false.
-pub(super) fn for_each(maps: &Maps, f: &mut dyn FnMut(&ConnRow) -> bool) {
-    let _ = each(maps, &maps.conns4, f) && each(maps, &maps.conns6, f);
+pub(super) fn for_each<M: Memory>(maps: &M, f: &mut dyn FnMut(&ConnRow) -> bool) {
+    let _ = each(maps, maps.conns4(), f) && each(maps, maps.conns6(), f);
 }
 
-fn each<A: Addr>(maps: &Maps, sets: &[ConnSet<A>], f: &mut dyn FnMut(&ConnRow) -> bool) -> bool {
-    let now = now();
+fn each<A: Addr, M: Memory>(
+    maps: &M,
+    sets: &[ConnSet<A>],
+    f: &mut dyn FnMut(&ConnRow) -> bool,
+) -> bool {
+    let now = maps.now();
     sets.iter().flat_map(|set| &set.ways).filter_map(|conn| row(maps, conn, now)).all(|row| f(&row))
 }
 
 /// The row of a live entry; none for reply directions.
-fn row<A: Addr>(maps: &Maps, conn: &Conn<A>, now: Tick) -> Option<ConnRow> {
+fn row<A: Addr, M: Memory>(maps: &M, conn: &Conn<A>, now: Tick) -> Option<ConnRow> {
     let word = Word(conn.word.get());
     if !word.is_live() || word.has(REPLY) {
         return None;
     }
     let key = conn.key.get();
-    let dest = maps.dests.get(conn.dest.get() as usize)?;
+    let dest = maps.dests().get(conn.dest.get() as usize)?;
     let dest_family = if dest.family.get() == 6 { Family::V6 } else { Family::V4 };
     let template = word.has(TEMPLATE);
     let protocol = key.protocol as u8;

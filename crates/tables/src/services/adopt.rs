@@ -10,15 +10,14 @@ use rvs_core::types::{
     ServiceKey,
 };
 
-use super::write::{HashKey, hash_key};
-use super::{BpfDatapath, Placed, Service, Trash};
+use super::{Placed, Service, Services, Trash};
 use crate::extents::Extents;
-use crate::maps::Maps;
+use crate::memory::{Memory, ServiceHash};
 
-impl BpfDatapath {
+impl<M: Memory> Services<M> {
     /// Takes over whatever the maps hold. What a killed rvsd left half done is put in order: a
     /// service that no packet could reach yet or any more, destinations that no service lists.
-    pub fn adopt(maps: Maps) -> Self {
+    pub fn adopt(maps: M) -> Self {
         let mut datapath = Self::view(maps);
         datapath.adopt_trash();
         datapath.adopt_hash();
@@ -27,14 +26,14 @@ impl BpfDatapath {
     }
 
     /// What the maps hold, to look at while an rvsd serves them: changes nothing.
-    pub fn view(maps: Maps) -> Self {
+    pub fn view(maps: M) -> Self {
         let end = |len: usize| len as u32;
         let mut datapath = Self {
-            slots: Extents::new(1, end(maps.slots.len())),
-            versions: Extents::new(1, end(maps.versions.len())),
-            rows: Extents::new(0, end(maps.rows.len())),
-            tables: Extents::new(0, end(maps.tables.len())),
-            dests: Extents::new(1, end(maps.dests.len())),
+            slots: Extents::new(1, end(maps.slots().len())),
+            versions: Extents::new(1, end(maps.versions().len())),
+            rows: Extents::new(0, end(maps.row_count())),
+            tables: Extents::new(0, end(maps.table_words())),
+            dests: Extents::new(1, end(maps.dests().len())),
             maps,
             services: Vec::new(),
             by_key: HashMap::new(),
@@ -50,7 +49,7 @@ impl BpfDatapath {
 
     fn adopt_services(&mut self) {
         let mut found = Vec::new();
-        for (index, slot) in self.maps.slots.iter().enumerate().skip(1) {
+        for (index, slot) in self.maps.slots().iter().enumerate().skip(1) {
             let Some(key) = service_key(slot).filter(|_| slot.sequence.get() != 0) else {
                 continue;
             };
@@ -74,7 +73,7 @@ impl BpfDatapath {
 
     /// The service in `slot`; `None` if it was deleted.
     fn adopt_version(&mut self, slot: u32, index: u32, key: ServiceKey) -> Option<Service> {
-        let version = self.maps.versions.get(index as usize).filter(|_| index != 0)?;
+        let version = self.maps.versions().get(index as usize).filter(|_| index != 0)?;
         let scheduler = Scheduler::from_number(version.scheduler.get() as u8)?;
         let config = ServiceConfig {
             scheduler,
@@ -83,8 +82,8 @@ impl BpfDatapath {
             netmask: version.netmask.get(),
         };
         let (first, count) = (version.first_row.get(), version.rows.get());
-        let rows = self.maps.rows.iter().skip(first as usize).take(count as usize);
-        let dests = rows.filter_map(|row| placed(&self.maps, row.get())).collect();
+        let rows = (first..).take(count as usize).map_while(|index| self.maps.row(index));
+        let dests = rows.filter_map(|row| placed(&self.maps, row)).collect();
         self.versions.reserve(index, 1);
         self.rows.reserve(first, count);
         if scheduler == Scheduler::Sh {
@@ -96,7 +95,7 @@ impl BpfDatapath {
     fn adopt_trash(&mut self) {
         let listed: HashSet<u32> =
             self.services.iter().flat_map(|s| s.dests.iter().map(|d| d.index)).collect();
-        for (index, dest) in self.maps.dests.iter().enumerate().skip(1) {
+        for (index, dest) in self.maps.dests().iter().enumerate().skip(1) {
             let index = index as u32;
             let Some(key) = dest_key(dest) else { continue };
             self.dests.reserve(index, 1);
@@ -111,25 +110,14 @@ impl BpfDatapath {
     fn adopt_hash(&mut self) {
         let services: Vec<(ServiceKey, u32)> =
             self.services.iter().map(|s| (s.key, s.slot)).collect();
-        let (mut v4, mut v6) = (HashSet::new(), HashSet::new());
-        for (key, slot) in services {
-            match hash_key(&key) {
-                Some(HashKey::V4(bytes)) => drop(v4.insert(bytes)),
-                Some(HashKey::V6(bytes)) => drop(v6.insert(bytes)),
-                None => {}
-            }
+        for (key, slot) in &services {
             // The hash has as many places as there are slots.
-            let _ = self.link(&key, slot);
+            let _ = self.link(key, *slot);
         }
-        let stale: Vec<_> =
-            self.maps.services4.keys().flatten().filter(|key| !v4.contains(key)).collect();
-        for key in stale {
-            let _ = self.maps.services4.remove(&key);
-        }
-        let stale: Vec<_> =
-            self.maps.services6.keys().flatten().filter(|key| !v6.contains(key)).collect();
-        for key in stale {
-            let _ = self.maps.services6.remove(&key);
+        let ours: HashSet<ServiceHash> =
+            services.iter().filter_map(|(key, _)| ServiceHash::of(key)).collect();
+        for stale in self.maps.linked().iter().filter(|linked| !ours.contains(linked)) {
+            self.maps.unlink(stale);
         }
     }
 }
@@ -161,8 +149,8 @@ fn dest_key(dest: &Dest) -> Option<DestKey> {
     Some(DestKey { addr: from_words(family, dest.addr.get()), port })
 }
 
-fn placed(maps: &Maps, row: Row) -> Option<Placed> {
-    let dest = maps.dests.get(row.dest as usize)?;
+fn placed<M: Memory>(maps: &M, row: Row) -> Option<Placed> {
+    let dest = maps.dests().get(row.dest as usize)?;
     let config = DestConfig {
         key: dest_key(dest)?,
         forward: ForwardMethod::from_number(row.forward)?,

@@ -7,8 +7,8 @@ use rvs_core::layout::{CONFIG_PORT_ZERO, Row, SH_SIZE, Slot};
 use rvs_core::sched::{rr, sh, wrr};
 use rvs_core::types::{DestConfig, Family, Protocol, Scheduler, ServiceConfig, ServiceKey};
 
-use super::{BpfDatapath, Placed, Retired, Service, Trash};
-use crate::env::store;
+use super::{Placed, Retired, Service, Services, Trash};
+use crate::memory::{Memory, ServiceHash};
 
 /// Places taken for a new version, given back if the change fails.
 struct Taken {
@@ -19,7 +19,7 @@ struct Taken {
     slot: Option<u32>,
 }
 
-impl BpfDatapath {
+impl<M: Memory> Services<M> {
     pub(super) fn put(
         &mut self,
         key: &ServiceKey,
@@ -144,9 +144,8 @@ impl BpfDatapath {
     }
 
     fn write_dest(&mut self, slot: u32, index: u32, config: &DestConfig) {
-        // Fails only for an index that is out of range, which `take` does not give.
-        let _ = self.maps.clear_stats(index);
-        let Some(dest) = self.maps.dests.get(index as usize) else { return };
+        self.maps.clear_stats(index);
+        let Some(dest) = self.maps.dests().get(index as usize) else { return };
         dest.addr.set(words(config.key.addr));
         dest.tunnel_source.set([0; 4]);
         dest.port_be.set(u32::from(config.key.port.to_be()));
@@ -159,13 +158,13 @@ impl BpfDatapath {
             base.set(0);
         }
         let family = if Family::of(config.key.addr) == Family::V4 { 4 } else { 6 };
-        store(&dest.family, family);
+        self.maps.store(&dest.family, family);
         self.new.push((index, config.key.addr));
     }
 
     /// A raised or removed upper threshold ends an overload (`__ip_vs_update_dest`).
     fn set_thresholds(&self, index: u32, config: &DestConfig) {
-        let Some(dest) = self.maps.dests.get(index as usize) else { return };
+        let Some(dest) = self.maps.dests().get(index as usize) else { return };
         if config.upper_threshold == 0 || config.upper_threshold > dest.upper.get() {
             dest.overload.set(0);
         }
@@ -175,15 +174,15 @@ impl BpfDatapath {
     }
 
     fn write_version(
-        &self,
+        &mut self,
         taken: &Taken,
         position: Option<usize>,
         config: &ServiceConfig,
         placed: &[Placed],
         change: Change,
     ) {
-        for (row, placed) in self.maps.rows.iter().skip(taken.first_row as usize).zip(placed) {
-            row.set(Row {
+        for (index, placed) in (taken.first_row..).zip(placed) {
+            let row = Row {
                 dest: placed.index,
                 weight: placed.config.weight,
                 forward: placed.config.forward as u8,
@@ -191,17 +190,16 @@ impl BpfDatapath {
                 tunnel_port: placed.config.tunnel_port,
                 tunnel_flags: placed.config.tunnel_flags,
                 reserved: 0,
-            });
+            };
+            self.maps.write_row(index, row);
         }
         let weights: Vec<u32> = placed.iter().map(|p| p.config.weight).collect();
         if config.scheduler == Scheduler::Sh {
             let mut table = [0; SH_SIZE as usize];
             sh::fill(&weights, &mut table);
-            for (word, row) in self.maps.tables.iter().skip(taken.table as usize).zip(table) {
-                word[0].set(row);
-            }
+            self.maps.write_table(taken.table, &table);
         }
-        let Some(version) = self.maps.versions.get(taken.version as usize) else { return };
+        let Some(version) = self.maps.versions().get(taken.version as usize) else { return };
         let (max, gcd) = wrr::limits(weights.iter().copied());
         version.scheduler.set(config.scheduler as u32);
         version.flags.set(config.flags.bits());
@@ -228,7 +226,7 @@ impl BpfDatapath {
         let old = position.and_then(|p| self.services.get(p));
         let state = old
             .filter(|old| old.config.scheduler == config.scheduler)
-            .and_then(|old| self.maps.versions.get(old.version as usize))
+            .and_then(|old| self.maps.versions().get(old.version as usize))
             .map_or(0, |version| version.state.get());
         match config.scheduler {
             Scheduler::Rr => rr::carry(state, |index| {
@@ -257,8 +255,8 @@ impl BpfDatapath {
         placed: Vec<Placed>,
     ) {
         let Some(service) = self.services.get_mut(position) else { return };
-        if let Some(slot) = self.maps.slots.get(service.slot as usize) {
-            store(&slot.version, taken.version);
+        if let Some(slot) = self.maps.slots().get(service.slot as usize) {
+            self.maps.store(&slot.version, taken.version);
         }
         self.retired.push(Retired::Version(service.version));
         service.config = *config;
@@ -275,7 +273,7 @@ impl BpfDatapath {
         taken: &Taken,
         placed: Vec<Placed>,
     ) -> Result<(), DatapathError> {
-        let Some(slot) = self.maps.slots.get(slot_index as usize) else {
+        let Some(slot) = self.maps.slots().get(slot_index as usize) else {
             return Err(DatapathError::Full("service"));
         };
         self.sequence += 1;
@@ -292,7 +290,7 @@ impl BpfDatapath {
             }
         }
         slot.sequence.set(self.sequence);
-        store(&slot.version, taken.version);
+        self.maps.store(&slot.version, taken.version);
         let added = self.link(key, slot_index);
         self.by_key.insert(*key, self.services.len());
         self.services.push(Service {
@@ -311,12 +309,7 @@ impl BpfDatapath {
 
     /// Enters a service into the hash that packets are looked up in.
     pub(super) fn link(&mut self, key: &ServiceKey, slot: u32) -> Result<(), DatapathError> {
-        let refused = |_| DatapathError::Full("service");
-        match hash_key(key) {
-            Some(HashKey::V4(bytes)) => self.maps.services4.insert(bytes, slot, 0).map_err(refused),
-            Some(HashKey::V6(bytes)) => self.maps.services6.insert(bytes, slot, 0).map_err(refused),
-            None => Ok(()),
-        }
+        ServiceHash::of(key).map_or(Ok(()), |service| self.maps.link(&service, slot))
     }
 
     pub(super) fn remove(&mut self, key: &ServiceKey) -> bool {
@@ -325,15 +318,12 @@ impl BpfDatapath {
         for index in self.by_key.values_mut().filter(|index| **index > position) {
             *index -= 1;
         }
-        // A missing element is what is wanted; nothing else can go wrong with a key of ours.
-        match hash_key(key) {
-            Some(HashKey::V4(bytes)) => drop(self.maps.services4.remove(&bytes)),
-            Some(HashKey::V6(bytes)) => drop(self.maps.services6.remove(&bytes)),
-            None => {}
+        if let Some(service) = ServiceHash::of(key) {
+            self.maps.unlink(&service);
         }
         self.update_ports();
-        if let Some(slot) = self.maps.slots.get(service.slot as usize) {
-            store(&slot.version, 0);
+        if let Some(slot) = self.maps.slots().get(service.slot as usize) {
+            self.maps.store(&slot.version, 0);
         }
         self.retired.push(Retired::Version(service.version));
         self.ghosts.insert(*key, service.slot);
@@ -344,14 +334,14 @@ impl BpfDatapath {
     }
 
     fn trash(&mut self, slot: u32, config: DestConfig, index: u32) {
-        if let Some(dest) = self.maps.dests.get(index as usize) {
-            store(&dest.trash, 1);
+        if let Some(dest) = self.maps.dests().get(index as usize) {
+            self.maps.store(&dest.trash, 1);
         }
         self.trash.push(Trash { slot, key: config.key, index });
     }
 
     pub(super) fn free_version(&mut self, index: u32) {
-        let Some(version) = self.maps.versions.get(index as usize) else { return };
+        let Some(version) = self.maps.versions().get(index as usize) else { return };
         if version.scheduler.get() == Scheduler::Sh as u32 {
             self.tables.give(version.table.get(), SH_SIZE);
         }
@@ -403,30 +393,4 @@ fn describe(slot: &Slot, key: &ServiceKey) {
         }
     }
     slot.family.set(if key.family() == Family::V4 { 4 } else { 6 });
-}
-
-/// Key of `SERVICES4` or `SERVICES6`, as bytes.
-pub(super) enum HashKey {
-    V4([u8; 8]),
-    V6([u8; 20]),
-}
-
-/// The bytes of a `ServiceAddr`; none for a fwmark service.
-pub(super) fn hash_key(key: &ServiceKey) -> Option<HashKey> {
-    let ServiceKey::Address { protocol, addr, port } = key else { return None };
-    let tail = [port.to_be().to_ne_bytes(), u16::from(*protocol as u8).to_ne_bytes()];
-    Some(match addr {
-        std::net::IpAddr::V4(addr) => {
-            let mut bytes = [0; 8];
-            bytes[..4].copy_from_slice(&addr.octets());
-            bytes[4..].copy_from_slice(tail.as_flattened());
-            HashKey::V4(bytes)
-        }
-        std::net::IpAddr::V6(addr) => {
-            let mut bytes = [0; 20];
-            bytes[..16].copy_from_slice(&addr.octets());
-            bytes[16..].copy_from_slice(tail.as_flattened());
-            HashKey::V6(bytes)
-        }
-    })
 }

@@ -1,0 +1,155 @@
+//! The maps as `rvs-tables` sees them: arrays as memory, the hashes of services and the per-CPU
+//! counters by system call.
+
+use std::cell::Cell;
+
+use rvs_core::addr::{Addr, V4, V6};
+use rvs_core::control::{DatapathError, Stats};
+use rvs_core::layout::{Config, ConnSet, Dest, Row, ServiceAddr, Slot, Version};
+use rvs_core::time::Tick;
+use rvs_tables::{Memory, ServiceHash};
+
+use crate::maps::Maps;
+use crate::{env, sweeper};
+
+impl Memory for Maps {
+    fn config(&self) -> &Config {
+        Maps::config(self)
+    }
+
+    fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    fn versions(&self) -> &[Version] {
+        &self.versions
+    }
+
+    fn dests(&self) -> &[Dest] {
+        &self.dests
+    }
+
+    fn conns4(&self) -> &[ConnSet<V4>] {
+        &self.conns4
+    }
+
+    fn conns6(&self) -> &[ConnSet<V6>] {
+        &self.conns6
+    }
+
+    fn row_count(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn row(&self, index: u32) -> Option<Row> {
+        self.rows.get(index as usize).map(Cell::get)
+    }
+
+    fn write_row(&mut self, index: u32, row: Row) {
+        if let Some(place) = self.rows.get(index as usize) {
+            place.set(row);
+        }
+    }
+
+    fn table_words(&self) -> usize {
+        self.tables.len()
+    }
+
+    fn write_table(&mut self, first: u32, words: &[u32]) {
+        for (padded, word) in self.tables.iter().skip(first as usize).zip(words) {
+            padded[0].set(*word);
+        }
+    }
+
+    fn link(&mut self, service: &ServiceHash, slot: u32) -> Result<(), DatapathError> {
+        match service {
+            ServiceHash::V4(addr) => self.services4.insert(bytes(addr), slot, 0),
+            ServiceHash::V6(addr) => self.services6.insert(bytes(addr), slot, 0),
+        }
+        .map_err(|_| DatapathError::Full("service"))
+    }
+
+    fn unlink(&mut self, service: &ServiceHash) {
+        // A missing element is what is wanted; nothing else can go wrong with a key of ours.
+        let _ = match service {
+            ServiceHash::V4(addr) => self.services4.remove(&bytes(addr)),
+            ServiceHash::V6(addr) => self.services6.remove(&bytes(addr)),
+        };
+    }
+
+    fn linked(&self) -> Vec<ServiceHash> {
+        let v4 = self.services4.keys().flatten().map(|bytes| {
+            let [word, tail] = words(&bytes);
+            ServiceHash::V4(service([word, 0, 0, 0], tail))
+        });
+        let v6 = self.services6.keys().flatten().map(|bytes| {
+            let [a, b, c, d, tail] = words(&bytes);
+            ServiceHash::V6(service([a, b, c, d], tail))
+        });
+        v4.chain(v6).collect()
+    }
+
+    fn raw_stats(&self, dest: u32) -> Stats {
+        self.stats(dest)
+    }
+
+    fn clear_stats(&mut self, dest: u32) {
+        // Fails only for an index that is out of range, which nobody has.
+        let _ = self.zero_stats(dest);
+    }
+
+    fn store(&self, cell: &Cell<u32>, value: u32) {
+        env::store(cell, value);
+    }
+
+    fn grace_period(&self) {
+        sweeper::grace_period();
+    }
+
+    fn now(&self) -> Tick {
+        env::now()
+    }
+}
+
+/// The bytes of a `ServiceAddr`, as the kernel compares them: `N` words.
+fn bytes<A: Addr, const N: usize>(service: &ServiceAddr<A>) -> [u8; N] {
+    let mut bytes = [0; N];
+    let addr = service.addr.to_words().into_iter().take(N / 4 - 1).flat_map(u32::to_ne_bytes);
+    let tail = [service.port_be, service.protocol].into_iter().flat_map(u16::to_ne_bytes);
+    for (byte, value) in bytes.iter_mut().zip(addr.chain(tail)) {
+        *byte = value;
+    }
+    bytes
+}
+
+/// The inverse of [`bytes`]: the words of the address; port and protocol.
+fn words<const N: usize, const W: usize>(bytes: &[u8; N]) -> [u32; W] {
+    let mut words = [0; W];
+    for (word, chunk) in words.iter_mut().zip(bytes.as_chunks().0) {
+        *word = u32::from_ne_bytes(*chunk);
+    }
+    words
+}
+
+fn service<A: Addr>(addr: [u32; 4], tail: u32) -> ServiceAddr<A> {
+    let [a, b, c, d] = tail.to_ne_bytes();
+    let (port_be, protocol) = (u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d]));
+    ServiceAddr { addr: A::from_words(addr), port_be, protocol }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_and_its_bytes_are_inverse() {
+        let v4 = ServiceAddr::new(V4(0x0102_0304), 0x5000, 17);
+        let packed: [u8; 8] = bytes(&v4);
+        let [word, tail] = words(&packed);
+        assert_eq!(service::<V4>([word, 0, 0, 0], tail), v4);
+        let v6 = ServiceAddr::new(V6([1, 2, 3, 4]), 0x5000, 6);
+        let packed: [u8; 20] = bytes(&v6);
+        let [a, b, c, d, tail] = words(&packed);
+        assert_eq!(service::<V6>([a, b, c, d], tail), v6);
+    }
+}

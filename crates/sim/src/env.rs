@@ -1,0 +1,117 @@
+//! Plain memory as `rvs-core` sees it. There is one thread: an atomic operation is a plain one.
+
+use std::cell::Cell;
+
+use rvs_core::addr::{V4, V6};
+use rvs_core::env::{Env, Tables, Visit};
+use rvs_core::layout::{Config, ConnSet, Dest, DestStats, Row, ServiceAddr, Slot, Version};
+use rvs_core::reason::Reason;
+use rvs_core::time::Tick;
+use rvs_tables::{Memory, ServiceHash};
+
+use crate::plain::Plain;
+
+fn exchange<T: Copy + PartialEq>(cell: &Cell<T>, old: T, new: T) -> T {
+    let held = cell.get();
+    if held == old {
+        cell.set(new);
+    }
+    held
+}
+
+impl Env for &Plain {
+    fn now(&self) -> Tick {
+        Memory::now(*self)
+    }
+
+    fn random(&self) -> u32 {
+        // Marsaglia's xorshift, of period 2³² - 1.
+        let mut x = self.random.get();
+        x ^= x << 13;
+        x ^= x >> 17;
+        x ^= x << 5;
+        self.random.replace(x)
+    }
+
+    fn config(&self) -> Option<&Config> {
+        Some(&self.config)
+    }
+
+    fn slot(&self, index: u32) -> Option<&Slot> {
+        self.slots.get(index as usize)
+    }
+
+    fn version(&self, index: u32) -> Option<&Version> {
+        self.versions.get(index as usize)
+    }
+
+    fn row(&self, index: u32) -> Option<&Row> {
+        self.rows.get(index as usize)
+    }
+
+    fn table(&self, index: u32) -> Option<u32> {
+        self.tables.get(index as usize).copied()
+    }
+
+    fn dest(&self, index: u32) -> Option<&Dest> {
+        self.dests.get(index as usize)
+    }
+
+    fn stats(&self, dest: u32) -> Option<&DestStats> {
+        self.stats.get(dest as usize)
+    }
+
+    fn count(&self, reason: Reason) {
+        if let Some(counter) = self.reasons.get(reason as usize) {
+            counter.set(counter.get() + 1);
+        }
+    }
+
+    fn compare_exchange(&self, cell: &Cell<u32>, old: u32, new: u32) -> u32 {
+        exchange(cell, old, new)
+    }
+
+    fn compare_exchange64(&self, cell: &Cell<u64>, old: u64, new: u64) -> u64 {
+        exchange(cell, old, new)
+    }
+
+    fn add(&self, cell: &Cell<u32>, delta: u32) {
+        cell.set(cell.get().wrapping_add(delta));
+    }
+
+    fn repeat<V: Visit>(&self, count: u32, visitor: &mut V) {
+        for index in 0..count {
+            if !visitor.visit(index) {
+                break;
+            }
+        }
+    }
+}
+
+impl Tables<V4> for &Plain {
+    fn set(&self, index: u32) -> Option<&ConnSet<V4>> {
+        self.conns4.get(index as usize)
+    }
+
+    fn set_mask(&self, config: &Config) -> u32 {
+        config.mask4.get()
+    }
+
+    fn service(&self, addr: &ServiceAddr<V4>) -> Option<u32> {
+        self.services.get(&ServiceHash::V4(*addr)).copied()
+    }
+}
+
+impl Tables<V6> for &Plain {
+    fn set(&self, index: u32) -> Option<&ConnSet<V6>> {
+        self.conns6.get(index as usize)
+    }
+
+    fn set_mask(&self, config: &Config) -> u32 {
+        config.mask6.get()
+    }
+
+    fn service(&self, addr: &ServiceAddr<V6>) -> Option<u32> {
+        self.services.get(&ServiceHash::V6(*addr)).copied()
+    }
+}

@@ -1,0 +1,95 @@
+//! A packet's way, as `crates/ebpf/src/tc.rs` has it but for routing: every address is one hop
+//! away, takes packets of any size, and the director itself is none of them. MAC addresses stay as
+//! they are and errors are counted, not sent.
+
+use rvs_core::addr::{V4, V6};
+use rvs_core::env::{Env, Tables};
+use rvs_core::flow::{Flow, Ip, L3};
+use rvs_core::packet::Packet;
+use rvs_core::pipeline::{Forward, Verdict, Way, commit, resolve};
+use rvs_core::reason::Reason;
+use rvs_core::tunnel;
+use rvs_core::types::{Family, ForwardMethod};
+use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Ipv4, Ipv6};
+
+use crate::frame::Frame;
+use crate::plain::Plain;
+
+/// What became of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Left to the host, untouched.
+    Pass(Reason),
+    /// Dropped; an ICMP error would tell the sender if the reason asks for one.
+    Drop(Reason),
+    /// Sent on as it is now.
+    Sent,
+}
+
+impl Plain {
+    /// Processes one frame that arrives now.
+    pub fn run(&self, frame: &mut Frame) -> Outcome {
+        let outcome = match frame.at::<Ethernet>(0).map(|ethernet| ethernet.ethertype.get()) {
+            None => Outcome::Pass(Reason::Malformed),
+            Some(ETHERTYPE_IPV4) => balance::<V4>(self, frame),
+            Some(ETHERTYPE_IPV6) => balance::<V6>(self, frame),
+            Some(_) => Outcome::Pass(Reason::NotIp),
+        };
+        if let Outcome::Pass(reason) | Outcome::Drop(reason) = outcome {
+            Env::count(&self, reason);
+        }
+        outcome
+    }
+}
+
+fn balance<'m, A: Ip>(env: &'m Plain, frame: &mut Frame) -> Outcome
+where
+    &'m Plain: Tables<A>,
+{
+    let flow = match A::parse(frame) {
+        Ok(flow) => flow,
+        Err(reason) => return Outcome::Pass(reason),
+    };
+    let forward = match resolve(&env, &flow) {
+        Verdict::Forward(forward) => forward,
+        Verdict::Pass(reason) => return Outcome::Pass(reason),
+        Verdict::Drop(reason) => return Outcome::Drop(reason),
+    };
+    if flow.ttl <= 1 {
+        return Outcome::Drop(Reason::TtlExceeded);
+    }
+    if forward.method == ForwardMethod::Local as u32 {
+        return Outcome::Pass(Reason::LocalDest);
+    }
+    let way = forward.way(&flow);
+    commit(&env, &flow, &forward);
+    let rewritten = if way.extra != 0 {
+        encapsulate(env, frame, &flow, &forward, &way)
+    } else {
+        forward.rewrite(frame, &flow)
+    };
+    rewritten.map_or(Outcome::Drop(Reason::RewriteFailed), |()| Outcome::Sent)
+}
+
+/// Puts an outer header in front.
+fn encapsulate<A: Ip>(
+    env: &Plain,
+    frame: &mut Frame,
+    flow: &Flow<A>,
+    forward: &Forward<'_, A>,
+    way: &Way,
+) -> Option<()> {
+    A::decrement_ttl(frame)?;
+    frame.push(way.extra);
+    let (src, dst) = (forward.dest.tunnel_source.get(), way.dst);
+    let ttl = flow.ttl.wrapping_sub(1);
+    let ethertype = if way.family == Family::V4 {
+        *frame.at_mut::<Ipv4>(L3)? = tunnel::ipv4(flow, ttl, src[0], dst[0], env.random() as u16);
+        ETHERTYPE_IPV4
+    } else {
+        *frame.at_mut::<Ipv6>(L3)? = tunnel::ipv6(flow, ttl, src, dst);
+        ETHERTYPE_IPV6
+    };
+    frame.at_mut::<Ethernet>(0)?.ethertype.set(ethertype);
+    Some(())
+}

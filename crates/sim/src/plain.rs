@@ -1,0 +1,195 @@
+//! The tables as vectors, and the clock.
+
+use std::array;
+use std::cell::Cell;
+use std::collections::HashMap;
+
+use rvs_core::addr::{V4, V6};
+use rvs_core::control::{DatapathError, Stats};
+use rvs_core::layout::{Config, ConnSet, Dest, DestStats, Row, Slot, Version};
+use rvs_core::reason::Reason;
+use rvs_core::time::{Tick, ticks};
+use rvs_tables::sweeper::{self, Pass};
+use rvs_tables::{Memory, ServiceHash, initialise};
+
+/// Capacities.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Sets of each connection table, of four entries each; rounded up to a power of two.
+    pub sets: u32,
+    /// Services.
+    pub services: u32,
+    /// Destinations, of all services together.
+    pub destinations: u32,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self { sets: 4096, services: 256, destinations: 4096 }
+    }
+}
+
+/// Everything that the data path knows.
+pub struct Plain {
+    pub(crate) config: Box<Config>,
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) versions: Vec<Version>,
+    pub(crate) rows: Vec<Row>,
+    pub(crate) tables: Vec<u32>,
+    pub(crate) dests: Vec<Dest>,
+    pub(crate) stats: Vec<DestStats>,
+    pub(crate) conns4: Vec<ConnSet<V4>>,
+    pub(crate) conns6: Vec<ConnSet<V6>>,
+    pub(crate) services: HashMap<ServiceHash, u32>,
+    pub(crate) reasons: Vec<Cell<u64>>,
+    pub(crate) random: Cell<u32>,
+    now: Cell<Tick>,
+}
+
+fn zeroed<T: Default>(len: u32) -> Vec<T> {
+    (0..len).map(|_| T::default()).collect()
+}
+
+impl Plain {
+    /// Empty tables. `seed` is that of the connection hash and of random numbers.
+    pub fn new(sizes: &Sizes, seed: u64) -> Self {
+        let sets = sizes.sets.next_power_of_two();
+        let config = Config {
+            layout: Cell::default(),
+            flags: Cell::default(),
+            seed: Cell::default(),
+            mask4: Cell::default(),
+            mask6: Cell::default(),
+            udp_timeout: Cell::default(),
+            reserved: Cell::default(),
+            tcp_timeouts: array::from_fn(|_| Cell::default()),
+            ports: array::from_fn(|_| array::from_fn(|_| Cell::default())),
+        };
+        // One place more than asked for where the first is nobody's; twice as many where the old
+        // and the new version of a service exist side by side.
+        let plain = Self {
+            config: Box::new(config),
+            slots: zeroed(sizes.services + 1),
+            versions: zeroed(sizes.services * 2 + 2),
+            rows: zeroed(sizes.destinations * 4),
+            tables: zeroed(sizes.services * 2 * rvs_core::layout::SH_SIZE),
+            dests: zeroed(sizes.destinations + 1),
+            stats: zeroed(sizes.destinations + 1),
+            conns4: zeroed(sets),
+            conns6: zeroed(sets),
+            services: HashMap::new(),
+            reasons: zeroed(Reason::ALL.len() as u32),
+            random: Cell::new(seed as u32 | 1),
+            now: Cell::new(Tick(0)),
+        };
+        initialise(&plain, seed);
+        plain
+    }
+
+    /// Moves the clock on.
+    pub fn advance(&self, seconds: u32) {
+        self.now.set(self.now.get().after(ticks(seconds)));
+    }
+
+    /// Ends the connections that have expired and clears what has ended.
+    pub fn sweep(&self) -> Pass {
+        sweeper::pass(self, self)
+    }
+
+    /// How many packets were counted for `reason`.
+    pub fn reason(&self, reason: Reason) -> u64 {
+        self.reasons.get(reason as usize).map_or(0, Cell::get)
+    }
+}
+
+impl Memory for Plain {
+    fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    fn versions(&self) -> &[Version] {
+        &self.versions
+    }
+
+    fn dests(&self) -> &[Dest] {
+        &self.dests
+    }
+
+    fn conns4(&self) -> &[ConnSet<V4>] {
+        &self.conns4
+    }
+
+    fn conns6(&self) -> &[ConnSet<V6>] {
+        &self.conns6
+    }
+
+    fn row_count(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn row(&self, index: u32) -> Option<Row> {
+        self.rows.get(index as usize).copied()
+    }
+
+    fn write_row(&mut self, index: u32, row: Row) {
+        if let Some(place) = self.rows.get_mut(index as usize) {
+            *place = row;
+        }
+    }
+
+    fn table_words(&self) -> usize {
+        self.tables.len()
+    }
+
+    fn write_table(&mut self, first: u32, words: &[u32]) {
+        for (place, word) in self.tables.iter_mut().skip(first as usize).zip(words) {
+            *place = *word;
+        }
+    }
+
+    fn link(&mut self, service: &ServiceHash, slot: u32) -> Result<(), DatapathError> {
+        self.services.insert(*service, slot);
+        Ok(())
+    }
+
+    fn unlink(&mut self, service: &ServiceHash) {
+        self.services.remove(service);
+    }
+
+    fn linked(&self) -> Vec<ServiceHash> {
+        self.services.keys().copied().collect()
+    }
+
+    fn raw_stats(&self, dest: u32) -> Stats {
+        let Some(stats) = self.stats.get(dest as usize) else { return Stats::default() };
+        Stats {
+            conns: stats.conns.get(),
+            in_pkts: stats.in_pkts.get(),
+            out_pkts: stats.out_pkts.get(),
+            in_bytes: stats.in_bytes.get(),
+            out_bytes: stats.out_bytes.get(),
+        }
+    }
+
+    fn clear_stats(&mut self, dest: u32) {
+        if let Some(stats) = self.stats.get_mut(dest as usize) {
+            *stats = DestStats::default();
+        }
+    }
+
+    fn store(&self, cell: &Cell<u32>, value: u32) {
+        cell.set(value);
+    }
+
+    fn grace_period(&self) {
+        // No packet is being processed while anything else is done.
+    }
+
+    fn now(&self) -> Tick {
+        self.now.get()
+    }
+}

@@ -1,0 +1,258 @@
+//! What every scheduler promises, for any weights, counts and overloads.
+
+mod common;
+
+use std::net::SocketAddr;
+
+use common::{cases, dest, key, put, sim};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use rvs_core::addr::{Addr, V4};
+use rvs_core::layout::{Dest, Key, SH_SIZE, Version};
+use rvs_core::sched::{NONE, pick};
+use rvs_core::types::{ForwardMethod, Protocol, Scheduler, ServiceFlags};
+use rvs_sim::{Plain, SimDatapath};
+use rvs_tables::Memory;
+
+/// A destination: what is configured and what lives.
+#[derive(Clone, Debug)]
+struct Server {
+    weight: u32,
+    active: u32,
+    inactive: u32,
+    overloaded: bool,
+}
+
+impl Server {
+    fn available(&self) -> bool {
+        self.weight > 0 && !self.overloaded
+    }
+
+    /// An active connection counts as 256 inactive ones.
+    fn load(&self) -> u128 {
+        u128::from(self.active) * 256 + u128::from(self.inactive)
+    }
+}
+
+fn server(weight: impl Strategy<Value = u32>) -> impl Strategy<Value = Server> {
+    (weight, 0u32..2000, 0u32..100_000, prop::bool::weighted(0.2)).prop_map(
+        |(weight, active, inactive, overloaded)| Server { weight, active, inactive, overloaded },
+    )
+}
+
+/// Small weights, none, and the greatest there are.
+fn any_weight() -> impl Strategy<Value = u32> {
+    prop_oneof![2 => Just(0), 6 => 1u32..20, 2 => 1u32..2000, 1 => 0x7fff_fff0u32..=0x7fff_ffff]
+}
+
+fn servers() -> impl Strategy<Value = Vec<Server>> {
+    vec(server(any_weight()), 0..60)
+}
+
+fn schedulers() -> impl Strategy<Value = Scheduler> {
+    prop::sample::select(vec![
+        Scheduler::Rr,
+        Scheduler::Wrr,
+        Scheduler::Lc,
+        Scheduler::Wlc,
+        Scheduler::Sh,
+    ])
+}
+
+fn flags() -> impl Strategy<Value = ServiceFlags> {
+    let choices = [
+        ServiceFlags::empty(),
+        ServiceFlags::SCHED1,
+        ServiceFlags::SCHED2,
+        ServiceFlags::SCHED1 | ServiceFlags::SCHED2,
+    ];
+    prop::sample::select(choices.to_vec())
+}
+
+/// A data path with one service of these servers.
+struct Bench {
+    sim: SimDatapath,
+}
+
+impl Bench {
+    fn new(scheduler: Scheduler, flags: ServiceFlags, servers: &[Server]) -> Self {
+        let mut sim = sim(1);
+        let vip: SocketAddr = "192.0.2.1:80".parse().expect("a literal");
+        let at = |index: u16| SocketAddr::from(([10, 0, 0, 1], 1000 + index));
+        let dests: Vec<_> = (0u16..)
+            .zip(servers)
+            .map(|(index, server)| dest(at(index), ForwardMethod::DirectRoute, server.weight))
+            .collect();
+        put(&mut sim, key(Protocol::Tcp, vip), scheduler, flags, &dests);
+        let bench = Self { sim };
+        for (index, server) in servers.iter().enumerate() {
+            let dest = bench.dest(index);
+            dest.active.set(server.active);
+            dest.inactive.set(server.inactive);
+            dest.overload.set(server.overloaded as u32);
+        }
+        bench
+    }
+
+    fn maps(&self) -> &Plain {
+        self.sim.maps()
+    }
+
+    fn version(&self) -> &Version {
+        let slot = self.maps().slots().iter().find(|slot| slot.version.get() != 0);
+        let index = slot.expect("there is one service").version.get();
+        &self.maps().versions()[index as usize]
+    }
+
+    fn dest(&self, index: usize) -> &Dest {
+        let row = self.maps().row(self.version().first_row.get() + index as u32);
+        &self.maps().dests()[row.expect("a row of the service").dest as usize]
+    }
+
+    /// The index of the server for a client.
+    fn pick(&self, client: u32, port: u16) -> Option<usize> {
+        let key = Key {
+            src: V4(client.to_be()),
+            dst: V4::from_words([0x0100_00c0, 0, 0, 0]),
+            sport_be: port.to_be(),
+            dport_be: 80u16.to_be(),
+            protocol: Protocol::Tcp as u32,
+        };
+        match pick(&self.maps(), self.version(), &key) {
+            NONE => None,
+            index => Some(index as usize),
+        }
+    }
+}
+
+/// The servers that get a part of a source-hashing table: each takes as many words as it weighs,
+/// one at least, until the table is full.
+fn in_table(servers: &[Server]) -> usize {
+    let mut taken = 0;
+    let starts = servers.iter().map(|server| {
+        let start = taken;
+        taken += u64::from(server.weight.max(1));
+        start
+    });
+    starts.take_while(|start| *start < u64::from(SH_SIZE)).count()
+}
+
+proptest! {
+    #![proptest_config(cases(400))]
+
+    #[test]
+    fn the_choice_is_available_and_there_is_one_if_any_is(
+        scheduler in schedulers(), flags in flags(), servers in servers(),
+        clients in vec(any::<(u32, u16)>(), 1..20),
+    ) {
+        let bench = Bench::new(scheduler, flags, &servers);
+        let sh = scheduler == Scheduler::Sh;
+        let reach = if sh { in_table(&servers) } else { servers.len() };
+        let any = servers.iter().take(reach).any(Server::available);
+        for (client, port) in clients {
+            match bench.pick(client, port) {
+                Some(index) => prop_assert!(servers[index].available(), "{index}"),
+                None if sh && !flags.contains(ServiceFlags::SCHED1) => {}
+                None => prop_assert!(!any),
+            }
+        }
+    }
+
+    #[test]
+    fn rr_goes_around_the_list(servers in servers(), rounds in 1usize..4) {
+        let bench = Bench::new(Scheduler::Rr, ServiceFlags::empty(), &servers);
+        let available: Vec<usize> =
+            (0..servers.len()).filter(|index| servers[*index].available()).collect();
+        let expected = available.repeat(rounds);
+        let found: Vec<usize> =
+            (0..expected.len()).map(|_| bench.pick(1, 1).expect("one is available")).collect();
+        prop_assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn wrr_gives_each_its_weight_in_every_period(
+        servers in vec(server(prop_oneof![1 => Just(0), 4 => 1u32..12]), 1..20),
+        factor in 1u32..1000, warm_up in 0u32..300,
+    ) {
+        let servers: Vec<Server> = servers
+            .into_iter()
+            .map(|server| Server { weight: server.weight * factor, ..server })
+            .collect();
+        let divisor = (1..=12 * factor)
+            .rev()
+            .find(|d| servers.iter().all(|server| server.weight % d == 0))
+            .expect("one divides all");
+        let share = |server: &Server| if server.available() { server.weight / divisor } else { 0 };
+        let expected: Vec<u32> = servers.iter().map(share).collect();
+        let bench = Bench::new(Scheduler::Wrr, ServiceFlags::empty(), &servers);
+        for _ in 0..warm_up {
+            bench.pick(1, 1);
+        }
+        let mut found = vec![0; servers.len()];
+        for _ in 0..expected.iter().sum() {
+            found[bench.pick(1, 1).expect("one is available")] += 1;
+        }
+        prop_assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn lc_takes_the_first_of_the_least_loaded(servers in servers()) {
+        let bench = Bench::new(Scheduler::Lc, ServiceFlags::empty(), &servers);
+        let all = servers.iter().enumerate().filter(|(_, server)| server.available());
+        let least = all.min_by_key(|(_, server)| server.load());
+        prop_assert_eq!(bench.pick(1, 1), least.map(|(index, _)| index));
+    }
+
+    #[test]
+    fn wlc_takes_the_first_of_the_least_loaded_for_their_weight(servers in servers()) {
+        let bench = Bench::new(Scheduler::Wlc, ServiceFlags::empty(), &servers);
+        let all = servers.iter().enumerate().filter(|(_, server)| server.available());
+        let least = all.min_by(|(_, a), (_, b)| {
+            (a.load() * u128::from(b.weight)).cmp(&(b.load() * u128::from(a.weight)))
+        });
+        prop_assert_eq!(bench.pick(1, 1), least.map(|(index, _)| index));
+    }
+
+    #[test]
+    fn sh_keeps_a_client_whatever_the_load_and_refuses_when_its_server_cannot(
+        servers in servers(), client in any::<u32>(), ports in any::<[u16; 2]>(),
+    ) {
+        let up: Vec<Server> = servers
+            .iter()
+            .map(|server| Server { overloaded: false, active: 0, inactive: 0, ..*server })
+            .collect();
+        let home = Bench::new(Scheduler::Sh, ServiceFlags::empty(), &up).pick(client, ports[0]);
+        let bench = Bench::new(Scheduler::Sh, ServiceFlags::empty(), &servers);
+        let expected = home.filter(|index| servers[*index].available());
+        for port in ports {
+            prop_assert_eq!(bench.pick(client, port), expected);
+        }
+        let fallback = Bench::new(Scheduler::Sh, ServiceFlags::SCHED1, &servers);
+        if expected.is_some() {
+            prop_assert_eq!(fallback.pick(client, ports[0]), expected);
+        }
+        prop_assert_eq!(fallback.pick(client, ports[0]), fallback.pick(client, ports[1]));
+    }
+
+    #[test]
+    fn sh_with_ports_keeps_a_client_port(servers in servers(), client in any::<u32>(), port: u16) {
+        let bench = Bench::new(Scheduler::Sh, ServiceFlags::SCHED2, &servers);
+        let first = bench.pick(client, port);
+        for other in 0..50 {
+            bench.pick(client ^ other, port);
+        }
+        prop_assert_eq!(bench.pick(client, port), first);
+    }
+
+    #[test]
+    fn a_table_of_sh_is_divided_by_weight(weights in vec(1u32..8, 1..30)) {
+        let mut table = [0; SH_SIZE as usize];
+        rvs_core::sched::sh::fill(&weights, &mut table);
+        let total: u32 = weights.iter().sum();
+        for (row, weight) in (0u32..).zip(&weights) {
+            let words = table.iter().filter(|word| **word == row).count() as u32;
+            let rounds = SH_SIZE / total;
+            prop_assert!((rounds * weight..=(rounds + 1) * weight).contains(&words));
+        }
+    }
+}

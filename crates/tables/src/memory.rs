@@ -1,0 +1,98 @@
+//! What the tables lie in.
+
+use std::cell::Cell;
+use std::net::IpAddr;
+
+use rvs_core::addr::{Addr, V4, V6, words};
+use rvs_core::control::{DatapathError, Stats};
+use rvs_core::layout::{Config, ConnSet, Dest, LAYOUT_VERSION, Row, ServiceAddr, Slot, Version};
+use rvs_core::proto::{tcp, udp};
+use rvs_core::time::{Tick, ticks};
+use rvs_core::types::ServiceKey;
+
+/// The tables of `rvs_core::layout`, and what else differs between those that the kernel reads at
+/// the same time and those that nobody does.
+pub trait Memory {
+    /// The `CONFIG` element.
+    fn config(&self) -> &Config;
+    /// `SLOTS`; the first is nobody's.
+    fn slots(&self) -> &[Slot];
+    /// `VERSIONS`; the first is nobody's.
+    fn versions(&self) -> &[Version];
+    /// `DESTS`; the first is nobody's.
+    fn dests(&self) -> &[Dest];
+    /// The IPv4 connection table: a power of two of sets.
+    fn conns4(&self) -> &[ConnSet<V4>];
+    /// The IPv6 connection table: a power of two of sets.
+    fn conns6(&self) -> &[ConnSet<V6>];
+
+    /// Number of rows in `ROWS`.
+    fn row_count(&self) -> usize;
+    /// A row.
+    fn row(&self, index: u32) -> Option<Row>;
+    /// Writes a row. Only while no version in force has it.
+    fn write_row(&mut self, index: u32, row: Row);
+
+    /// Number of words of `TABLES`.
+    fn table_words(&self) -> usize;
+    /// Writes words of `TABLES` from `first` on. Only while no version in force has them.
+    fn write_table(&mut self, first: u32, words: &[u32]);
+
+    /// Enters a service's place into the hash that packets are looked up in.
+    fn link(&mut self, service: &ServiceHash, slot: u32) -> Result<(), DatapathError>;
+    /// Takes a service out of the hash; fine if it is not in it.
+    fn unlink(&mut self, service: &ServiceHash);
+    /// Everything in the hash.
+    fn linked(&self) -> Vec<ServiceHash>;
+
+    /// A destination's counters since its place was taken, of all CPUs.
+    fn raw_stats(&self, dest: u32) -> Stats;
+    /// Sets a destination's counters to zero. Only while no packet can count there.
+    fn clear_stats(&mut self, dest: u32);
+
+    /// Stores a word after everything that was written before it.
+    fn store(&self, cell: &Cell<u32>, value: u32);
+    /// Waits until every packet that is being processed now is done.
+    fn grace_period(&self);
+    /// The current tick of the clock that packets are processed by.
+    fn now(&self) -> Tick;
+}
+
+/// What a service is found by in `SERVICES4` or `SERVICES6`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ServiceHash {
+    /// In `SERVICES4`.
+    V4(ServiceAddr<V4>),
+    /// In `SERVICES6`.
+    V6(ServiceAddr<V6>),
+}
+
+impl ServiceHash {
+    /// That of the service with this key; none for a fwmark service.
+    pub fn of(key: &ServiceKey) -> Option<Self> {
+        let ServiceKey::Address { protocol, addr, port } = *key else { return None };
+        let (protocol, port_be) = (protocol as u8, port.to_be());
+        Some(match addr {
+            IpAddr::V4(_) => {
+                Self::V4(ServiceAddr::new(V4::from_words(words(addr)), port_be, protocol))
+            }
+            IpAddr::V6(_) => {
+                Self::V6(ServiceAddr::new(V6::from_words(words(addr)), port_be, protocol))
+            }
+        })
+    }
+}
+
+/// Writes the configuration of new tables, all zero until now: the kernel's defaults, and the seed
+/// of the connection hash.
+pub fn initialise<M: Memory>(memory: &M, seed: u64) {
+    let config = memory.config();
+    config.seed.set(seed);
+    config.mask4.set(memory.conns4().len() as u32 - 1);
+    config.mask6.set(memory.conns6().len() as u32 - 1);
+    config.udp_timeout.set(ticks(udp::DEFAULT_TIMEOUT));
+    for (timeout, state) in config.tcp_timeouts.iter().zip(tcp::State::ALL) {
+        timeout.set(ticks(state.default_timeout()));
+    }
+    config.layout.set(LAYOUT_VERSION);
+}

@@ -1,0 +1,56 @@
+//! Expiry: walks the connection tables, ends what has expired and clears what has ended.
+
+use rvs_core::addr::{Addr, V4, V6};
+use rvs_core::env::Tables;
+use rvs_core::layout::{Conn, ConnSet, WAYS};
+use rvs_core::sweep::{Swept, clear, sweep};
+
+use crate::memory::Memory;
+
+/// What one pass over both tables found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pass {
+    /// Entries in use; a masqueraded connection has two.
+    pub live: u32,
+    /// Entries cleared for new use.
+    pub cleared: u32,
+}
+
+/// Sweeps both tables once. `env` is `memory` as the core sees it.
+pub fn pass<M: Memory, E: Tables<V4> + Tables<V6>>(memory: &M, env: E) -> Pass {
+    let mut pass = Pass::default();
+    let dead4 = find_dead::<V4, E>(env, memory.conns4(), &mut pass);
+    let dead6 = find_dead::<V6, E>(env, memory.conns6(), &mut pass);
+    if dead4.is_empty() && dead6.is_empty() {
+        return pass;
+    }
+    memory.grace_period();
+    pass.cleared = (dead4.len() + dead6.len()) as u32;
+    clear_all(env, memory.conns4(), &dead4);
+    clear_all(env, memory.conns6(), &dead6);
+    pass
+}
+
+fn entry<A: Addr>(sets: &[ConnSet<A>], index: u32) -> Option<&Conn<A>> {
+    sets.get(index as usize / WAYS)?.ways.get(index as usize % WAYS)
+}
+
+/// Indices of the entries that have ended, those that end now included.
+fn find_dead<A: Addr, E: Tables<A>>(env: E, sets: &[ConnSet<A>], pass: &mut Pass) -> Vec<u32> {
+    let now = env.now();
+    let mut dead = Vec::new();
+    for (index, conn) in sets.iter().flat_map(|set| &set.ways).enumerate() {
+        match sweep(&env, conn, now) {
+            Swept::Free => {}
+            Swept::Live => pass.live += 1,
+            Swept::Dead => dead.push(index as u32),
+        }
+    }
+    dead
+}
+
+fn clear_all<A: Addr, E: Tables<A>>(env: E, sets: &[ConnSet<A>], dead: &[u32]) {
+    for conn in dead.iter().filter_map(|index| entry(sets, *index)) {
+        clear(&env, conn);
+    }
+}
