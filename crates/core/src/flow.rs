@@ -29,6 +29,10 @@ pub struct Flow<A> {
     pub tos: u8,
     /// Whether routers must not fragment the packet (always so with IPv6).
     pub dont_fragment: bool,
+    /// Whether the packet's mark is known.
+    pub marked: bool,
+    /// The packet's mark (fwmark); 0 if it has none or it is not known.
+    pub mark: u32,
 }
 
 /// What differs between the IP versions on the packet path.
@@ -67,6 +71,12 @@ fn transport<P: Packet>(packet: &P, l4: u32, proto: u8, end: u32) -> Result<(Por
 }
 
 #[inline(always)]
+fn mark<P: Packet>(packet: &P) -> (bool, u32) {
+    let mark = packet.mark();
+    (mark.is_some(), mark.unwrap_or_default())
+}
+
+#[inline(always)]
 fn key<A: Addr>(src: A, dst: A, ports: Ports, proto: u8) -> Key<A> {
     Key {
         src,
@@ -102,7 +112,9 @@ impl Ip for V4 {
         let l4 = L3 + header;
         let (ports, tcp_flags) = transport(packet, l4, proto, L3 + len)?;
         let dont_fragment = fragment & Ipv4::DF != 0;
-        Ok(Flow { key: key(src, dst, ports, proto), l4, len, tcp_flags, ttl, tos, dont_fragment })
+        let key = key(src, dst, ports, proto);
+        let (marked, mark) = mark(packet);
+        Ok(Flow { key, l4, len, tcp_flags, ttl, tos, dont_fragment, marked, mark })
     }
 
     #[inline(always)]
@@ -162,7 +174,8 @@ impl Ip for V6 {
         let l4 = L3 + Ipv6::LEN as u32;
         let (ports, tcp_flags) = transport(packet, l4, proto, L3.wrapping_add(len))?;
         let key = key(src, dst, ports, proto);
-        Ok(Flow { key, l4, len, tcp_flags, ttl, tos, dont_fragment: true })
+        let (marked, mark) = mark(packet);
+        Ok(Flow { key, l4, len, tcp_flags, ttl, tos, dont_fragment: true, marked, mark })
     }
 
     #[inline(always)]

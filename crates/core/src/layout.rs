@@ -54,6 +54,8 @@ pub struct Config {
 
 /// In [`Config::flags`]: a service with port 0 exists.
 pub const CONFIG_PORT_ZERO: u32 = 1;
+/// In [`Config::flags`]: a fwmark service exists.
+pub const CONFIG_FWMARK: u32 = 2;
 
 /// Key of `SERVICES4` and `SERVICES6`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -155,8 +157,10 @@ pub struct Dest {
     pub slot: Cell<u32>,
     /// 1 once it left its service and waits for its connections to end.
     pub trash: Cell<u32>,
+    /// Its latest weight that was not 0, or the weight that it was added with (`last_weight`).
+    pub last_weight: Cell<u32>,
     /// Unused.
-    pub reserved: [Cell<u32>; 4],
+    pub reserved: [Cell<u32>; 3],
     /// Active connections.
     pub active: Cell<u32>,
     /// Inactive connections.
@@ -273,8 +277,10 @@ const _: () = assert!(size_of::<Conn<V4>>() == 64 && size_of::<Conn<V6>>() == 12
 const _: () = assert!(size_of::<Version>() == 64 && size_of::<Dest>() == 128);
 const _: () = assert!(size_of::<Row>() == 16 && size_of::<Slot>() == 80);
 
-/// Words of a source-hashing table (`IP_VS_SH_TAB_SIZE`).
-pub const SH_SIZE: u32 = 256;
+/// Words of a source- or destination-hashing table (`IP_VS_SH_TAB_SIZE`, `IP_VS_DH_TAB_SIZE`).
+pub const HASH_SIZE: u32 = 256;
+/// Words of a Maglev table: the kernel's default (`IP_VS_MH_TAB_SIZE`).
+pub const MH_SIZE: u32 = 4093;
 
 /// The connection set that holds entry `index`, and the way in it.
 pub const fn split_entry(index: u32) -> (u32, usize) {
@@ -282,6 +288,12 @@ pub const fn split_entry(index: u32) -> (u32, usize) {
 }
 
 impl<A: Addr> ServiceAddr<A> {
+    /// The key for a packet with this mark: protocol 0 is no packet's.
+    #[inline(always)]
+    pub fn fwmark(mark: u32) -> Self {
+        Self { addr: A::from_words([mark, 0, 0, 0]), port_be: 0, protocol: 0 }
+    }
+
     /// The key for a packet or a configured service.
     #[inline(always)]
     pub fn new(addr: A, port_be: u16, protocol: u8) -> Self {

@@ -25,6 +25,13 @@ pub trait Packet {
     /// The header at `offset`, to change it.
     fn at_mut<T: Header>(&mut self, offset: u32) -> Option<&mut T>;
 
+    /// The mark that netfilter or traffic control gave the packet, 0 if none; `None` where marks
+    /// cannot be seen yet.
+    #[inline(always)]
+    fn mark(&self) -> Option<u32> {
+        Some(0)
+    }
+
     /// Applies changes to the transport checksum at `offset`: `pseudo` of the pseudo header,
     /// `header` of the transport header. A zero UDP checksum over IPv4 (`optional`) stays zero.
     /// False if the checksum is out of reach.

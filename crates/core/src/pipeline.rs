@@ -16,7 +16,7 @@ use crate::conn::{INACTIVE, NO_OUTPUT, REPLY, Word};
 use crate::dest;
 use crate::env::Tables;
 use crate::flow::{Flow, Ip};
-use crate::layout::{CONFIG_PORT_ZERO, Config, Conn, Dest, ServiceAddr};
+use crate::layout::{CONFIG_FWMARK, CONFIG_PORT_ZERO, Config, Conn, Dest, ServiceAddr};
 use crate::nat;
 use crate::packet::Packet;
 use crate::proto::{Direction, tcp};
@@ -139,6 +139,9 @@ fn opening<'e, A: Addr, E: Tables<A>>(
     flow: &Flow<A>,
 ) -> Verdict<'e, A> {
     let tcp = flow.key.protocol == protocol::TCP as u32;
+    if !flow.marked && config.flags.get() & CONFIG_FWMARK != 0 {
+        return Verdict::Pass(Reason::PuntMark);
+    }
     let Some(slot) = service(env, config, flow, tcp) else {
         return Verdict::Pass(Reason::NotOurs);
     };
@@ -164,8 +167,8 @@ fn scheduled<'e, A: Addr, E: Tables<A>>(env: &'e E, index: u32) -> Verdict<'e, A
     Verdict::Forward(Forward { entry, conn: entry, dest, dest_index, method, reply: false })
 }
 
-/// Index in `SLOTS` of the service that the packet is for: its address and port, else its address
-/// with port 0 (`ip_vs_service_find`).
+/// Index in `SLOTS` of the service that the packet is for: by its mark, else its address and port,
+/// else its address with port 0 (`ip_vs_service_find`).
 #[inline(always)]
 fn service<A: Addr, E: Tables<A>>(
     env: &E,
@@ -173,6 +176,12 @@ fn service<A: Addr, E: Tables<A>>(
     flow: &Flow<A>,
     tcp: bool,
 ) -> Option<u32> {
+    if flow.mark != 0 && config.flags.get() & CONFIG_FWMARK != 0 {
+        let found = env.service(&ServiceAddr::fwmark(flow.mark));
+        if found.is_some() {
+            return found;
+        }
+    }
     let port = u16::from_be(flow.key.dport_be) as usize;
     let ports = config.ports.get(if tcp { 0 } else { 1 })?;
     let known = ports.get(port >> 6)?.get() >> (port & 63) & 1 != 0;

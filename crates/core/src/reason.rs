@@ -47,6 +47,8 @@ reasons! {
     LocalDest = "pass.local_dest",
     /// Passed from XDP to TC: the neighbour is not resolved.
     PuntNeighbour = "punt.neighbour",
+    /// Passed from XDP to TC: its mark decides which service it is for.
+    PuntMark = "punt.mark",
     /// Passed from XDP to TC: an ICMP error is due.
     PuntIcmp = "punt.icmp",
     /// Passed from XDP to TC: the way out cannot take XDP frames.

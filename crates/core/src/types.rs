@@ -96,49 +96,70 @@ impl ServiceKey {
     }
 }
 
-/// Scheduling algorithms. The discriminants are part of the pinned map layout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Scheduler {
-    /// No scheduler: every new connection is refused.
-    None = 0,
-    /// Round robin.
-    Rr = 1,
-    /// Weighted round robin.
-    Wrr = 2,
-    /// Least connection.
-    Lc = 3,
-    /// Weighted least connection, the default.
-    Wlc = 4,
-    /// Source hashing.
-    Sh = 5,
+macro_rules! schedulers {
+    ($(#[$doc:meta] $variant:ident = $number:literal, $name:literal;)*) => {
+        /// Scheduling algorithms. The discriminants are part of the pinned map layout.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum Scheduler {
+            $(#[$doc] $variant = $number,)*
+        }
+
+        impl Scheduler {
+            /// Every scheduler that the data path has.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The name as in `ipvsadm -s`.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+
+            /// The scheduler with this name.
+            pub fn from_name(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|scheduler| scheduler.name() == name)
+            }
+
+            /// The scheduler with this discriminant.
+            #[inline(always)]
+            pub const fn from_number(number: u32) -> Option<Self> {
+                match number {
+                    $($number => Some(Self::$variant),)*
+                    _ => None,
+                }
+            }
+        }
+    };
 }
 
-impl Scheduler {
-    /// Every scheduler that the data path has.
-    pub const ALL: [Self; 6] = [Self::None, Self::Rr, Self::Wrr, Self::Lc, Self::Wlc, Self::Sh];
-
-    /// The name as in `ipvsadm -s`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Rr => "rr",
-            Self::Wrr => "wrr",
-            Self::Lc => "lc",
-            Self::Wlc => "wlc",
-            Self::Sh => "sh",
-        }
-    }
-
-    /// The scheduler with this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|s| s.name() == name)
-    }
-
-    /// The scheduler with this discriminant.
-    pub fn from_number(number: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|s| *s as u8 == number)
-    }
+schedulers! {
+    /// No scheduler: every new connection is refused.
+    None = 0, "none";
+    /// Round robin.
+    Rr = 1, "rr";
+    /// Weighted round robin.
+    Wrr = 2, "wrr";
+    /// Least connection.
+    Lc = 3, "lc";
+    /// Weighted least connection, the default.
+    Wlc = 4, "wlc";
+    /// Source hashing.
+    Sh = 5, "sh";
+    /// Shortest expected delay.
+    Sed = 6, "sed";
+    /// Never queue.
+    Nq = 7, "nq";
+    /// Weighted fail-over.
+    Fo = 8, "fo";
+    /// Weighted overflow.
+    Ovf = 9, "ovf";
+    /// Destination hashing.
+    Dh = 10, "dh";
+    /// Maglev hashing.
+    Mh = 11, "mh";
+    /// Weighted random twos choice.
+    Twos = 12, "twos";
 }
 
 impl fmt::Display for Scheduler {

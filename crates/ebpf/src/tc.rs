@@ -85,6 +85,12 @@ impl Packet for Frame {
     }
 
     #[inline(always)]
+    fn mark(&self) -> Option<u32> {
+        // SAFETY: the context is valid for the whole run.
+        Some(unsafe { (*self.0).mark })
+    }
+
+    #[inline(always)]
     fn at<T: Header>(&self, offset: u32) -> Option<&T> {
         // SAFETY: the bytes are inside the packet; `T` takes any bytes at any alignment.
         self.pointer(offset).map(|p| unsafe { &*p })

@@ -52,6 +52,11 @@ impl Packet for Frame {
     }
 
     #[inline(always)]
+    fn mark(&self) -> Option<u32> {
+        None
+    }
+
+    #[inline(always)]
     fn at<T: Header>(&self, offset: u32) -> Option<&T> {
         // SAFETY: the bytes are inside the packet; `T` takes any bytes at any alignment.
         self.pointer(offset).map(|p| unsafe { &*p })

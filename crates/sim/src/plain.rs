@@ -72,7 +72,7 @@ impl Plain {
             slots: zeroed(sizes.services + 1),
             versions: zeroed(sizes.services * 2 + 2),
             rows: zeroed(sizes.destinations * 4),
-            tables: zeroed(sizes.services * 2 * rvs_core::layout::SH_SIZE),
+            tables: zeroed(sizes.services * 2 * rvs_core::layout::MH_SIZE),
             dests: zeroed(sizes.destinations + 1),
             stats: zeroed(sizes.destinations + 1),
             conns4: zeroed(sets),

@@ -225,7 +225,7 @@ fn methods() -> impl Strategy<Value = Vec<ForwardMethod>> {
 }
 
 fn schedulers() -> impl Strategy<Value = Scheduler> {
-    let all = Scheduler::ALL.into_iter().filter(|s| *s != Scheduler::None);
+    let all = Scheduler::ALL.iter().copied().filter(|s| *s != Scheduler::None);
     prop::sample::select(all.collect::<Vec<_>>())
 }
 

@@ -8,7 +8,7 @@ use common::{cases, dest, key, put, sim};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use rvs_core::addr::{Addr, V4};
-use rvs_core::layout::{Dest, Key, SH_SIZE, Version};
+use rvs_core::layout::{Dest, HASH_SIZE, Key, Version};
 use rvs_core::sched::{NONE, pick};
 use rvs_core::types::{ForwardMethod, Protocol, Scheduler, ServiceFlags};
 use rvs_sim::{Plain, SimDatapath};
@@ -50,13 +50,8 @@ fn servers() -> impl Strategy<Value = Vec<Server>> {
 }
 
 fn schedulers() -> impl Strategy<Value = Scheduler> {
-    prop::sample::select(vec![
-        Scheduler::Rr,
-        Scheduler::Wrr,
-        Scheduler::Lc,
-        Scheduler::Wlc,
-        Scheduler::Sh,
-    ])
+    let all = Scheduler::ALL.iter().copied().filter(|s| *s != Scheduler::None);
+    prop::sample::select(all.collect::<Vec<_>>())
 }
 
 fn flags() -> impl Strategy<Value = ServiceFlags> {
@@ -134,7 +129,35 @@ fn in_table(servers: &[Server]) -> usize {
         taken += u64::from(server.weight.max(1));
         start
     });
-    starts.take_while(|start| *start < u64::from(SH_SIZE)).count()
+    starts.take_while(|start| *start < u64::from(HASH_SIZE)).count()
+}
+
+/// Two draws by weight and the lighter of them: with equal loads the first draw stands, so that
+/// each destination gets its weight's share; a destination loaded far above the others gets only
+/// what draws it twice.
+#[test]
+fn twos_draws_by_weight_and_takes_the_lighter() {
+    const DRAWS: usize = 100_000;
+    let picks = |servers: &[Server]| {
+        let bench = Bench::new(Scheduler::Twos, ServiceFlags::empty(), servers);
+        let mut found = vec![0usize; servers.len()];
+        for _ in 0..DRAWS {
+            found[bench.pick(1, 1).expect("one is up")] += 1;
+        }
+        found
+    };
+    let near = |found: usize, share: f64| {
+        let expected = DRAWS as f64 * share;
+        assert!((found as f64 - expected).abs() <= 5.0 * expected.sqrt(), "{found} for {expected}");
+    };
+    let server = |weight, active| Server { weight, active, inactive: 0, overloaded: false };
+    // A weight's line has one point more than the sum, which is the first's: 0.
+    let found = picks(&[server(1000, 0), server(3000, 0), server(6000, 0), server(0, 0)]);
+    for (found, weight) in found.iter().zip([1001.0, 3000.0, 6000.0, 0.0]) {
+        near(*found, weight / 10_001.0);
+    }
+    let found = picks(&[server(5000, 0), server(5000, 1_000_000)]);
+    near(found[1], (5000.0f64 / 10_001.0).powi(2));
 }
 
 proptest! {
@@ -146,15 +169,83 @@ proptest! {
         clients in vec(any::<(u32, u16)>(), 1..20),
     ) {
         let bench = Bench::new(scheduler, flags, &servers);
-        let sh = scheduler == Scheduler::Sh;
-        let reach = if sh { in_table(&servers) } else { servers.len() };
-        let any = servers.iter().take(reach).any(Server::available);
+        let reach = match scheduler {
+            Scheduler::Sh => in_table(&servers),
+            _ => servers.len(),
+        };
+        // ovf takes only what has no more active connections than weight.
+        let available = |server: &Server| {
+            server.available()
+                && (scheduler != Scheduler::Ovf || server.active <= server.weight)
+        };
+        let any = servers.iter().take(reach).any(available);
+        let hashes = match scheduler {
+            Scheduler::Sh | Scheduler::Mh => !flags.contains(ServiceFlags::SCHED1),
+            Scheduler::Dh => true,
+            _ => false,
+        };
         for (client, port) in clients {
             match bench.pick(client, port) {
                 Some(index) => prop_assert!(servers[index].available(), "{index}"),
-                None if sh && !flags.contains(ServiceFlags::SCHED1) => {}
+                None if hashes => {}
                 None => prop_assert!(!any),
             }
+        }
+    }
+
+    #[test]
+    fn sed_and_nq_take_the_shortest_expected_delay(servers in servers()) {
+        let delay = |server: &Server, other: &Server| {
+            (u128::from(server.active) + 1) * u128::from(other.weight)
+        };
+        let up = || (0..).zip(&servers).filter(|(_, server)| server.available());
+        let least = up().reduce(|least, next| {
+            if delay(least.1, next.1) > delay(next.1, least.1) { next } else { least }
+        });
+        let idle = up().find(|(_, server)| server.active == 0);
+        let sed = Bench::new(Scheduler::Sed, ServiceFlags::empty(), &servers).pick(1, 1);
+        prop_assert_eq!(sed, least.map(|(index, _)| index));
+        let nq = Bench::new(Scheduler::Nq, ServiceFlags::empty(), &servers).pick(1, 1);
+        prop_assert_eq!(nq, idle.or(least).map(|(index, _)| index));
+    }
+
+    #[test]
+    fn fo_and_ovf_take_the_first_of_the_greatest_weight(servers in servers()) {
+        let greatest = |may: &dyn Fn(&Server) -> bool| {
+            let up = (0..).zip(&servers).filter(|(_, server)| server.available() && may(server));
+            up.reduce(|best: (usize, &Server), next| {
+                if next.1.weight > best.1.weight { next } else { best }
+            })
+            .map(|(index, _)| index)
+        };
+        let fo = Bench::new(Scheduler::Fo, ServiceFlags::empty(), &servers).pick(1, 1);
+        prop_assert_eq!(fo, greatest(&|_| true));
+        let ovf = Bench::new(Scheduler::Ovf, ServiceFlags::empty(), &servers).pick(1, 1);
+        prop_assert_eq!(ovf, greatest(&|server| server.active <= server.weight));
+    }
+
+    #[test]
+    fn mh_gives_each_its_share_and_keeps_clients_when_another_goes(
+        weights in vec(1u32..8, 2..12), gone in any::<prop::sample::Index>(),
+    ) {
+        let up = |weight: &u32| Server { weight: *weight, active: 0, inactive: 0, overloaded: false };
+        let mut servers: Vec<Server> = weights.iter().map(up).collect();
+        let picks = |servers: &[Server]| {
+            let bench = Bench::new(Scheduler::Mh, ServiceFlags::empty(), servers);
+            (0..4000u32).map(|c| bench.pick(c, 1).expect("one is up")).collect::<Vec<_>>()
+        };
+        let before = picks(&servers);
+        let total: u32 = weights.iter().sum();
+        for (index, weight) in weights.iter().enumerate() {
+            let found = before.iter().filter(|pick| **pick == index).count() as f64;
+            let share = 4000.0 * f64::from(*weight) / f64::from(total);
+            prop_assert!((found - share).abs() < 4.5 * share.sqrt() + 20.0, "{found} for {share}");
+        }
+        let gone = gone.index(servers.len());
+        servers[gone].overloaded = true;
+        let bench = Bench::new(Scheduler::Mh, ServiceFlags::SCHED1, &servers);
+        for (client, pick) in (0..).zip(&before).filter(|(_, pick)| **pick != gone) {
+            prop_assert_eq!(bench.pick(client, 1), Some(*pick));
         }
     }
 
@@ -246,12 +337,12 @@ proptest! {
 
     #[test]
     fn a_table_of_sh_is_divided_by_weight(weights in vec(1u32..8, 1..30)) {
-        let mut table = [0; SH_SIZE as usize];
+        let mut table = [0; HASH_SIZE as usize];
         rvs_core::sched::sh::fill(&weights, &mut table);
         let total: u32 = weights.iter().sum();
         for (row, weight) in (0u32..).zip(&weights) {
             let words = table.iter().filter(|word| **word == row).count() as u32;
-            let rounds = SH_SIZE / total;
+            let rounds = HASH_SIZE / total;
             prop_assert!((rounds * weight..=(rounds + 1) * weight).contains(&words));
         }
     }

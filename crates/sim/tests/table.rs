@@ -92,7 +92,17 @@ impl Bench {
             protocol: Protocol::Udp as u32,
         };
         let (l4, len) = (34, 28);
-        Flow { key, l4, len, tcp_flags: 0, ttl: 64, tos: 0, dont_fragment: true }
+        Flow {
+            key,
+            l4,
+            len,
+            tcp_flags: 0,
+            ttl: 64,
+            tos: 0,
+            dont_fragment: true,
+            marked: true,
+            mark: 0,
+        }
     }
 
     /// The key of what the destination answers.

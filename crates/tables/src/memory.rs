@@ -8,7 +8,7 @@ use rvs_core::control::{DatapathError, Stats};
 use rvs_core::layout::{Config, ConnSet, Dest, LAYOUT_VERSION, Row, ServiceAddr, Slot, Version};
 use rvs_core::proto::{tcp, udp};
 use rvs_core::time::{Tick, ticks};
-use rvs_core::types::ServiceKey;
+use rvs_core::types::{Family, ServiceKey};
 
 /// The tables of `rvs_core::layout`, and what else differs between those that the kernel reads at
 /// the same time and those that nobody does.
@@ -68,18 +68,26 @@ pub enum ServiceHash {
 }
 
 impl ServiceHash {
-    /// That of the service with this key; none for a fwmark service.
-    pub fn of(key: &ServiceKey) -> Option<Self> {
-        let ServiceKey::Address { protocol, addr, port } = *key else { return None };
+    /// That of the service with this key.
+    pub fn of(key: &ServiceKey) -> Self {
+        let (protocol, addr, port) = match *key {
+            ServiceKey::Address { protocol, addr, port } => (protocol, addr, port),
+            ServiceKey::Fwmark { family: Family::V4, mark } => {
+                return Self::V4(ServiceAddr::fwmark(mark));
+            }
+            ServiceKey::Fwmark { family: Family::V6, mark } => {
+                return Self::V6(ServiceAddr::fwmark(mark));
+            }
+        };
         let (protocol, port_be) = (protocol as u8, port.to_be());
-        Some(match addr {
+        match addr {
             IpAddr::V4(_) => {
                 Self::V4(ServiceAddr::new(V4::from_words(words(addr)), port_be, protocol))
             }
             IpAddr::V6(_) => {
                 Self::V6(ServiceAddr::new(V6::from_words(words(addr)), port_be, protocol))
             }
-        })
+        }
     }
 }
 

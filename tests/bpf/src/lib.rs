@@ -12,7 +12,7 @@ use aya::TestRun as _;
 use aya::programs::{TestRunOptions, TestRunResult};
 use rvs_core::control::{Change, Datapath};
 use rvs_core::types::{
-    DestConfig, DestKey, ForwardMethod, Protocol, Scheduler, ServiceConfig, ServiceFlags,
+    DestConfig, DestKey, Family, ForwardMethod, Protocol, Scheduler, ServiceConfig, ServiceFlags,
     ServiceKey,
 };
 use rvs_datapath::{BpfDatapath, Object, Sizes};
@@ -134,9 +134,16 @@ impl Bench {
 
     /// Gives a program one frame.
     pub fn run(&mut self, hook: Hook, frame: &[u8]) -> Outcome {
+        self.run_marked(hook, frame, 0)
+    }
+
+    /// Gives a program one frame that netfilter or traffic control marked; XDP does not see marks.
+    pub fn run_marked(&mut self, hook: Hook, frame: &[u8], mark: u32) -> Outcome {
         let mut out = vec![0; 4096];
-        // `ifindex` of `struct __sk_buff`: the frame arrives at eth0. For XDP it is the loopback.
+        // `mark` and `ifindex` of `struct __sk_buff`: the frame arrives at eth0. For XDP it is the
+        // loopback.
         let mut context = [0u8; 192];
+        context[8..12].copy_from_slice(&mark.to_ne_bytes());
         context[40..44].copy_from_slice(&ETH0.to_ne_bytes());
         let options = TestRunOptions {
             data_in: Some(frame),
@@ -220,6 +227,11 @@ impl Drop for Bench {
 /// A service's key.
 pub fn service(protocol: Protocol, addr: &str, port: u16) -> ServiceKey {
     ServiceKey::Address { protocol, addr: addr.parse().expect("an address"), port }
+}
+
+/// The key of a fwmark service.
+pub fn fwmark(family: Family, mark: u32) -> ServiceKey {
+    ServiceKey::Fwmark { family, mark }
 }
 
 /// A destination.

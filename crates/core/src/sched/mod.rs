@@ -5,15 +5,22 @@
 //! packet (the position of rr and wrr) is one 64-bit word in the version, changed by
 //! compare-exchange.
 
+pub mod dh;
+pub mod fo;
 pub mod lc;
+pub mod mh;
+pub mod nq;
+pub mod ovf;
 pub mod rr;
+pub mod sed;
 pub mod sh;
+pub mod twos;
 pub mod wlc;
 pub mod wrr;
 
 use crate::addr::Addr;
 use crate::env::Env;
-use crate::layout::{Dest, Key, Row, Version};
+use crate::layout::{Dest, HASH_SIZE, Key, MH_SIZE, Row, Version};
 use crate::types::Scheduler;
 
 /// No row.
@@ -27,19 +34,42 @@ const RETRIES: u32 = 4;
 /// the client's address.
 #[inline(always)]
 pub fn pick<A: Addr, E: Env>(env: &E, version: &Version, key: &Key<A>) -> u32 {
-    let scheduler = version.scheduler.get();
-    if scheduler == Scheduler::Rr as u32 {
-        rr::pick(env, version)
-    } else if scheduler == Scheduler::Wrr as u32 {
-        wrr::pick(env, version)
-    } else if scheduler == Scheduler::Lc as u32 {
-        lc::pick(env, version)
-    } else if scheduler == Scheduler::Wlc as u32 {
-        wlc::pick(env, version)
-    } else if scheduler == Scheduler::Sh as u32 {
-        sh::pick(env, version, key)
-    } else {
-        NONE
+    match Scheduler::from_number(version.scheduler.get()) {
+        Some(Scheduler::Rr) => rr::pick(env, version),
+        Some(Scheduler::Wrr) => wrr::pick(env, version),
+        Some(Scheduler::Lc) => lc::pick(env, version),
+        Some(Scheduler::Wlc) => wlc::pick(env, version),
+        Some(Scheduler::Sh) => sh::pick(env, version, key),
+        Some(Scheduler::Sed) => sed::pick(env, version),
+        Some(Scheduler::Nq) => nq::pick(env, version),
+        Some(Scheduler::Fo) => fo::pick(env, version),
+        Some(Scheduler::Ovf) => ovf::pick(env, version),
+        Some(Scheduler::Dh) => dh::pick(env, version, key),
+        Some(Scheduler::Mh) => mh::pick(env, version, key),
+        Some(Scheduler::Twos) => twos::pick(env, version),
+        Some(Scheduler::None) | None => NONE,
+    }
+}
+
+/// An address as the hashing schedulers take it: its words exclusive-or, in host order.
+#[inline(always)]
+fn fold<A: Addr>(addr: A) -> u32 {
+    let [a, b, c, d] = addr.to_words();
+    u32::from_be(a ^ b ^ c ^ d)
+}
+
+/// The kernel's `hash_32` to eight bits.
+#[inline(always)]
+fn hash_fold(value: u32) -> u32 {
+    value.wrapping_mul(0x61c8_8647) >> 24
+}
+
+/// Words of the table in which a scheduler looks rows up; 0 if it has none.
+pub const fn table_len(scheduler: Scheduler) -> u32 {
+    match scheduler {
+        Scheduler::Sh | Scheduler::Dh => HASH_SIZE,
+        Scheduler::Mh => MH_SIZE,
+        _ => 0,
     }
 }
 

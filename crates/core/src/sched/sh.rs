@@ -1,10 +1,10 @@
 //! Source hashing: the client's address chooses a bucket of a table that is filled with the
 //! destinations in proportion to their weights. Follows `ip_vs_sh.c`.
 
-use super::{NONE, entry};
+use super::{NONE, entry, fold, hash_fold};
 use crate::addr::Addr;
 use crate::env::{Env, Visit};
-use crate::layout::{Key, SH_SIZE, Version};
+use crate::layout::{HASH_SIZE, Key, Version};
 use crate::types::ServiceFlags;
 
 /// Walks the table from the home bucket on until a bucket's destination is available
@@ -23,16 +23,16 @@ struct Fallback<E> {
 impl<E: Env> Visit for Fallback<E> {
     #[inline(always)]
     fn visit(&mut self, offset: u32) -> bool {
-        let bucket = bucket(self.addr, self.port, offset.wrapping_add(self.home) % SH_SIZE);
+        let bucket = bucket(self.addr, self.port, offset.wrapping_add(self.home) % HASH_SIZE);
         self.found = available(&self.env, self.first_row, self.rows, self.table, bucket);
         self.found == NONE
     }
 }
 
-/// `ip_vs_sh_hashkey`; `addr` and `port` in host order. The hash is the kernel's `hash_32`.
+/// `ip_vs_sh_hashkey`; `addr` and `port` in host order.
 #[inline(always)]
 fn bucket(addr: u32, port: u32, offset: u32) -> u32 {
-    offset.wrapping_add(port.wrapping_add(addr).wrapping_mul(0x61c8_8647) >> 24) % SH_SIZE
+    offset.wrapping_add(hash_fold(port.wrapping_add(addr))) % HASH_SIZE
 }
 
 /// The row in `bucket` if it can take a connection.
@@ -51,8 +51,7 @@ fn available<E: Env>(env: &E, first_row: u32, rows: u32, table: u32, bucket: u32
 #[inline(always)]
 pub(super) fn pick<A: Addr, E: Env>(env: &E, version: &Version, key: &Key<A>) -> u32 {
     let flags = version.flags.get();
-    let [a, b, c, d] = key.src.to_words();
-    let addr = u32::from_be(a ^ b ^ c ^ d);
+    let addr = fold(key.src);
     let with_port = flags & ServiceFlags::SCHED2.bits() != 0;
     let port = if with_port { u16::from_be(key.sport_be) as u32 } else { 0 };
     let (first_row, rows, table) =
@@ -64,13 +63,13 @@ pub(super) fn pick<A: Addr, E: Env>(env: &E, version: &Version, key: &Key<A>) ->
     }
     let mut fallback =
         Fallback { env: *env, first_row, rows, table, addr, port, home, found: NONE };
-    env.repeat(SH_SIZE, &mut fallback);
+    env.repeat(HASH_SIZE, &mut fallback);
     fallback.found
 }
 
 /// The table: word `i` is the row of bucket `i`. Each destination in turn takes as many buckets
 /// as it has weight, one at least, around and around (`ip_vs_sh_reassign`).
-pub fn fill(weights: &[u32], table: &mut [u32; SH_SIZE as usize]) {
+pub fn fill(weights: &[u32], table: &mut [u32]) {
     let (mut row, mut taken) = (0usize, 0u32);
     for word in table {
         *word = if weights.is_empty() { NONE } else { row as u32 };

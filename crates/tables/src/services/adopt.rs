@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::collections::HashSet;
 
 use rvs_core::addr::from_words;
-use rvs_core::layout::{Dest, Row, SH_SIZE, Slot};
+use rvs_core::layout::{Dest, Row, Slot};
+use rvs_core::sched;
 use rvs_core::types::{
     DestConfig, DestKey, Family, ForwardMethod, Protocol, Scheduler, ServiceConfig, ServiceFlags,
     ServiceKey,
@@ -74,7 +75,7 @@ impl<M: Memory> Services<M> {
     /// The service in `slot`; `None` if it was deleted.
     fn adopt_version(&mut self, slot: u32, index: u32, key: ServiceKey) -> Option<Service> {
         let version = self.maps.versions().get(index as usize).filter(|_| index != 0)?;
-        let scheduler = Scheduler::from_number(version.scheduler.get() as u8)?;
+        let scheduler = Scheduler::from_number(version.scheduler.get())?;
         let config = ServiceConfig {
             scheduler,
             flags: ServiceFlags::from_bits_truncate(version.flags.get()),
@@ -86,9 +87,7 @@ impl<M: Memory> Services<M> {
         let dests = rows.filter_map(|row| placed(&self.maps, row)).collect();
         self.versions.reserve(index, 1);
         self.rows.reserve(first, count);
-        if scheduler == Scheduler::Sh {
-            self.tables.reserve(version.table.get(), SH_SIZE);
-        }
+        self.tables.reserve(version.table.get(), sched::table_len(scheduler));
         Some(Service { key, config, slot, version: index, dests })
     }
 
@@ -115,7 +114,7 @@ impl<M: Memory> Services<M> {
             let _ = self.link(key, *slot);
         }
         let ours: HashSet<ServiceHash> =
-            services.iter().filter_map(|(key, _)| ServiceHash::of(key)).collect();
+            services.iter().map(|(key, _)| ServiceHash::of(key)).collect();
         for stale in self.maps.linked().iter().filter(|linked| !ours.contains(linked)) {
             self.maps.unlink(stale);
         }

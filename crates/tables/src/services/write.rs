@@ -1,10 +1,10 @@
 //! Changes: a new version of a service is written beside the one in force, then one word makes it
 //! the one in force.
 
-use rvs_core::addr::words;
+use rvs_core::addr::{Addr, V4, V6, words};
 use rvs_core::control::{Change, DatapathError};
-use rvs_core::layout::{CONFIG_PORT_ZERO, Row, SH_SIZE, Slot};
-use rvs_core::sched::{rr, sh, wrr};
+use rvs_core::layout::{CONFIG_FWMARK, CONFIG_PORT_ZERO, Row, Slot};
+use rvs_core::sched::{self, dh, mh, rr, sh, wrr};
 use rvs_core::types::{DestConfig, Family, Protocol, Scheduler, ServiceConfig, ServiceKey};
 
 use super::{Placed, Retired, Service, Services, Trash};
@@ -42,7 +42,7 @@ impl<M: Memory> Services<M> {
             (None, None) => return Err(DatapathError::Full("service")),
         };
         let placed = self.place(slot, dests, &taken);
-        self.write_version(&taken, position, config, &placed, change);
+        self.write_version(key.family(), &taken, position, config, &placed, change);
         let removed = self.replaced(position, &placed);
         match position {
             Some(position) => self.switch(position, config, &taken, placed),
@@ -62,12 +62,9 @@ impl<M: Memory> Services<M> {
         config: &ServiceConfig,
         dests: &[DestConfig],
     ) -> Result<Taken, DatapathError> {
-        if matches!(key, ServiceKey::Fwmark { .. }) {
-            return Err(DatapathError::Unsupported("fwmark services yet"));
-        }
         let known = |dest: &DestConfig| self.known(position, key, dest).is_some();
         let new = dests.iter().filter(|dest| !known(dest)).count();
-        let table_len = if config.scheduler == Scheduler::Sh { SH_SIZE } else { 0 };
+        let table_len = sched::table_len(config.scheduler);
         let mut taken =
             Taken { version: 0, first_row: 0, table: 0, new_dests: Vec::new(), slot: None };
         let Some(version) = self.versions.take(1) else {
@@ -128,6 +125,7 @@ impl<M: Memory> Services<M> {
             let listed = self.services.iter().find(|s| s.slot == slot);
             let listed = listed.and_then(|s| s.dests.iter().find(|d| d.config.key == config.key));
             let trashed = self.trash.iter().position(|t| t.slot == slot && t.key == config.key);
+            let added = listed.is_none();
             let index = match (listed, trashed) {
                 (Some(listed), _) => listed.index,
                 (None, Some(position)) => self.trash.remove(position).index,
@@ -138,6 +136,11 @@ impl<M: Memory> Services<M> {
                 }
             };
             self.set_thresholds(index, config);
+            if let Some(dest) = self.maps.dests().get(index as usize)
+                && (added || config.weight != 0)
+            {
+                dest.last_weight.set(config.weight);
+            }
             placed.push(Placed { config: *config, index });
         }
         placed
@@ -175,6 +178,7 @@ impl<M: Memory> Services<M> {
 
     fn write_version(
         &mut self,
+        family: Family,
         taken: &Taken,
         position: Option<usize>,
         config: &ServiceConfig,
@@ -194,11 +198,14 @@ impl<M: Memory> Services<M> {
             self.maps.write_row(index, row);
         }
         let weights: Vec<u32> = placed.iter().map(|p| p.config.weight).collect();
-        if config.scheduler == Scheduler::Sh {
-            let mut table = [0; SH_SIZE as usize];
-            sh::fill(&weights, &mut table);
-            self.maps.write_table(taken.table, &table);
+        let mut table = vec![0; sched::table_len(config.scheduler) as usize];
+        match config.scheduler {
+            Scheduler::Sh => sh::fill(&weights, &mut table),
+            Scheduler::Dh => dh::fill(weights.len() as u32, &mut table),
+            Scheduler::Mh => mh::fill(&mut self.maglev(family, placed), &mut table),
+            _ => {}
         }
+        self.maps.write_table(taken.table, &table);
         let Some(version) = self.maps.versions().get(taken.version as usize) else { return };
         let (max, gcd) = wrr::limits(weights.iter().copied());
         version.scheduler.set(config.scheduler as u32);
@@ -211,6 +218,23 @@ impl<M: Memory> Services<M> {
         version.timeout.set(config.timeout);
         version.netmask.set(config.netmask);
         version.state.set(self.carry(position, config, placed, change, (max, gcd)));
+    }
+
+    /// Where Maglev hashing begins with each destination of a service of this family. A quiesced
+    /// destination keeps its places, so that others do not move.
+    fn maglev(&self, family: Family, placed: &[Placed]) -> Vec<mh::Place> {
+        let dest = |p: &Placed| self.maps.dests().get(p.index as usize);
+        let weight = |p: &Placed| dest(p).map_or(0, |dest| dest.last_weight.get());
+        let (_, gcd) = wrr::limits(placed.iter().map(weight));
+        let greatest = placed.iter().map(weight).max().unwrap_or(0);
+        let place = |p: &Placed| {
+            let (addr, port) = (words(p.config.key.addr), p.config.key.port);
+            match family {
+                Family::V4 => mh::Place::new(V4::from_words(addr), port, weight(p), gcd, greatest),
+                Family::V6 => mh::Place::new(V6::from_words(addr), port, weight(p), gcd, greatest),
+            }
+        };
+        placed.iter().map(place).collect()
     }
 
     /// The scheduler's position, carried over from the version in force; `limits` are wrr's new
@@ -309,7 +333,7 @@ impl<M: Memory> Services<M> {
 
     /// Enters a service into the hash that packets are looked up in.
     pub(super) fn link(&mut self, key: &ServiceKey, slot: u32) -> Result<(), DatapathError> {
-        ServiceHash::of(key).map_or(Ok(()), |service| self.maps.link(&service, slot))
+        self.maps.link(&ServiceHash::of(key), slot)
     }
 
     pub(super) fn remove(&mut self, key: &ServiceKey) -> bool {
@@ -318,9 +342,7 @@ impl<M: Memory> Services<M> {
         for index in self.by_key.values_mut().filter(|index| **index > position) {
             *index -= 1;
         }
-        if let Some(service) = ServiceHash::of(key) {
-            self.maps.unlink(&service);
-        }
+        self.maps.unlink(&ServiceHash::of(key));
         self.update_ports();
         if let Some(slot) = self.maps.slots().get(service.slot as usize) {
             self.maps.store(&slot.version, 0);
@@ -342,8 +364,8 @@ impl<M: Memory> Services<M> {
 
     pub(super) fn free_version(&mut self, index: u32) {
         let Some(version) = self.maps.versions().get(index as usize) else { return };
-        if version.scheduler.get() == Scheduler::Sh as u32 {
-            self.tables.give(version.table.get(), SH_SIZE);
+        if let Some(scheduler) = Scheduler::from_number(version.scheduler.get()) {
+            self.tables.give(version.table.get(), sched::table_len(scheduler));
         }
         self.rows.give(version.first_row.get(), version.rows.get());
         self.versions.give(index, 1);
@@ -355,7 +377,10 @@ impl<M: Memory> Services<M> {
         let mut ports = vec![[0u64; 1024]; 2];
         let mut flags = 0;
         for service in &self.services {
-            let ServiceKey::Address { protocol, port, .. } = service.key else { continue };
+            let ServiceKey::Address { protocol, port, .. } = service.key else {
+                flags |= CONFIG_FWMARK;
+                continue;
+            };
             if port == 0 {
                 flags |= CONFIG_PORT_ZERO;
             }

@@ -1,0 +1,36 @@
+//! Weighted overflow: the destination with the greatest weight that has no more active connections
+//! than its weight. Follows `ip_vs_ovf.c`.
+
+use super::{NONE, entry};
+use crate::env::{Env, Visit};
+use crate::layout::Version;
+
+struct Greatest<E> {
+    env: E,
+    first_row: u32,
+    found: u32,
+    weight: u32,
+}
+
+impl<E: Env> Visit for Greatest<E> {
+    #[inline(always)]
+    fn visit(&mut self, index: u32) -> bool {
+        let Some((row, dest)) = entry(&self.env, self.first_row, index) else { return false };
+        if dest.overload.get() != 0 || dest.active.get() > row.weight {
+            return true;
+        }
+        if row.weight > self.weight {
+            self.found = index;
+            self.weight = row.weight;
+        }
+        true
+    }
+}
+
+#[inline(always)]
+pub(super) fn pick<E: Env>(env: &E, version: &Version) -> u32 {
+    let first_row = version.first_row.get();
+    let mut greatest = Greatest { env: *env, first_row, found: NONE, weight: 0 };
+    env.repeat(version.rows.get(), &mut greatest);
+    greatest.found
+}

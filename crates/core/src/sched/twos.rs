@@ -1,0 +1,94 @@
+//! Weighted random twos choice: of two destinations drawn at random, by weight, the one with the
+//! lower load for its weight. Follows `ip_vs_twos.c`.
+
+use super::{NONE, entry, overhead};
+use crate::env::{Env, Visit};
+use crate::layout::Version;
+
+/// Sum of the weights of the available rows, and the last of those.
+struct Total<E> {
+    env: E,
+    first_row: u32,
+    weight: u64,
+    last: u32,
+}
+
+impl<E: Env> Visit for Total<E> {
+    #[inline(always)]
+    fn visit(&mut self, index: u32) -> bool {
+        let Some((row, dest)) = entry(&self.env, self.first_row, index) else { return false };
+        if row.weight > 0 && dest.overload.get() == 0 {
+            self.weight = self.weight.wrapping_add(row.weight as u64);
+            self.last = index;
+        }
+        true
+    }
+}
+
+/// Two points on the line of all weights, and the rows in which they lie.
+struct Draw<E> {
+    env: E,
+    first_row: u32,
+    /// What is left of the way to each. A sum of the weights passed would have a greater lower
+    /// bound after each row, and the verifier would follow every row as a state of its own ("the
+    /// sequence of 8193 jumps is too complex").
+    left: [u64; 2],
+    found: [u32; 2],
+    load: [u64; 2],
+    weight: [u64; 2],
+}
+
+impl<E: Env> Visit for Draw<E> {
+    #[inline(always)]
+    fn visit(&mut self, index: u32) -> bool {
+        let Some((row, dest)) = entry(&self.env, self.first_row, index) else { return false };
+        if row.weight == 0 || dest.overload.get() != 0 {
+            return true;
+        }
+        let (load, weight) = (overhead(dest), row.weight as u64);
+        let Self { left, found, load: loads, weight: weights, .. } = self;
+        let places = left.iter_mut().zip(found.iter_mut()).zip(loads.iter_mut().zip(weights));
+        for ((left, found), (its_load, its_weight)) in places {
+            if *found != NONE {
+                continue;
+            }
+            if *left > weight {
+                *left = left.wrapping_sub(weight);
+            } else {
+                *found = index;
+                *its_load = load;
+                *its_weight = weight;
+            }
+        }
+        let [first, second] = self.found;
+        first == NONE || second == NONE
+    }
+}
+
+#[inline(always)]
+pub(super) fn pick<E: Env>(env: &E, version: &Version) -> u32 {
+    let (first_row, rows) = (version.first_row.get(), version.rows.get());
+    let mut total = Total { env: *env, first_row, weight: 0, last: NONE };
+    env.repeat(rows, &mut total);
+    if total.last == NONE {
+        return NONE;
+    }
+    // From 0 to the sum of the weights, both included, as the kernel draws.
+    let draw = || (env.random() as u64).wrapping_mul(total.weight.wrapping_add(1)) >> 32;
+    let mut two = Draw {
+        env: *env,
+        first_row,
+        left: [draw(), draw()],
+        found: [NONE; 2],
+        load: [0; 2],
+        weight: [1; 2],
+    };
+    env.repeat(rows, &mut two);
+    let ([first, second], [load1, load2], [weight1, weight2]) = (two.found, two.load, two.weight);
+    if first == NONE {
+        // Weights changed meanwhile on another CPU.
+        return total.last;
+    }
+    let lighter = weight2.wrapping_mul(load1) > weight1.wrapping_mul(load2);
+    if second != NONE && lighter { second } else { first }
+}
