@@ -23,7 +23,7 @@ use core::cell::Cell;
 use crate::addr::{Addr, V4, V6};
 
 /// Version of everything in this file. rvsd adopts pinned maps of its own version only.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// TCP state numbers are below this: size of the timeout table.
 pub const TCP_STATES: usize = 16;
@@ -248,7 +248,8 @@ pub struct Conn<A: Copy> {
     pub key: Cell<Key<A>>,
     /// Index into `DESTS`.
     pub dest: Cell<u32>,
-    /// Entry index, plus one, of the other direction; 0 if there is none.
+    /// Entry index, plus one, of the other direction; 0 if there is none. In a template its
+    /// timeout in ticks.
     pub pair: Cell<u32>,
     /// Where its packets go: the new destination address, in replies the new source address.
     pub target: Cell<A>,

@@ -220,7 +220,8 @@ impl<E: Env> Visit for RowOf<E> {
 }
 
 /// Row and template (index plus one) for a connection to a persistent service: what the client's
-/// template says while its destination is in the service, else what the scheduler says.
+/// template says while its destination is in the service, else what the scheduler says. A template
+/// keeps the timeout that it was made with (`tests/oracle/recorded/persist.jsonl`).
 #[inline(always)]
 fn persistent<A: Addr, E: Tables<A>>(
     env: &E,
@@ -237,7 +238,6 @@ fn persistent<A: Addr, E: Tables<A>>(
         dport_be: if any_port { 0 } else { flow.key.dport_be },
         protocol: TEMPLATE_KEY | flow.key.protocol,
     };
-    let expires = env.now().after(ticks(version.timeout.get())).0;
     let number = table::find_index(env, config, &key);
     if let Some(template) = table::entry(env, number) {
         let mut row = RowOf {
@@ -248,7 +248,7 @@ fn persistent<A: Addr, E: Tables<A>>(
         };
         env.repeat(version.rows.get(), &mut row);
         if row.found != NONE {
-            template.expires.set(expires);
+            template.expires.set(env.now().after(template.pair.get()).0);
             return Ok((row.found, number));
         }
         end(env, template);
@@ -265,8 +265,9 @@ fn persistent<A: Addr, E: Tables<A>>(
     template.target.set(A::from_words(dest.addr.get()));
     template.target_port_be.set(dest.port_be.get());
     template.control.set(0);
-    template.pair.set(0);
-    template.expires.set(expires);
+    let timeout = ticks(version.timeout.get());
+    template.pair.set(timeout);
+    template.expires.set(env.now().after(timeout).0);
     let word = live(0, row.forward as u32, TEMPLATE);
     dest::bind(env, dest, word);
     table::publish(env, template, word);
