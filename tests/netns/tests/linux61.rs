@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rvs_testkit::lab::binary;
+
 /// What runs in the VM: a client, two servers, rvsd in between.
 const SCRIPT: &str = include_str!("linux61.sh");
 
@@ -26,10 +28,9 @@ fn the_data_path_forwards_on_linux_6_1() {
     };
     let script = std::env::temp_dir().join(format!("rvs-linux61-{}.sh", std::process::id()));
     std::fs::write(&script, SCRIPT).expect("a temporary file");
-    let binary = |name: &str| root().join("target/release").join(name);
     let output = Command::new(oracle)
         .arg(&script)
-        .args([binary("rvsd"), binary("ipvsadm"), binary("rvs")])
+        .args(["rvsd", "ipvsadm", "rvs"].map(|name| binary(name).expect("it was built")))
         .output()
         .expect("the VM starts");
     let _ = std::fs::remove_file(&script);
