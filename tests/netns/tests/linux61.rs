@@ -1,5 +1,5 @@
 //! The floor: on Linux 6.1, in the oracle VM, the programs load, attach (there by clsact) and
-//! forward.
+//! forward, with the privileges that a running rvsd keeps.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -39,4 +39,7 @@ fn the_data_path_forwards_on_linux_6_1() {
     assert!(output.status.success(), "{stdout}\n{stderr}");
     assert!(stdout.contains("answers: rs1 rs2 rs1 rs2"), "{stdout}\n{stderr}");
     assert!(stdout.contains("Linux 6.1"), "{stdout}");
+    assert!(stdout.contains("privileges: 0000000000001000 1"), "{stdout}");
+    let late = stdout.lines().find(|line| line.starts_with("late("));
+    assert!(late.is_some_and(|line| line.contains("rvs_tc")), "{stdout}");
 }
