@@ -259,7 +259,7 @@ impl Lab {
     /// Opens `live` connections to the target and establishes them.
     fn establish(&mut self, family: Family, target: &Target, live: u32) -> Result<()> {
         let vip = at(target.vip, family);
-        let both = Flags { syn: true, ack: true, fin: false };
+        let both = Flags { syn: true, ack: true, ..Flags::default() };
         let mut steps = vec![template(vip, Client::Sends, SYN)];
         if target.method == ForwardMethod::Masquerade {
             steps.push(template(at(target.server, family), Client::Receives, both));

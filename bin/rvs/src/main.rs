@@ -13,7 +13,7 @@ use lexopt::prelude::*;
 const HELP: &str = "\
 rvs - the operator's tool of RVS
 
-Usage: rvs status [--reasons] [--pin DIR]
+Usage: rvs status [--reasons] [--pin DIR] [--socket PATH]
        rvs down [--pin DIR] [--socket PATH]
 
   status      what the data path holds and where it is attached
@@ -21,7 +21,8 @@ Usage: rvs status [--reasons] [--pin DIR]
   down        removes the data path that rvsd left in the kernel: balancing ends
 
   --pin DIR       folder of the pins [/sys/fs/bpf/rvs]
-  --socket PATH   control socket of the rvsd that must not run any more [/run/rvs/control.sock]
+  --socket PATH   control socket of the rvsd that serves it, or must not any more [/run/rvs/control.sock]
+  -h, --help      this text
 ";
 
 /// Where the data path is.

@@ -6,6 +6,7 @@ mod args;
 mod control;
 mod interfaces;
 mod neighbours;
+mod privileges;
 mod server;
 
 use std::io::IsTerminal as _;
@@ -70,6 +71,7 @@ fn run(args: &Args) -> Result<()> {
     let mut interfaces = interfaces::Interfaces::new(object, args);
     interfaces.refresh(&mut host, datapath.maps())?;
     let listener = control::Listener::bind(&args.socket)?;
+    privileges::give_up()?;
     start_sweeper(&args.pin)?;
     let director = Director::new(datapath);
     let server = server::Server { director, host, monitor, interfaces, listener };

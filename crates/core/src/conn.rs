@@ -39,6 +39,10 @@ pub const NO_OUTPUT: u32 = 1 << 9;
 pub const TEMPLATE: u32 = 1 << 10;
 const FORWARD_SHIFT: u32 = 12;
 
+/// State of a template: one of its connections was established, or answered
+/// (`IP_VS_CTPL_S_ASSURED`).
+pub const ASSURED: u32 = 1;
+
 impl Word {
     /// The word of a new live entry.
     #[inline(always)]

@@ -54,7 +54,7 @@ pub struct DestStatus {
 /// One row of `ipvsadm -Lnc`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnRow {
-    /// Protocol number; 0 (IP) for the template of a port-0 or fwmark service.
+    /// Protocol number; 0 (IP) for the template of a fwmark service.
     pub protocol: u8,
     /// Client address.
     pub client: IpAddr,

@@ -252,7 +252,8 @@ pub struct Conn<A: Copy> {
     pub key: Cell<Key<A>>,
     /// Index into `DESTS`.
     pub dest: Cell<u32>,
-    /// Entry index, plus one, of the other direction; 0 if there is none.
+    /// Entry index, plus one, of the other direction; 0 if there is none. In a template its
+    /// timeout in ticks.
     pub pair: Cell<u32>,
     /// Where its packets go: the new destination address, in replies the new source address.
     pub target: Cell<A>,

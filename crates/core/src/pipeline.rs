@@ -12,7 +12,7 @@
 use rvs_wire::{Ipv4, Ipv6, protocol, tcp_flags};
 
 use crate::addr::Addr;
-use crate::conn::{INACTIVE, NO_OUTPUT, REPLY, Word};
+use crate::conn::{ASSURED, INACTIVE, NO_OUTPUT, REPLY, TEMPLATE, Word};
 use crate::dest;
 use crate::env::Tables;
 use crate::flow::{Flow, Ip};
@@ -235,11 +235,13 @@ pub fn end<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>) -> bool {
         if let Some(dest) = env.dest(conn.dest.get()) {
             dest::unbind(env, dest, word);
         }
-        if let Some(reply) = partner(env, conn) {
-            let word = Word(reply.word.get());
-            env.compare_exchange(&reply.word, word.0, word.dead().0);
+        if !word.has(TEMPLATE) {
+            if let Some(reply) = partner(env, conn) {
+                let word = Word(reply.word.get());
+                env.compare_exchange(&reply.word, word.0, word.dead().0);
+            }
+            release(env, conn);
         }
-        release(env, conn);
         return true;
     }
     false
@@ -248,12 +250,19 @@ pub fn end<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>) -> bool {
 /// Takes an ended connection off its template's count (`ip_vs_control_del`).
 #[inline(always)]
 fn release<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>) {
-    let control = conn.control.get();
-    if control == 0 || Word(conn.word.get()).has(crate::conn::TEMPLATE) {
-        return;
-    }
-    if let Some(template) = table::entry::<A, E>(env, control) {
+    if let Some(template) = table::entry::<A, E>(env, conn.control.get()) {
         env.add(&template.control, u32::MAX);
+    }
+}
+
+/// Notes in a connection's template that the connection came about (`ip_vs_control_assure_ct`).
+#[inline(always)]
+fn assure<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>) {
+    let Some(template) = table::entry::<A, E>(env, conn.control.get()) else { return };
+    let word = Word(template.word.get());
+    // Who changes the word meanwhile has noted the same, or ended the template.
+    if word.is_live() && word.state() != ASSURED {
+        env.compare_exchange(&template.word, word.0, word.with_state(ASSURED).0);
     }
 }
 
@@ -266,6 +275,9 @@ pub fn commit<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, forward: &Forward<
         let state = tcp_state(env, flow, forward);
         config.tcp_timeouts.get((state & 15) as usize).map_or(0, |timeout| timeout.get())
     } else {
+        if forward.reply {
+            assure(env, forward.conn);
+        }
         config.udp_timeout.get()
     };
     let expires = env.now().after(timeout).0;
@@ -309,6 +321,9 @@ fn tcp_state<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, forward: &Forward<'
             if old.has(INACTIVE) != new.has(INACTIVE) {
                 env.add(dest::counter(forward.dest, old), u32::MAX);
                 env.add(dest::counter(forward.dest, new), 1);
+            }
+            if state != old.state() && state == tcp::State::Established as u32 {
+                assure(env, forward.conn);
             }
             break;
         }

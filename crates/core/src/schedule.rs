@@ -217,7 +217,8 @@ impl<E: Env> Visit for RowOf<E> {
 }
 
 /// Row and template (index plus one) for a connection to a persistent service: what the client's
-/// template says while its destination is in the service, else what the scheduler says.
+/// template says while its destination is in the service, else what the scheduler says. A template
+/// keeps the timeout that it was made with (`tests/oracle/recorded/persist.jsonl`).
 #[inline(always)]
 fn persistent<A: Addr, E: Tables<A>>(
     env: &E,
@@ -226,14 +227,17 @@ fn persistent<A: Addr, E: Tables<A>>(
     version: &Version,
 ) -> Result<(u32, u32), Reason> {
     let any_port = slot.port.get() == 0;
+    // All addresses and protocols of one mark share a template, under the mark in place of the
+    // address (`ip_vs_sched_persist`).
+    let by_mark = slot.protocol.get() == 0;
+    let mark = || A::from_words([flow.mark.to_be(), 0, 0, 0]);
     let key = Key {
         src: flow.key.src.and(netmask(A::FAMILY, version.netmask.get())),
-        dst: flow.key.dst,
+        dst: if by_mark { mark() } else { flow.key.dst },
         sport_be: 0,
         dport_be: if any_port { 0 } else { flow.key.dport_be },
-        protocol: TEMPLATE_KEY | flow.key.protocol,
+        protocol: TEMPLATE_KEY | if by_mark { 0 } else { flow.key.protocol },
     };
-    let expires = env.now().after(ticks(version.timeout.get())).0;
     let number = env.find(&key);
     if let Some(template) = table::entry(env, number) {
         let mut row = RowOf {
@@ -244,7 +248,7 @@ fn persistent<A: Addr, E: Tables<A>>(
         };
         env.repeat(version.rows.get(), &mut row);
         if row.found != NONE {
-            template.expires.set(expires);
+            template.expires.set(env.now().after(template.pair.get()).0);
             return Ok((row.found, number));
         }
         end(env, template);
@@ -261,8 +265,9 @@ fn persistent<A: Addr, E: Tables<A>>(
     template.target.set(A::from_words(dest.addr.get()));
     template.target_port_be.set(dest.port_be.get());
     template.control.set(0);
-    template.pair.set(0);
-    template.expires.set(expires);
+    let timeout = ticks(version.timeout.get());
+    template.pair.set(timeout);
+    template.expires.set(env.now().after(timeout).0);
     let word = live(0, row.forward as u32, TEMPLATE);
     dest::bind(env, dest, word);
     table::publish(env, template, word);

@@ -19,7 +19,8 @@ pub enum Swept {
     Dead,
 }
 
-/// Seconds by which a template outlives its timeout while it controls connections.
+/// Timeout in seconds, for the rest of its life, of a template that expired while it controlled
+/// connections (`ip_vs_conn_expire`).
 const CONTROL_TIMEOUT: u32 = 60;
 
 /// Ends `conn` if it has expired by `now`.
@@ -39,6 +40,7 @@ pub fn sweep<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>, now: Tick) -> Swept
         return Swept::Live;
     }
     if word.has(TEMPLATE) && conn.control.get() != 0 {
+        conn.pair.set(ticks(CONTROL_TIMEOUT));
         conn.expires.set(now.after(ticks(CONTROL_TIMEOUT)).0);
         return Swept::Live;
     }

@@ -16,12 +16,16 @@ pub struct Flags {
     pub ack: bool,
     /// FIN.
     pub fin: bool,
+    /// RST.
+    pub rst: bool,
 }
 
 /// The SYN that opens a connection.
-pub const SYN: Flags = Flags { syn: true, ack: false, fin: false };
+pub const SYN: Flags = Flags { syn: true, ack: false, fin: false, rst: false };
 /// A plain acknowledgement.
-pub const ACK: Flags = Flags { syn: false, ack: true, fin: false };
+pub const ACK: Flags = Flags { syn: false, ack: true, fin: false, rst: false };
+/// A reset without acknowledgement.
+pub const RST: Flags = Flags { syn: false, ack: false, fin: false, rst: true };
 
 /// A frame with correct checksums and TTL 64.
 pub fn build(
@@ -49,6 +53,9 @@ pub fn build(
             }
             if flags.fin {
                 tcp = tcp.fin();
+            }
+            if flags.rst {
+                tcp = tcp.rst();
             }
             tcp.write(&mut bytes, payload)
         }

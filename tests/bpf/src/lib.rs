@@ -47,7 +47,7 @@ pub fn in_namespace(test: &str, body: impl FnOnce()) {
     assert!(status.success(), "{test} failed in its namespace (it needs root)");
 }
 
-/// Runs `ip LINE`.
+/// Runs `ip WORDS` in the namespace of this process; panics if it fails.
 pub fn ip(line: &str) {
     let status = Command::new("ip").args(line.split(' ')).status().expect("ip(8) of iproute2");
     assert!(status.success(), "ip {line}");

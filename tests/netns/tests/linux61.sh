@@ -17,8 +17,14 @@ for n in rs1 rs2; do
 done
 mkdir -p /run/rvs
 ./rvsd --connections 4096 --services 256 --destinations 1024 2>/run/rvsd.log &
+rvsd=$!
 for _ in $(seq 300); do grep -q 'rvsd: ready' /run/rvsd.log && break; sleep 0.1; done
 cat /run/rvsd.log >&2
+echo "privileges: $(sed -n 's/^CapEff:.//p; s/^NoNewPrivs:.//p' /proc/$rvsd/status | xargs)"
+# An interface that comes later.
+ip link add late type veth peer name late-peer
+ip link set late up
+for _ in $(seq 100); do bpftool net show | grep -q '^late(.*rvs_tc' && break; sleep 0.1; done
 # The server that is added last comes first.
 ./ipvsadm -A -t 10.9.9.9:80 -s rr || exit 1
 ./ipvsadm -a -t 10.9.9.9:80 -r 10.0.3.2:80 -m || exit 1

@@ -5,47 +5,9 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use rvs_testkit::lab::{Checksums, Director, Lab, LabError, Topology};
+use rvs_testkit::lab::{Checksums, Director, LabError};
 use rvs_testkit::need_lab;
-
-const CLIENT: [&str; 2] = ["192.168.122.70", "fd22::70"];
-const DIRECTOR: [&str; 2] = ["192.168.122.30", "fd22::30"];
-const SERVERS: [(&str, [&str; 2]); 2] =
-    [("rs1", ["192.168.122.45", "fd22::45"]), ("rs2", ["192.168.122.46", "fd22::46"])];
-
-/// The classic lab, with the routes that masquerading needs.
-fn lab() -> Result<Lab, LabError> {
-    let with = |addrs: [&str; 2]| [format!("{}/24", addrs[0]), format!("{}/64", addrs[1])];
-    let mut topology = Topology::new();
-    let hosts = [("client", CLIENT), ("director", DIRECTOR)];
-    for (name, addrs) in hosts.into_iter().chain(SERVERS) {
-        let [v4, v6] = with(addrs);
-        topology = topology.host(name, &[&v4, &v6]);
-    }
-    let lab = topology.build()?;
-    for (name, _) in SERVERS {
-        lab.host(name).ip(&format!("route add {} via {}", CLIENT[0], DIRECTOR[0]))?;
-        lab.host(name).ip(&format!("route add {} via {}", CLIENT[1], DIRECTOR[1]))?;
-    }
-    Ok(lab)
-}
-
-/// `192.168.122.30:80`, `[fd22::30]:80`.
-fn at(addr: &str, port: u16) -> String {
-    SocketAddr::new(addr.parse().expect("an address"), port).to_string()
-}
-
-/// A masquerading service of both servers for each family.
-fn masquerade(director: &Director, protocol: &str, port: u16) -> Result<(), LabError> {
-    for (family, vip) in DIRECTOR.iter().enumerate() {
-        let vip = at(vip, port);
-        director.ipvsadm(&format!("-A {protocol} {vip} -s rr"))?;
-        for (_, addrs) in SERVERS {
-            director.ipvsadm(&format!("-a {protocol} {vip} -r {} -m", at(addrs[family], port)))?;
-        }
-    }
-    Ok(())
-}
+use rvs_tests_netns::{CLIENT, DIRECTOR, SERVERS, at, lab, masquerade};
 
 fn download(mode: &str) -> Result<(), LabError> {
     let lab = lab()?;
@@ -57,7 +19,7 @@ fn download(mode: &str) -> Result<(), LabError> {
         lab.prepare_for_xdp()?;
     }
     let director = Director::start(&lab.host("director"), &["--mode", mode])?;
-    masquerade(&director, "-t", 80)?;
+    masquerade(&director, "-t", 80, "")?;
     let link = director.host().ip("link show dev eth0")?;
     assert_eq!(link.contains(" xdp "), mode == "xdp", "{link}");
     assert!(!link.contains("xdpgeneric"), "{link}");
@@ -97,7 +59,7 @@ fn a_killed_director_costs_no_packet_of_a_download() -> Result<(), LabError> {
         lab.host(name).serve_http(80)?;
     }
     let director = Director::start(&lab.host("director"), &[])?;
-    masquerade(&director, "-t", 80)?;
+    masquerade(&director, "-t", 80, "")?;
     let client = lab.host("client");
     let url = format!("http://{}/", at(DIRECTOR[0], 80));
     let got = lab.dir().join("got");
@@ -129,7 +91,7 @@ fn datagrams_come_back_from_the_virtual_address() -> Result<(), LabError> {
     need_lab!();
     let lab = lab()?;
     let director = Director::start(&lab.host("director"), &[])?;
-    masquerade(&director, "-u", 5353)?;
+    masquerade(&director, "-u", 5353, "")?;
     let mut services = Vec::new();
     for (name, addrs) in SERVERS {
         let addrs = addrs.map(|addr| at(addr, 5353).parse().expect("an address"));
@@ -162,7 +124,7 @@ fn a_thousand_connections_at_once_are_all_served() -> Result<(), LabError> {
     const CROWD: usize = 1000;
     let lab = lab()?;
     let director = Director::start(&lab.host("director"), &[])?;
-    masquerade(&director, "-t", 7)?;
+    masquerade(&director, "-t", 7, "")?;
     let mut services = Vec::new();
     for (name, addrs) in SERVERS {
         let listener = lab.host(name).enter(move || TcpListener::bind(at(addrs[0], 7)))?;
@@ -206,51 +168,6 @@ fn a_thousand_connections_at_once_are_all_served() -> Result<(), LabError> {
         service.join().expect("a server that does not panic");
     }
     Ok(())
-}
-
-/// The path MTU that the client has learnt to `addr`, if any.
-fn path_mtu(lab: &Lab, addr: &str) -> Result<Option<u32>, LabError> {
-    let route = lab.host("client").ip(&format!("route get {addr}"))?;
-    let mut words = route.split_whitespace().skip_while(|word| *word != "mtu").skip(1);
-    Ok(words.next().and_then(|mtu| mtu.parse().ok()))
-}
-
-fn too_big_for_the_tunnel(mode: &str) -> Result<(), LabError> {
-    let lab = lab()?;
-    if mode == "xdp" {
-        lab.prepare_for_xdp()?;
-    }
-    let director = Director::start(&lab.host("director"), &["--mode", mode])?;
-    for (family, (vip, mtu)) in DIRECTOR.into_iter().zip([1480, 1460]).enumerate() {
-        let server = at(SERVERS[0].1[family], 5353);
-        director.ipvsadm(&format!("-A -u {} -s rr", at(vip, 5353)))?;
-        director.ipvsadm(&format!("-a -u {} -r {server} -i", at(vip, 5353)))?;
-        let to: SocketAddr = at(vip, 5353).parse().expect("an address");
-        let headers = if to.is_ipv4() { 28 } else { 48 };
-        lab.host("client").enter(move || {
-            let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-            let socket = UdpSocket::bind(any).expect("a port");
-            socket.send_to(&vec![0; 1500 - headers], to).expect("it fits the link");
-        })?;
-        let start = std::time::Instant::now();
-        while path_mtu(&lab, vip)? != Some(mtu) {
-            assert!(start.elapsed() < Duration::from_secs(10), "{mode} {vip}: no MTU of {mtu}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-    Ok(())
-}
-
-#[test]
-fn a_sender_learns_the_tunnel_s_mtu_through_tc() -> Result<(), LabError> {
-    need_lab!();
-    too_big_for_the_tunnel("tc")
-}
-
-#[test]
-fn a_sender_learns_the_tunnel_s_mtu_through_xdp() -> Result<(), LabError> {
-    need_lab!();
-    too_big_for_the_tunnel("xdp")
 }
 
 /// The virtual addresses that the servers have, too.

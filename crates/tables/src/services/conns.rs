@@ -1,7 +1,7 @@
 //! The connection table as `ipvsadm -Lnc` lists it.
 
 use rvs_core::addr::{Addr, from_words};
-use rvs_core::conn::{REPLY, TEMPLATE, Word};
+use rvs_core::conn::{ASSURED, REPLY, TEMPLATE, Word};
 use rvs_core::control::ConnRow;
 use rvs_core::layout::{Conn, ConnSet};
 use rvs_core::proto::{tcp, udp};
@@ -36,7 +36,7 @@ fn row<A: Addr, M: Memory>(maps: &M, conn: &Conn<A>, now: Tick) -> Option<ConnRo
     let template = word.has(TEMPLATE);
     let protocol = key.protocol as u8;
     let state = if template {
-        "NONE"
+        if word.state() == ASSURED { "ASSURED" } else { "NONE" }
     } else if protocol == Protocol::Udp as u8 {
         udp::NAME
     } else {

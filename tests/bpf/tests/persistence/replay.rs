@@ -1,0 +1,223 @@
+//! Replays a recording of the kernel: commands, packets, and the time between them.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use rvs_core::conn::FREE;
+use rvs_core::control::{Change, Datapath};
+use rvs_core::time::ticks;
+use rvs_core::types::{
+    DestConfig, ForwardMethod, Protocol, Scheduler, ServiceConfig, ServiceFlags, ServiceKey,
+};
+use rvs_datapath::env::now;
+use rvs_datapath::sweeper;
+use rvs_tests_bpf::frame::{ACK, Flags, RST, SYN, build};
+use rvs_tests_bpf::{Bench, Hook, Verdict, dest, service};
+
+struct Service {
+    key: ServiceKey,
+    config: ServiceConfig,
+    /// In the order in which they were added.
+    dests: Vec<DestConfig>,
+}
+
+/// A connection or template as the kernel's `/proc/net/ip_vs_conn` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Row {
+    /// `TCP`, `UDP`.
+    pub protocol: String,
+    /// Client; port 0 in a template.
+    pub client: SocketAddr,
+    /// Virtual address.
+    pub vip: SocketAddr,
+    /// Destination.
+    pub dest: SocketAddr,
+    /// State.
+    pub state: String,
+    /// Seconds left.
+    pub expires: u32,
+}
+
+/// A data path, its services and its clock.
+pub struct Replay {
+    /// The data path.
+    pub bench: Bench,
+    hook: Hook,
+    services: Vec<Service>,
+    /// Tick of the recording's second 0 by the machine's clock.
+    start: u32,
+    /// Ticks by which the connections were aged beyond the machine's clock.
+    aged: u32,
+}
+
+impl Replay {
+    /// Nothing configured, at the recording's second 0.
+    pub fn new(hook: Hook) -> Self {
+        Self { bench: Bench::new(), hook, services: Vec::new(), start: now().0, aged: 0 }
+    }
+
+    /// Runs an ipvsadm command line.
+    pub fn command(&mut self, line: &str) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let value = |flag: &str| {
+            let flag = words.iter().position(|word| *word == flag)?;
+            words.get(flag + 1).filter(|word| !word.starts_with('-')).copied()
+        };
+        let number = |flag: &str| value(flag).and_then(|word| word.parse().ok());
+        let (protocol, at) = match value("-t") {
+            Some(at) => (Protocol::Tcp, at),
+            None => (Protocol::Udp, value("-u").expect("a service")),
+        };
+        let at: SocketAddr = at.parse().expect("an address and a port");
+        let key = service(protocol, &at.ip().to_string(), at.port());
+        let position = self.services.iter().position(|service| service.key == key);
+        let (change, config) = match words[0] {
+            "-A" | "-E" => {
+                let timeout = words.contains(&"-p").then(|| number("-p").unwrap_or(360));
+                let mut flags = ServiceFlags::empty();
+                flags.set(ServiceFlags::PERSISTENT, timeout.is_some());
+                let mask = value("-M").map(|mask| match mask.parse::<Ipv4Addr>() {
+                    Ok(mask) => mask.to_bits(),
+                    Err(_) => mask.parse().expect("a prefix length"),
+                });
+                let whole = if at.is_ipv4() { u32::MAX } else { 128 };
+                let netmask = mask.unwrap_or(whole);
+                let scheduler = value("-s").and_then(Scheduler::from_name).expect("a scheduler");
+                let timeout = timeout.unwrap_or(0);
+                (Change::Service, Some(ServiceConfig { scheduler, flags, timeout, netmask }))
+            }
+            "-D" => {
+                self.services.remove(position.expect("a known service"));
+                assert!(self.bench.datapath.remove_service(&key), "{line}");
+                return;
+            }
+            _ => (Change::Dests, None),
+        };
+        let position = position.unwrap_or_else(|| {
+            let config = config.expect("-A comes first");
+            self.services.push(Service { key, config, dests: Vec::new() });
+            self.services.len() - 1
+        });
+        let service = &mut self.services[position];
+        service.config = config.unwrap_or(service.config);
+        if let Some(server) = value("-r") {
+            let server: SocketAddr = server.parse().expect("an address and a port");
+            let forward = if words.contains(&"-g") {
+                ForwardMethod::DirectRoute
+            } else {
+                ForwardMethod::Masquerade
+            };
+            let weight = number("-w").unwrap_or(1);
+            let mut new = dest(&server.ip().to_string(), server.port(), forward, weight);
+            new.upper_threshold = number("-x").unwrap_or(0);
+            let known = service.dests.iter().position(|dest| dest.key == new.key);
+            match (words[0], known) {
+                ("-a", None) => service.dests.push(new),
+                ("-e", Some(index)) => service.dests[index] = new,
+                ("-d", Some(index)) => drop(service.dests.remove(index)),
+                _ => panic!("{line}"),
+            }
+        }
+        self.bench.change(key, service.config, &service.dests, change);
+    }
+
+    /// Goes on to a second of the recording, sweeping twice a second as rvsd does.
+    pub fn advance(&mut self, second: f64) {
+        let tick = |second: f64| (second * 7.450_580_6) as u32;
+        let elapsed = now().0.wrapping_sub(self.start);
+        let mut left = tick(second).saturating_sub(self.aged + elapsed);
+        while left > 0 {
+            let step = left.min(ticks(1) / 2);
+            self.age(step);
+            left -= step;
+        }
+    }
+
+    /// Makes every connection some ticks older, and sweeps once.
+    fn age(&mut self, step: u32) {
+        let maps = self.bench.datapath.maps();
+        for conn in maps.conns4.iter().flat_map(|set| &set.ways) {
+            conn.expires.set(conn.expires.get().wrapping_sub(step));
+        }
+        for conn in maps.conns6.iter().flat_map(|set| &set.ways) {
+            conn.expires.set(conn.expires.get().wrapping_sub(step));
+        }
+        sweeper::pass(maps);
+        self.bench.datapath.tick();
+        self.aged += step;
+    }
+
+    /// Sends a packet (flags `S`, `A`, `R`, or `udp`); where it went, if it was forwarded.
+    pub fn packet(&mut self, src: SocketAddr, dst: SocketAddr, flags: &str) -> Option<SocketAddr> {
+        let (protocol, flags) = match flags {
+            "S" => (Protocol::Tcp, SYN),
+            "A" => (Protocol::Tcp, ACK),
+            "R" => (Protocol::Tcp, RST),
+            "udp" => (Protocol::Udp, Flags::default()),
+            other => panic!("flags {other}"),
+        };
+        let frame = build(protocol, src, dst, flags, b"");
+        let outcome = self.bench.run(self.hook, &frame);
+        // An ICMP error is sent, too, but not forwarded.
+        let upper = if dst.is_ipv4() { 14 + 9 } else { 14 + 6 };
+        let forwarded =
+            outcome.verdict == Verdict::Sent && outcome.frame.get(upper) == frame.get(upper);
+        forwarded.then(|| rvs_tests_bpf::frame::read(&outcome.frame).dst)
+    }
+
+    /// The connections and templates.
+    pub fn rows(&self) -> Vec<Row> {
+        let mut rows = Vec::new();
+        self.bench.datapath.for_each_conn(&mut |row| {
+            rows.push(Row {
+                protocol: if row.protocol == 6 { "TCP".into() } else { "UDP".into() },
+                client: SocketAddr::new(row.client, row.client_port),
+                vip: SocketAddr::new(row.virtual_addr, row.virtual_port),
+                dest: SocketAddr::new(row.dest, row.dest_port),
+                state: row.state.into(),
+                expires: row.expires,
+            });
+            true
+        });
+        rows.sort();
+        rows
+    }
+
+    /// Of a destination: method, weight, active and inactive connections, templates. The port of
+    /// a destination is that of its service in these recordings.
+    pub fn dest(&self, addr: IpAddr, port: u16) -> Option<(&'static str, [u32; 4])> {
+        let found = self.services.iter().flat_map(|s| s.dests.iter().map(move |d| (s, d)));
+        let mut found = found.filter(|(_, d)| d.key.addr == addr && d.key.port == port);
+        let (service, dest) = found.next()?;
+        let status = self.bench.datapath.dest_status(&service.key, &dest.key);
+        let method = if dest.forward == ForwardMethod::Masquerade { "Masq" } else { "Route" };
+        let counts = [status.active_conns, status.inactive_conns, status.persist_conns];
+        Some((method, [dest.weight, counts[0], counts[1], counts[2]]))
+    }
+
+    /// The number of destinations of services at this port.
+    pub fn dests_at(&self, port: u16) -> usize {
+        let at =
+            |key: &ServiceKey| matches!(key, ServiceKey::Address { port: p, .. } if *p == port);
+        self.services.iter().filter(|s| at(&s.key)).map(|s| s.dests.len()).sum()
+    }
+
+    /// Lets everything expire: nothing may be left, in the table or in any count.
+    pub fn end(mut self) {
+        // The longest timeout is 15 minutes; templates outlive their connections by one.
+        (0..20).for_each(|_| self.age(ticks(60)));
+        assert_eq!(self.rows(), []);
+        let maps = self.bench.datapath.maps();
+        let used4 = maps.conns4.iter().flat_map(|set| &set.ways);
+        let used6 = maps.conns6.iter().flat_map(|set| &set.ways);
+        let used = used4.filter(|conn| conn.word.get() != FREE).count()
+            + used6.filter(|conn| conn.word.get() != FREE).count();
+        assert_eq!(used, 0, "entries that are never cleared");
+        for service in &self.services {
+            for dest in &service.dests {
+                let status = self.bench.datapath.dest_status(&service.key, &dest.key);
+                let counts = (status.active_conns, status.inactive_conns, status.persist_conns);
+                assert_eq!(counts, (0, 0, 0), "{:?}", dest.key);
+            }
+        }
+    }
+}
