@@ -35,7 +35,10 @@ impl Server {
 }
 
 fn server(weight: impl Strategy<Value = u32>) -> impl Strategy<Value = Server> {
-    (weight, 0u32..2000, 0u32..100_000, prop::bool::weighted(0.2)).prop_map(
+    // Small loads, for equals, and any.
+    let active = prop_oneof![0u32..3, 0u32..2000];
+    let inactive = prop_oneof![Just(0), 0u32..100_000];
+    (weight, active, inactive, prop::bool::weighted(0.2)).prop_map(
         |(weight, active, inactive, overloaded)| Server { weight, active, inactive, overloaded },
     )
 }
