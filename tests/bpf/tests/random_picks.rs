@@ -23,7 +23,7 @@ use rvs_tests_bpf::frame::{ACK, Flags, SYN, build, read};
 use rvs_tests_bpf::{Bench, Hook, Verdict, dest, in_namespace, ip};
 
 /// Services for each scheduler and hook.
-const SERVICES: u32 = 200;
+const SERVICES: u32 = 150;
 /// What happens to each: packets, changes, expiry.
 const STEPS: u32 = 50;
 
