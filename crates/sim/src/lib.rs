@@ -4,6 +4,7 @@
 //!
 //! ```
 //! use rvs_core::control::{Change, Datapath};
+//! use rvs_core::time::ticks;
 //! use rvs_core::types::*;
 //! use rvs_sim::{Plain, SimDatapath, Sizes};
 //!
@@ -13,7 +14,7 @@
 //! let flags = ServiceFlags::empty();
 //! let config = ServiceConfig { scheduler: Scheduler::Rr, flags, timeout: 0, netmask: u32::MAX };
 //! sim.put_service(&key, &config, &[], Change::Service).unwrap();
-//! sim.maps().advance(60);
+//! sim.maps().advance(ticks(60));
 //! sim.maps().sweep();
 //! ```
 #![forbid(unsafe_code)]

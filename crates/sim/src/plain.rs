@@ -8,7 +8,7 @@ use rvs_core::addr::{V4, V6};
 use rvs_core::control::{DatapathError, Stats};
 use rvs_core::layout::{Config, ConnSet, Dest, DestStats, Row, Slot, Version};
 use rvs_core::reason::Reason;
-use rvs_core::time::{Tick, ticks};
+use rvs_core::time::Tick;
 use rvs_tables::sweeper::{self, Pass};
 use rvs_tables::{Memory, ServiceHash, initialise};
 
@@ -86,9 +86,9 @@ impl Plain {
         plain
     }
 
-    /// Moves the clock on.
-    pub fn advance(&self, seconds: u32) {
-        self.now.set(self.now.get().after(ticks(seconds)));
+    /// Moves the clock on; [`ticks`](rvs_core::time::ticks) says how far.
+    pub fn advance(&self, ticks: u32) {
+        self.now.set(self.now.get().after(ticks));
     }
 
     /// Ends the connections that have expired and clears what has ended.

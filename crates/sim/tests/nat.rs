@@ -136,7 +136,9 @@ proptest! {
                 (ip.payload().payload, IpAddr::from(header.destination))
             }
             etherparse::NetSlice::Ipv6(ip) => {
-                (ip.payload().payload, IpAddr::from(ip.header().destination_addr()))
+                let (header, inner) = (ip.header(), ip.payload().payload);
+                prop_assert_eq!(usize::from(header.payload_length()), inner.len());
+                (inner, IpAddr::from(header.destination_addr()))
             }
             other => panic!("not IP: {other:?}"),
         };

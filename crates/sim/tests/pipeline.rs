@@ -213,10 +213,24 @@ fn vip(v6: bool) -> SocketAddr {
     SocketAddr::new(address(v6, 1), 80)
 }
 
-/// Bytes to change: anywhere, or the IP version and header length.
+/// Bytes to change: anywhere, the IPv4 header's length, a packet's length.
 fn damage() -> impl Strategy<Value = Vec<(usize, u8)>> {
-    let version = (0x44u8..0x50).prop_map(|byte| (14, byte));
-    vec(prop_oneof![3 => (14usize..90, any::<u8>()), 1 => version], 0..4)
+    let header = (0x44u8..0x50).prop_map(|byte| (14, byte));
+    let length = (prop::sample::select(vec![17usize, 19]), 0u8..80);
+    vec(prop_oneof![2 => (14usize..90, any::<u8>()), 1 => header, 2 => length], 0..4)
+}
+
+/// Whether both headers are within the packet and the packet within the frame.
+fn headers_fit(frame: &[u8], v6: bool) -> bool {
+    let number = |at: usize| usize::from(u16::from_be_bytes([frame[at], frame[at + 1]]));
+    let (header, len, protocol) = if v6 {
+        let len = if number(18) == 0 { frame.len() - 14 } else { 40 + number(18) };
+        (40, len, frame[20])
+    } else {
+        (usize::from(frame[14] & 15) * 4, number(16), frame[23])
+    };
+    let transport = if protocol == Protocol::Tcp as u8 { 20 } else { 8 };
+    header >= 20 && header + transport <= len && len <= frame.len() - 14
 }
 
 fn methods() -> impl Strategy<Value = Vec<ForwardMethod>> {
@@ -242,6 +256,10 @@ proptest! {
         }
         bench.check();
     }
+}
+
+proptest! {
+    #![proptest_config(cases(3000))]
 
     #[test]
     fn no_bytes_panic_and_none_that_stay_are_touched(
@@ -260,7 +278,7 @@ proptest! {
     #[test]
     fn a_damaged_packet_is_sent_whole_or_left_alone(
         v6: bool, protocol in prop::sample::select(vec![Protocol::Tcp, Protocol::Udp]),
-        payload in 0usize..60, damage in damage(), cut in 0usize..150,
+        payload in 0usize..60, damage in damage(), cut in 10usize..150,
     ) {
         let bench = Bench::new(v6, Scheduler::Rr, &[ForwardMethod::Masquerade]);
         let client = bench.client(0);
@@ -272,10 +290,13 @@ proptest! {
                 *byte = value;
             }
         }
-        bytes.truncate(cut.max(10));
+        bytes.truncate(cut);
         let mut frame = Frame::new(&bytes);
         match bench.sim.maps().run(&mut frame) {
-            Outcome::Sent => prop_assert_eq!(frame.bytes().len(), bytes.len()),
+            Outcome::Sent => {
+                prop_assert_eq!(frame.bytes().len(), bytes.len());
+                prop_assert!(headers_fit(&bytes, v6), "{:x?}", bytes);
+            }
             Outcome::Pass(_) | Outcome::Drop(_) => prop_assert_eq!(frame.bytes(), bytes),
         }
     }

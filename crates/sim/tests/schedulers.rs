@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use rvs_core::addr::{Addr, V4};
 use rvs_core::layout::{Dest, HASH_SIZE, Key, Version};
 use rvs_core::sched::{NONE, pick};
-use rvs_core::types::{ForwardMethod, Protocol, Scheduler, ServiceFlags};
+use rvs_core::types::{DestConfig, ForwardMethod, Protocol, Scheduler, ServiceFlags, ServiceKey};
 use rvs_sim::{Plain, SimDatapath};
 use rvs_tables::Memory;
 
@@ -35,7 +35,10 @@ impl Server {
 }
 
 fn server(weight: impl Strategy<Value = u32>) -> impl Strategy<Value = Server> {
-    (weight, 0u32..2000, 0u32..100_000, prop::bool::weighted(0.2)).prop_map(
+    // Small loads, for equals, and any.
+    let active = prop_oneof![0u32..3, 0u32..2000];
+    let inactive = prop_oneof![Just(0), 0u32..100_000];
+    (weight, active, inactive, prop::bool::weighted(0.2)).prop_map(
         |(weight, active, inactive, overloaded)| Server { weight, active, inactive, overloaded },
     )
 }
@@ -64,6 +67,15 @@ fn flags() -> impl Strategy<Value = ServiceFlags> {
     prop::sample::select(choices.to_vec())
 }
 
+fn service() -> ServiceKey {
+    key(Protocol::Tcp, SocketAddr::from(([192, 0, 2, 1], 80)))
+}
+
+fn config(number: u16, server: &Server) -> DestConfig {
+    let at = SocketAddr::from(([10, 0, 0, 1], 1000 + number));
+    dest(at, ForwardMethod::DirectRoute, server.weight)
+}
+
 /// A data path with one service of these servers.
 struct Bench {
     sim: SimDatapath,
@@ -72,13 +84,9 @@ struct Bench {
 impl Bench {
     fn new(scheduler: Scheduler, flags: ServiceFlags, servers: &[Server]) -> Self {
         let mut sim = sim(1);
-        let vip: SocketAddr = "192.0.2.1:80".parse().expect("a literal");
-        let at = |index: u16| SocketAddr::from(([10, 0, 0, 1], 1000 + index));
-        let dests: Vec<_> = (0u16..)
-            .zip(servers)
-            .map(|(index, server)| dest(at(index), ForwardMethod::DirectRoute, server.weight))
-            .collect();
-        put(&mut sim, key(Protocol::Tcp, vip), scheduler, flags, &dests);
+        let dests: Vec<_> =
+            (0..).zip(servers).map(|(number, server)| config(number, server)).collect();
+        put(&mut sim, service(), scheduler, flags, &dests);
         let bench = Self { sim };
         for (index, server) in servers.iter().enumerate() {
             let dest = bench.dest(index);
@@ -87,6 +95,19 @@ impl Bench {
             dest.overload.set(server.overloaded as u32);
         }
         bench
+    }
+
+    /// Replaces the list: servers with the numbers that they have, and new ones.
+    fn replace(&mut self, scheduler: Scheduler, list: &[(Option<usize>, Server)]) {
+        let dests: Vec<_> = (100u16..)
+            .zip(list)
+            .map(|(new, (old, server))| config(old.map_or(new, |old| old as u16), server))
+            .collect();
+        put(&mut self.sim, service(), scheduler, ServiceFlags::empty(), &dests);
+        for (index, (_, server)) in list.iter().enumerate() {
+            // A destination that is written without an upper threshold stops being overloaded.
+            self.dest(index).overload.set(server.overloaded as u32);
+        }
     }
 
     fn maps(&self) -> &Plain {
@@ -258,6 +279,31 @@ proptest! {
         let found: Vec<usize> =
             (0..expected.len()).map(|_| bench.pick(1, 1).expect("one is available")).collect();
         prop_assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn rr_goes_on_after_its_last_choice_or_the_one_before_when_the_list_changes(
+        servers in vec(server(any_weight()), 1..30), picks in 0usize..60,
+        kept in vec(any::<bool>(), 30), new in vec((0usize..30, server(any_weight())), 0..5),
+    ) {
+        let mut bench = Bench::new(Scheduler::Rr, ServiceFlags::empty(), &servers);
+        let last = (0..picks).filter_map(|_| bench.pick(1, 1)).last();
+        // The old numbers of those that stay, in their order, and `None` for new ones.
+        let mut list: Vec<(Option<usize>, Server)> = servers
+            .into_iter()
+            .enumerate()
+            .filter(|(number, _)| kept[*number])
+            .map(|(number, server)| (Some(number), server))
+            .collect();
+        for (at, server) in new {
+            list.insert(at.min(list.len()), (None, server));
+        }
+        bench.replace(Scheduler::Rr, &list);
+        let stayed = |number: usize| list.iter().position(|(old, _)| *old == Some(number));
+        let anchor = last.and_then(|last| (0..=last).rev().find_map(stayed));
+        let start = anchor.map_or(0, |anchor| anchor + 1);
+        let mut around = (start..list.len()).chain(0..start);
+        prop_assert_eq!(bench.pick(1, 1), around.find(|index| list[*index].1.available()));
     }
 
     #[test]

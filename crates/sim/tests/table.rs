@@ -14,6 +14,7 @@ use rvs_core::conn::{REPLY, Word};
 use rvs_core::flow::Flow;
 use rvs_core::layout::{Key, WAYS};
 use rvs_core::pipeline::{Verdict, commit, end, resolve};
+use rvs_core::proto::udp;
 use rvs_core::reason::Reason;
 use rvs_core::table;
 use rvs_core::time::ticks;
@@ -22,8 +23,8 @@ use rvs_sim::{Plain, SimDatapath};
 use rvs_tables::Memory;
 
 const VIP: ([u8; 4], u16) = ([192, 0, 2, 1], 53);
-/// Seconds after which a UDP flow expires.
-const TIMEOUT: u32 = 300;
+/// Ticks after which a UDP flow expires.
+const TIMEOUT: u32 = ticks(udp::DEFAULT_TIMEOUT);
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -31,17 +32,19 @@ enum Step {
     Packet(u8),
     /// Its flow ends.
     End(u8),
-    /// So many seconds pass.
+    /// So many ticks pass.
     Wait(u32),
     /// A sweep.
     Sweep,
 }
 
 fn steps(clients: u8) -> impl Strategy<Value = Vec<Step>> {
+    // Just too short for expiry, just long enough, and other times.
+    let wait = prop_oneof![Just(1), Just(TIMEOUT - 1), Just(TIMEOUT), 1..TIMEOUT];
     let step = prop_oneof![
         12 => (0..clients).prop_map(Step::Packet),
         3 => (0..clients).prop_map(Step::End),
-        2 => (1u32..200).prop_map(Step::Wait),
+        2 => wait.prop_map(Step::Wait),
         1 => Just(Step::Sweep),
     ];
     vec(step, 1..250)
@@ -161,7 +164,7 @@ impl Bench {
     fn sweep(&mut self) {
         let (now, entries) = (self.now, self.entries());
         let before = self.model.len();
-        self.model.retain(|_, known| now - known.last < ticks(TIMEOUT));
+        self.model.retain(|_, known| now - known.last < TIMEOUT);
         // The sweeper sees a flow's reply entry either before or after it ends the flow: one
         // that it passed already is cleared the next time.
         let expired = before - self.model.len();
@@ -212,9 +215,9 @@ impl Bench {
             match *step {
                 Step::Packet(client) => self.packet(client),
                 Step::End(client) => self.end(client),
-                Step::Wait(seconds) => {
-                    self.now += ticks(seconds);
-                    self.sim.maps().advance(seconds);
+                Step::Wait(ticks) => {
+                    self.now += ticks;
+                    self.sim.maps().advance(ticks);
                 }
                 Step::Sweep => self.sweep(),
             }

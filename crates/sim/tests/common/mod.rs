@@ -14,8 +14,11 @@ use rvs_sim::{Frame, Outcome, Plain, SimDatapath, Sizes};
 
 pub use rvs_wire::tcp_flags::{ACK, FIN, RST, SYN};
 
-/// `cases` random cases; what fails is written beside the test and tried first from then on.
+/// `cases` random cases, or `PROPTEST_CASES`; what fails is written beside the test and tried
+/// first from then on.
 pub fn cases(cases: u32) -> Config {
+    let wanted = std::env::var("PROPTEST_CASES").map(|text| text.parse().expect("a number"));
+    let cases = wanted.unwrap_or(cases);
     let persistence = FileFailurePersistence::WithSource("regressions");
     Config { cases, failure_persistence: Some(Box::new(persistence)), ..Config::default() }
 }
