@@ -45,8 +45,12 @@ struct Bench {
     sim: SimDatapath,
     config: ServiceConfig,
     servers: Vec<DestConfig>,
-    /// The server of each network's template, and when a connection was last scheduled by it.
+    /// The server of each network's template, and when it was last started: by a connection that
+    /// it scheduled, or by its connections when it expired.
     templates: HashMap<u8, (IpAddr, u32)>,
+    /// Networks whose template expired while it had connections (true): it lasts a minute from then
+    /// on; or while it may have had some (false), which depends on what was swept first.
+    shortened: HashMap<u8, bool>,
     /// Flows with their server and the tick of their last packet.
     flows: HashMap<(u8, SocketAddr), (IpAddr, u32)>,
     now: u32,
@@ -67,8 +71,9 @@ impl Bench {
         let flags = ServiceFlags::PERSISTENT | ServiceFlags::SCHED1;
         let config = ServiceConfig { scheduler, flags, timeout, netmask: 0xffff_ff00 };
         let servers = (1..5).map(server).collect();
-        let (templates, flows) = (HashMap::new(), HashMap::new());
-        let mut bench = Self { sim: sim(64), config, servers, templates, flows, now: 0 };
+        let (templates, flows, shortened) = (HashMap::new(), HashMap::new(), HashMap::new());
+        let sim = sim(64);
+        let mut bench = Self { sim, config, servers, templates, shortened, flows, now: 0 };
         bench.put();
         bench
     }
@@ -87,11 +92,16 @@ impl Bench {
         rows
     }
 
+    /// How long a network's template lasts at least, in ticks.
+    fn lifetime(&self, network: u8) -> u32 {
+        ticks(if self.shortened.contains_key(&network) { 60 } else { self.config.timeout })
+    }
+
     /// The template's server, if the template must be there: it is young, or connections that it
     /// controls are.
     fn held(&self, network: u8) -> Option<IpAddr> {
         let (server, last) = *self.templates.get(&network)?;
-        let young = self.now - last < ticks(self.config.timeout);
+        let young = self.now - last < self.lifetime(network);
         let controls = self.flows.keys().any(|(of, _)| *of == network);
         (young || controls).then_some(server)
     }
@@ -129,6 +139,25 @@ impl Bench {
                 self.sim.maps().sweep();
                 let now = self.now;
                 self.flows.retain(|_, (_, last)| now - *last < ticks(udp::DEFAULT_TIMEOUT));
+                let expired = |(network, (_, last)): &(u8, (IpAddr, u32))| {
+                    now - *last >= self.lifetime(*network)
+                };
+                let all = self.templates.iter().map(|(network, template)| (*network, *template));
+                for (network, (server, _)) in all.filter(expired).collect::<Vec<_>>() {
+                    let controls = self.flows.keys().any(|(of, _)| *of == network);
+                    match self.shortened.get(&network) {
+                        // It may have lasted longer: from now on only its connections hold it.
+                        Some(false) if controls => {}
+                        _ if controls => {
+                            self.shortened.insert(network, true);
+                            self.templates.insert(network, (server, now));
+                        }
+                        _ => {
+                            self.shortened.insert(network, false);
+                            self.templates.remove(&network);
+                        }
+                    }
+                }
             }
             Step::Weight(server, weight) => {
                 self.servers[server].weight = weight;
