@@ -1,5 +1,7 @@
-//! The one table of ipvsadm's commands and options: the parser, the checks and `--help` are made
-//! from it. Follows the tables of ipvsadm 1.31 (`ipvsadm.c`) and its manual page.
+//! The one table of ipvsadm's commands and options: the parser, the checks, `--help`, the manual
+//! pages and the completions are made from it. Follows the tables of ipvsadm 1.31 (`ipvsadm.c`) and its manual page.
+
+use rvs_core::types::Scheduler;
 
 /// A command; exactly one starts the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +64,7 @@ pub enum Opt {
     TunNocsum,
     TunCsum,
     TunRemcsum,
+    Json,
     /// `-6`, `--sort`: never refused or demanded.
     Plain,
 }
@@ -104,6 +107,7 @@ impl Opt {
             Self::TunNocsum => "tun-nocsum",
             Self::TunCsum => "tun-csum",
             Self::TunRemcsum => "tun-remcsum",
+            Self::Json => "json",
             Self::Plain => "",
         }
     }
@@ -142,6 +146,23 @@ pub struct Flag {
     pub kind: Kind,
     /// For `--help`.
     pub help: &'static str,
+}
+
+impl Flag {
+    /// What it is, in a few words.
+    pub fn text(&self) -> String {
+        let names: Vec<&str> = Scheduler::ALL.iter().map(|scheduler| scheduler.name()).collect();
+        self.help.replace("{schedulers}", &names.join("|"))
+    }
+
+    /// Its value as it is shown after its name.
+    pub fn usage(&self) -> String {
+        match self.value {
+            Value::No => String::new(),
+            Value::Yes(name) => format!(" {name}"),
+            Value::Optional(name) => format!(" [{name}]"),
+        }
+    }
 }
 
 const fn command(
@@ -191,7 +212,7 @@ pub static FLAGS: &[Flag] = &[
     option(None, "sctp-service", Yes("service-address"), Opt::Service, "service-address is host[:port]"),
     option(Some('f'), "fwmark-service", Yes("fwmark"), Opt::Service, "fwmark is an integer greater than zero"),
     option(Some('6'), "ipv6", No, Opt::Plain, "fwmark entry uses IPv6"),
-    option(Some('s'), "scheduler", Yes("scheduler"), Opt::Scheduler, "one of rr|wrr|lc|wlc|lblc|lblcr|dh|sh|sed|nq|fo|ovf|mh, the default is wlc"),
+    option(Some('s'), "scheduler", Yes("scheduler"), Opt::Scheduler, "one of {schedulers}, the default is wlc; a kernel may have more"),
     option(None, "pe", Yes("engine"), Opt::Engine, "alternate persistence engine may be sip, not set by default"),
     option(Some('p'), "persistent", Optional("timeout"), Opt::Persistent, "persistent service, 360 seconds unless said"),
     option(Some('M'), "netmask", Yes("netmask"), Opt::Netmask, "persistent granularity mask"),
@@ -207,7 +228,7 @@ pub static FLAGS: &[Flag] = &[
     option(Some('w'), "weight", Yes("weight"), Opt::Weight, "capacity of real server"),
     option(Some('x'), "u-threshold", Yes("uthreshold"), Opt::UpperThreshold, "upper threshold of connections"),
     option(Some('y'), "l-threshold", Yes("lthreshold"), Opt::LowerThreshold, "lower threshold of connections"),
-    option(None, "syncid", Yes("sid"), Opt::SyncId, "syncid for connection sync (default=255)"),
+    option(None, "syncid", Yes("sid"), Opt::SyncId, "syncid for connection sync (default=0)"),
     option(None, "sync-maxlen", Yes("length"), Opt::SyncMaxlen, "max sync message length (default=1472)"),
     option(None, "mcast-interface", Yes("interface"), Opt::Mcast, "multicast interface for connection sync"),
     option(None, "mcast-group", Yes("address"), Opt::McastGroup, "IPv4/IPv6 group (default=224.0.0.81)"),
@@ -226,6 +247,7 @@ pub static FLAGS: &[Flag] = &[
     option(None, "sort", No, Opt::Plain, "does nothing, for backwards compatibility"),
     option(Some('o'), "ops", No, Opt::Ops, "one-packet scheduling"),
     option(Some('n'), "numeric", No, Opt::Numeric, "numeric output of addresses and ports"),
+    option(None, "json", No, Opt::Json, "output as JSON, with everything that is known (new in RVS)"),
     option(Some('b'), "sched-flags", Yes("flags"), Opt::SchedFlags, "scheduler flags (comma-separated)"),
 ];
 
@@ -264,6 +286,7 @@ pub const fn rules(cmd: Cmd) -> (&'static [Opt], &'static [Opt]) {
                 NoSort,
                 Exact,
                 TunInfo,
+                Json,
             ],
         ),
         Cmd::Save => (&[], &[Numeric]),

@@ -1,6 +1,7 @@
 //! The real program's recorded command lines, replayed in order: `../shared/golden/ipvsadm.jsonl`.
 //! Our binary talks to our director over a socket; only the data path is a table in memory.
 
+#[path = "../../../crates/director/tests/memory/mod.rs"]
 mod memory;
 
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! A data path that moves no packets: a table.
+//! A data path that moves no packets: a table. The tests of `ipvsadm` use it as well.
 
 use rvs_core::control::{Change, ConnRow, Datapath, DatapathError, DestStatus, Stats};
 use rvs_core::types::{DestConfig, DestKey, Protocol, ServiceConfig, ServiceKey, Timeouts};
@@ -65,5 +65,9 @@ impl Datapath for Memory {
 
     fn supports(&self, _: Protocol) -> bool {
         true
+    }
+
+    fn has_engine(&self, name: &str) -> bool {
+        name == "sip"
     }
 }
