@@ -3,7 +3,8 @@ import json, subprocess
 out = open('/out/cmdline.jsonl', 'w')
 def run(group, tool, argv, stdin=None):
     p = subprocess.run([tool] + argv, input=stdin if stdin is not None else '', capture_output=True, text=True)
-    out.write(json.dumps(dict(group=group, tool=tool, argv=argv, stdin=stdin, rc=p.returncode, stdout=p.stdout, stderr=p.stderr)) + '\n'); out.flush()
+    stdout = None if 'Usage:' in p.stdout else p.stdout # a help text
+    out.write(json.dumps(dict(group=group, tool=tool, argv=argv, stdin=stdin, rc=p.returncode, stdout=stdout, stderr=p.stderr)) + '\n'); out.flush()
 def group(name, text):
     subprocess.run(['ipvsadm', '-C'])
     for line in text.strip().splitlines():
@@ -267,5 +268,5 @@ for stdin in ['', '\n', '\n\n-A -t 10.9.2.1:1 -s rr\n', '   -A   -t  10.9.2.1:2\
  '-A -t 10.9.2.1:14 -s rr\n-a -t 10.9.2.1:99 -r 10.1.1.1 -m\n-A -t 10.9.2.1:15 -s rr\n', '-h\n-A -t 10.9.2.1:16 -s rr\n', '-v\n-A -t 10.9.2.1:17 -s rr\n', '-R\n-A -t 10.9.2.1:18 -s rr\n', '-S -n\n-A -t 10.9.2.1:19 -s rr\n', '-L -n --timeout\n',
  '/sbin/ipvsadm -A -t 10.9.2.1:20 -s rr\n', 'ipvsadm-x -A -t 10.9.2.1:21 -s rr\n', 'foo ipvsadm -A -t 10.9.2.1:22 -s rr\n', 'ipvsadm\n', '-A\t-t\t10.9.2.1:23\t-s\trr\r\n', '-A -t 10.9.2.1:24 -s rr ' + ' ' * 5000 + '-p 5\n', '-D -t 10.9.2.1:99\n-A -t 10.9.2.1:25 -s rr\n', '-Z -t 10.9.2.1:99\n-A -t 10.9.2.1:26 -s rr\n', '-L -n -t 10.9.2.1:99\n-A -t 10.9.2.1:27 -s rr\n', '-C\n--set 900 120 300\n-A -t 10.9.2.1:28 -s rr\n', '#\n', ' # x\n']:
     restore('restore-more', stdin)
-for argv, stdin in [(['-n'], None), (['--help'], None), (['-h'], None), (['x'], None), (['-n', 'x'], None), (['-nx'], None)]: run('save-tool', 'ipvsadm-save', argv, stdin)
+for argv, stdin in [(['-n'], None), (['--help'], None), (['-h'], None), (['x'], None), (['-n', 'x'], None), (['-nx'], None)]: run('restore-more', 'ipvsadm-save', argv, stdin)
 for argv, stdin in [([], '# a comment\n-A -t 10.9.3.1:1 -s rr\n#x\n-A -t 10.9.3.1:2 -s rr\n'), ([], '-A -t 10.9.3.1:3 -s rr\n # x\n-A -t 10.9.3.1:4 -s rr\n'), ([], ''), (['-h'], '-A -t 10.9.3.1:5 -s rr\n'), ([], '-A -t 10.9.3.1:6 -s rr\n-A -t 10.9.3.1:6 -s rr\n'), ([], 'garbage\n')]: restore('restore-tool', stdin, 'ipvsadm-restore', argv)
