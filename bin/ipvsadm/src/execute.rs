@@ -44,8 +44,7 @@ pub fn execute(
 pub fn connect(client: &mut Option<Client>) -> Result<&mut Client, Failure> {
     match client {
         Some(client) => Ok(client),
-        None => Ok(client
-            .insert(Client::connect().map_err(|e| Failure::new(255, e.to_string()))?)),
+        None => Ok(client.insert(Client::connect().map_err(|e| Failure::new(255, e.to_string()))?)),
     }
 }
 

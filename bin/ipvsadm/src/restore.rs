@@ -6,9 +6,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use rvs_netlink::Client;
 use rvs_netlink::client::Batch;
 
+use crate::Failure;
 use crate::command::{self, Command};
 use crate::execute::{self, Subject, connect, execute, explain};
-use crate::Failure;
 
 /// Lines to restore, and how many bytes they have if that is known.
 pub struct Source {

@@ -22,9 +22,8 @@ const DIFFERENT: &[(&str, &str, &str)] = &[
 ];
 
 /// Schedulers of 1.31's kernel.
-const SCHEDULERS: [&str; 14] = [
-    "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh", "none",
-];
+const SCHEDULERS: [&str; 14] =
+    ["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh", "none"];
 
 fn is_missing(scheduler: &str) -> bool {
     SCHEDULERS.contains(&scheduler) && Scheduler::from_name(scheduler).is_none()
@@ -50,9 +49,10 @@ fn without_missing(text: &str) -> String {
 /// Whether a command, or a line of the rules that it restores, names a missing scheduler.
 fn names_missing(argv: &[&str], stdin: &str) -> bool {
     let words = argv.iter().copied().chain(stdin.split_whitespace());
-    words.clone().zip(words.skip(1)).any(|(flag, name)| {
-        (flag == "-s" || flag == "--scheduler") && is_missing(name)
-    })
+    words
+        .clone()
+        .zip(words.skip(1))
+        .any(|(flag, name)| (flag == "-s" || flag == "--scheduler") && is_missing(name))
 }
 
 /// Saved rules as 1.31 would have saved them: it forgets thresholds, and shows marks as signed.

@@ -54,8 +54,7 @@ impl Options {
         let checksums = [(Opt::TunNocsum, 0), (Opt::TunCsum, 1), (Opt::TunRemcsum, 2)];
         let chosen: Vec<(Opt, u16)> =
             checksums.into_iter().filter(|(opt, _)| self.has(*opt)).collect();
-        let given =
-            self.tunnel_type.is_some() || self.tunnel_port.is_some() || !chosen.is_empty();
+        let given = self.tunnel_type.is_some() || self.tunnel_port.is_some() || !chosen.is_empty();
         if given && forward != ForwardMethod::Tunnel {
             return Err(Failure::usage("Tunnel options conflict with forward method"));
         }

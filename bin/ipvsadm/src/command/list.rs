@@ -6,8 +6,7 @@ use crate::Failure;
 use crate::flags::Opt;
 
 /// Forms of the table of services, the one that wins first.
-const FORMS: [Opt; 5] =
-    [Opt::Stats, Opt::Rate, Opt::Thresholds, Opt::PersistentConn, Opt::TunInfo];
+const FORMS: [Opt; 5] = [Opt::Stats, Opt::Rate, Opt::Thresholds, Opt::PersistentConn, Opt::TunInfo];
 
 impl Options {
     /// How listings are to look.

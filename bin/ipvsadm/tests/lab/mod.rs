@@ -49,7 +49,7 @@ impl Lab {
     }
 
     /// The socket.
-    #[allow(dead_code)]
+    #[allow(dead_code, reason = "not every test that shares this file needs it")]
     pub fn socket(&self) -> &Path {
         &self.socket
     }
