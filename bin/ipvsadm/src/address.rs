@@ -1,6 +1,8 @@
 //! Addresses and ports: as they are typed, and as they are shown.
 
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use rvs_core::types::Protocol;
 
@@ -34,6 +36,13 @@ pub fn parse(text: &str, protocol: Protocol) -> Option<HostPort> {
             Some(HostPort { addr: host(name)?, port: Some(port(service, protocol)?) })
         }
     }
+}
+
+/// The address and the port that an IPv6 address without brackets looks like: `fd09::2:80`.
+pub fn port_in_address(text: &str) -> Option<(Ipv6Addr, u16)> {
+    text.parse::<Ipv6Addr>().ok()?;
+    let (host, port) = text.rsplit_once(':')?;
+    Some((host.parse().ok()?, port.parse().ok()?))
 }
 
 /// An IPv4 address as `inet_aton` reads it, else a name.
@@ -92,9 +101,7 @@ fn port(text: &str, protocol: Protocol) -> Option<u16> {
     if text.starts_with(|c: char| c.is_ascii_digit() || c == '-' || c == '+') {
         return None;
     }
-    let wanted = name_of(protocol);
-    let named = |s: &&NamedPort| s.protocol == wanted && s.names.iter().any(|name| name == text);
-    services().iter().find(named).map(|s| s.port)
+    services().ports.get(&(name_of(protocol), text.to_owned())).copied()
 }
 
 /// The protocol's name in /etc/services.
@@ -106,29 +113,52 @@ fn name_of(protocol: Protocol) -> &'static str {
     }
 }
 
-/// A line of /etc/services.
-struct NamedPort {
-    /// Name, then aliases.
-    names: Vec<String>,
-    port: u16,
-    protocol: String,
+/// /etc/services (services(5)): the first line that says something counts.
+#[derive(Default)]
+struct Services {
+    /// By protocol and name or alias.
+    ports: HashMap<(&'static str, String), u16>,
+    /// By protocol and port.
+    names: HashMap<(&'static str, u16), String>,
 }
 
-/// The lines of /etc/services (services(5)), read once.
-fn services() -> &'static [NamedPort] {
-    static SERVICES: std::sync::OnceLock<Vec<NamedPort>> = std::sync::OnceLock::new();
+/// The services, read once.
+fn services() -> &'static Services {
+    static SERVICES: OnceLock<Services> = OnceLock::new();
     SERVICES.get_or_init(|| {
         let text = std::fs::read_to_string("/etc/services").unwrap_or_default();
-        text.lines().filter_map(named_port).collect()
+        let mut services = Services::default();
+        for line in text.lines() {
+            services.take(line);
+        }
+        services
     })
 }
 
-fn named_port(line: &str) -> Option<NamedPort> {
-    let mut words = line.split('#').next()?.split_whitespace();
-    let name = words.next()?;
-    let (port, protocol) = words.next()?.split_once('/')?;
-    let names = std::iter::once(name).chain(words).map(str::to_owned).collect();
-    Some(NamedPort { names, port: port.parse().ok()?, protocol: protocol.to_owned() })
+impl Services {
+    fn take(&mut self, line: &str) -> Option<()> {
+        let mut words = line.split('#').next()?.split_whitespace();
+        let name = words.next()?;
+        let (port, protocol) = words.next()?.split_once('/')?;
+        let port = port.parse().ok()?;
+        let protocol = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp]
+            .into_iter()
+            .map(name_of)
+            .find(|known| *known == protocol)?;
+        for alias in std::iter::once(name).chain(words) {
+            self.ports.entry((protocol, alias.to_owned())).or_insert(port);
+        }
+        self.names.entry((protocol, port)).or_insert_with(|| name.to_owned());
+        Some(())
+    }
+}
+
+/// The name of an address, looked up once.
+fn host_name(addr: IpAddr) -> String {
+    static KNOWN: Mutex<BTreeMap<IpAddr, String>> = Mutex::new(BTreeMap::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let look_up = || dns_lookup::lookup_addr(&addr).unwrap_or_else(|_| addr.to_string());
+    known.entry(addr).or_insert_with(look_up).clone()
 }
 
 /// How addresses and ports are shown.
@@ -150,18 +180,17 @@ impl Names {
     }
 
     fn host(self, addr: IpAddr) -> String {
-        if self.numeric {
-            return addr.to_string();
-        }
-        dns_lookup::lookup_addr(&addr).unwrap_or_else(|_| addr.to_string())
+        if self.numeric { addr.to_string() } else { host_name(addr) }
     }
 
     fn port(self, port: u16, protocol: Protocol) -> String {
-        let wanted = name_of(protocol);
-        let named = |s: &&NamedPort| s.port == port && s.protocol == wanted;
-        let found = if self.numeric { None } else { services().iter().find(named) };
-        found.and_then(|s| s.names.first().cloned()).unwrap_or_else(|| port.to_string())
+        let name = services_name(port, protocol).filter(|_| !self.numeric);
+        name.map_or_else(|| port.to_string(), str::to_owned)
     }
+}
+
+fn services_name(port: u16, protocol: Protocol) -> Option<&'static str> {
+    services().names.get(&(name_of(protocol), port)).map(String::as_str)
 }
 
 #[cfg(test)]
@@ -188,6 +217,15 @@ mod tests {
             "[fd09::3]80",
         ] {
             assert_eq!(tcp(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_looks_like_an_address_and_a_port_is_known() {
+        let looks = |text: &str| port_in_address(text).map(|(host, port)| (host.to_string(), port));
+        assert_eq!(looks("fd09::2:80"), Some(("fd09::2".into(), 80)));
+        for plain in ["fd09::2", "fd09::2:a80", "[fd09::2]:80", "10.0.0.1:80", "1:2:3:4:5:6:7:8"] {
+            assert_eq!(looks(plain), None, "{plain}");
         }
     }
 }

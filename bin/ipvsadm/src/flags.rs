@@ -1,5 +1,7 @@
-//! The one table of ipvsadm's commands and options: the parser, the checks and `--help` are made
-//! from it. Follows the tables of ipvsadm 1.31 (`ipvsadm.c`) and its manual page.
+//! The one table of ipvsadm's commands and options: the parser, the checks, `--help`, the manual
+//! pages and the completions are made from it. Follows the tables of ipvsadm 1.31 (`ipvsadm.c`) and its manual page.
+
+use rvs_core::types::Scheduler;
 
 /// A command; exactly one starts the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +64,7 @@ pub enum Opt {
     TunNocsum,
     TunCsum,
     TunRemcsum,
+    Json,
     /// `-6`, `--sort`: never refused or demanded.
     Plain,
 }
@@ -104,6 +107,7 @@ impl Opt {
             Self::TunNocsum => "tun-nocsum",
             Self::TunCsum => "tun-csum",
             Self::TunRemcsum => "tun-remcsum",
+            Self::Json => "json",
             Self::Plain => "",
         }
     }
@@ -144,6 +148,23 @@ pub struct Flag {
     pub help: &'static str,
 }
 
+impl Flag {
+    /// What it is, in a few words.
+    pub fn text(&self) -> String {
+        let names: Vec<&str> = Scheduler::ALL.iter().map(|scheduler| scheduler.name()).collect();
+        self.help.replace("{schedulers}", &names.join("|"))
+    }
+
+    /// Its value as it is shown after its name.
+    pub fn usage(&self) -> String {
+        match self.value {
+            Value::No => String::new(),
+            Value::Yes(name) => format!(" {name}"),
+            Value::Optional(name) => format!(" [{name}]"),
+        }
+    }
+}
+
 const fn command(
     short: Option<char>,
     long: &'static str,
@@ -166,67 +187,68 @@ const fn option(
 
 use Value::{No, Optional, Yes};
 
-/// All flags of ipvsadm 1.31.
+/// All flags of ipvsadm 1.31, and what is new.
 #[rustfmt::skip]
 pub static FLAGS: &[Flag] = &[
-    command(Some('A'), "add-service", No, Cmd::AddService, "add virtual service with options"),
-    command(Some('E'), "edit-service", No, Cmd::EditService, "edit virtual service with options"),
-    command(Some('D'), "delete-service", No, Cmd::DelService, "delete virtual service"),
-    command(Some('C'), "clear", No, Cmd::Flush, "clear the whole table"),
-    command(Some('R'), "restore", No, Cmd::Restore, "restore rules from stdin"),
-    command(Some('S'), "save", No, Cmd::Save, "save rules to stdout"),
-    command(Some('a'), "add-server", No, Cmd::AddDest, "add real server with options"),
-    command(Some('e'), "edit-server", No, Cmd::EditDest, "edit real server with options"),
-    command(Some('d'), "delete-server", No, Cmd::DelDest, "delete real server"),
-    command(Some('L'), "list", No, Cmd::List, "list the table"),
-    command(Some('l'), "list", No, Cmd::List, "list the table"),
-    command(Some('Z'), "zero", No, Cmd::Zero, "zero counters in a service or all services"),
-    command(None, "set", No, Cmd::SetTimeouts, "set connection timeout values: tcp tcpfin udp"),
-    command(None, "start-daemon", Yes("{master|backup}"), Cmd::StartDaemon, "start connection sync daemon"),
-    command(None, "stop-daemon", Yes("{master|backup}"), Cmd::StopDaemon, "stop connection sync daemon"),
-    command(Some('h'), "help", No, Cmd::Help, "display this help message"),
-    command(Some('v'), "version", No, Cmd::Version, "display the version"),
-    option(Some('t'), "tcp-service", Yes("service-address"), Opt::Service, "service-address is host[:port]"),
-    option(Some('u'), "udp-service", Yes("service-address"), Opt::Service, "service-address is host[:port]"),
-    option(None, "sctp-service", Yes("service-address"), Opt::Service, "service-address is host[:port]"),
-    option(Some('f'), "fwmark-service", Yes("fwmark"), Opt::Service, "fwmark is an integer greater than zero"),
-    option(Some('6'), "ipv6", No, Opt::Plain, "fwmark entry uses IPv6"),
-    option(Some('s'), "scheduler", Yes("scheduler"), Opt::Scheduler, "one of rr|wrr|lc|wlc|lblc|lblcr|dh|sh|sed|nq|fo|ovf|mh, the default is wlc"),
-    option(None, "pe", Yes("engine"), Opt::Engine, "alternate persistence engine may be sip, not set by default"),
-    option(Some('p'), "persistent", Optional("timeout"), Opt::Persistent, "persistent service, 360 seconds unless said"),
-    option(Some('M'), "netmask", Yes("netmask"), Opt::Netmask, "persistent granularity mask"),
-    option(Some('r'), "real-server", Yes("server-address"), Opt::Server, "server-address is host (and port)"),
-    option(Some('g'), "gatewaying", No, Opt::Forward, "gatewaying (direct routing) (default)"),
-    option(Some('i'), "ipip", No, Opt::Forward, "ipip encapsulation (tunneling)"),
+    command(Some('A'), "add-service", No, Cmd::AddService, "adds a virtual service"),
+    command(Some('E'), "edit-service", No, Cmd::EditService, "changes a virtual service; what is not said becomes the default"),
+    command(Some('D'), "delete-service", No, Cmd::DelService, "deletes a virtual service with its destinations"),
+    command(Some('C'), "clear", No, Cmd::Flush, "deletes all virtual services"),
+    command(Some('R'), "restore", No, Cmd::Restore, "carries out the commands on standard input, one a line"),
+    command(Some('S'), "save", No, Cmd::Save, "prints the table as commands that -R reads"),
+    command(Some('a'), "add-server", No, Cmd::AddDest, "adds a destination (real server) to a service"),
+    command(Some('e'), "edit-server", No, Cmd::EditDest, "changes a destination; what is not said becomes the default"),
+    command(Some('d'), "delete-server", No, Cmd::DelDest, "deletes a destination; its connections go on"),
+    command(Some('L'), "list", No, Cmd::List, "lists services and destinations, or what an option asks for"),
+    command(Some('l'), "list", No, Cmd::List, "the same as -L"),
+    command(Some('Z'), "zero", No, Cmd::Zero, "sets the counters of one service, or of all, to zero"),
+    command(None, "set", No, Cmd::SetTimeouts, "sets three timeouts in seconds: TCP, TCP after a FIN, UDP; 0 keeps one as it is"),
+    command(None, "start-daemon", Yes("{master|backup}"), Cmd::StartDaemon, "starts a daemon that sends (master) or receives (backup) connections"),
+    command(None, "stop-daemon", Yes("{master|backup}"), Cmd::StopDaemon, "stops a sync daemon"),
+    command(Some('h'), "help", No, Cmd::Help, "prints this help"),
+    command(Some('v'), "version", No, Cmd::Version, "prints the version"),
+    option(Some('t'), "tcp-service", Yes("service"), Opt::Service, "a TCP service: host[:port], IPv6 as [host]:port"),
+    option(Some('u'), "udp-service", Yes("service"), Opt::Service, "a UDP service"),
+    option(None, "sctp-service", Yes("service"), Opt::Service, "an SCTP service"),
+    option(Some('f'), "fwmark-service", Yes("mark"), Opt::Service, "the service of all packets with this firewall mark, 1 to 4294967295"),
+    option(Some('6'), "ipv6", No, Opt::Plain, "after -f: of the IPv6 packets with the mark"),
+    option(Some('s'), "scheduler", Yes("scheduler"), Opt::Scheduler, "how destinations are chosen: {schedulers} (a kernel may have others) [wlc]"),
+    option(None, "pe", Yes("engine"), Opt::Engine, "persistence engine: sip"),
+    option(Some('p'), "persistent", Optional("seconds"), Opt::Persistent, "sends a client to the same destination until so long after its last connection [360]"),
+    option(Some('M'), "netmask", Yes("mask"), Opt::Netmask, "which clients count as one: a dotted mask, for IPv6 a prefix length"),
+    option(Some('r'), "real-server", Yes("server"), Opt::Server, "the destination: host[:port], IPv6 as [host]:port"),
+    option(Some('g'), "gatewaying", No, Opt::Forward, "direct routing [this is the default]"),
+    option(Some('i'), "ipip", No, Opt::Forward, "tunneling"),
     option(Some('m'), "masquerading", No, Opt::Forward, "masquerading (NAT)"),
-    option(None, "tun-type", Yes("type"), Opt::TunType, "one of ipip|gue|gre, the default is ipip"),
-    option(None, "tun-port", Yes("port"), Opt::TunPort, "tunnel destination port"),
-    option(None, "tun-nocsum", No, Opt::TunNocsum, "tunnel encapsulation without checksum"),
-    option(None, "tun-csum", No, Opt::TunCsum, "tunnel encapsulation with checksum"),
-    option(None, "tun-remcsum", No, Opt::TunRemcsum, "tunnel encapsulation with remote checksum"),
-    option(Some('w'), "weight", Yes("weight"), Opt::Weight, "capacity of real server"),
-    option(Some('x'), "u-threshold", Yes("uthreshold"), Opt::UpperThreshold, "upper threshold of connections"),
-    option(Some('y'), "l-threshold", Yes("lthreshold"), Opt::LowerThreshold, "lower threshold of connections"),
-    option(None, "syncid", Yes("sid"), Opt::SyncId, "syncid for connection sync (default=255)"),
-    option(None, "sync-maxlen", Yes("length"), Opt::SyncMaxlen, "max sync message length (default=1472)"),
-    option(None, "mcast-interface", Yes("interface"), Opt::Mcast, "multicast interface for connection sync"),
-    option(None, "mcast-group", Yes("address"), Opt::McastGroup, "IPv4/IPv6 group (default=224.0.0.81)"),
-    option(None, "mcast-port", Yes("port"), Opt::McastPort, "UDP port (default=8848)"),
-    option(None, "mcast-ttl", Yes("ttl"), Opt::McastTtl, "multicast TTL (default=1)"),
-    option(Some('c'), "connection", No, Opt::Connection, "output of current IPVS connections"),
-    option(None, "timeout", No, Opt::Timeout, "output of timeout (tcp tcpfin udp)"),
-    option(None, "daemon", No, Opt::Daemon, "output of daemon information"),
-    option(None, "stats", No, Opt::Stats, "output of statistics information"),
-    option(None, "rate", No, Opt::Rate, "output of rate information"),
-    option(None, "exact", No, Opt::Exact, "expand numbers (display exact values)"),
-    option(None, "thresholds", No, Opt::Thresholds, "output of thresholds information"),
-    option(None, "persistent-conn", No, Opt::PersistentConn, "output of persistent connection info"),
-    option(None, "tun-info", No, Opt::TunInfo, "output of tunnel information"),
-    option(None, "nosort", No, Opt::NoSort, "disable sorting output of service/server entries"),
-    option(None, "sort", No, Opt::Plain, "does nothing, for backwards compatibility"),
-    option(Some('o'), "ops", No, Opt::Ops, "one-packet scheduling"),
-    option(Some('n'), "numeric", No, Opt::Numeric, "numeric output of addresses and ports"),
-    option(Some('b'), "sched-flags", Yes("flags"), Opt::SchedFlags, "scheduler flags (comma-separated)"),
+    option(None, "tun-type", Yes("type"), Opt::TunType, "with -i, the kind of tunnel: ipip|gue|gre [ipip]"),
+    option(None, "tun-port", Yes("port"), Opt::TunPort, "the destination port of a gue tunnel"),
+    option(None, "tun-nocsum", No, Opt::TunNocsum, "gue, gre: no checksum in the outer header [this is the default]"),
+    option(None, "tun-csum", No, Opt::TunCsum, "gue, gre: a checksum in the outer header"),
+    option(None, "tun-remcsum", No, Opt::TunRemcsum, "gue: remote checksum offload"),
+    option(Some('w'), "weight", Yes("weight"), Opt::Weight, "share of new connections, 0 to 2147483647; 0 gets none [1]"),
+    option(Some('x'), "u-threshold", Yes("count"), Opt::UpperThreshold, "connections from which on a destination gets no more; 0 is no limit [0]"),
+    option(Some('y'), "l-threshold", Yes("count"), Opt::LowerThreshold, "connections below which an overloaded destination gets new ones again [3/4 of -x]"),
+    option(None, "syncid", Yes("id"), Opt::SyncId, "which sync daemons listen to each other, 0 to 255 [0]"),
+    option(None, "sync-maxlen", Yes("bytes"), Opt::SyncMaxlen, "the longest sync message [1472]"),
+    option(None, "mcast-interface", Yes("interface"), Opt::Mcast, "where sync messages are sent or received"),
+    option(None, "mcast-group", Yes("address"), Opt::McastGroup, "multicast group of sync messages [224.0.0.81]"),
+    option(None, "mcast-port", Yes("port"), Opt::McastPort, "UDP port of sync messages [8848]"),
+    option(None, "mcast-ttl", Yes("ttl"), Opt::McastTtl, "TTL of sync messages [1]"),
+    option(Some('c'), "connection", No, Opt::Connection, "lists the connections"),
+    option(None, "timeout", No, Opt::Timeout, "lists the timeouts that --set sets"),
+    option(None, "daemon", No, Opt::Daemon, "lists the sync daemons"),
+    option(None, "stats", No, Opt::Stats, "shows counters: connections, packets and bytes, in and out"),
+    option(None, "rate", No, Opt::Rate, "shows rates: connections, packets and bytes a second"),
+    option(None, "exact", No, Opt::Exact, "does not shorten large counters to K, M, G and T"),
+    option(None, "thresholds", No, Opt::Thresholds, "shows thresholds"),
+    option(None, "persistent-conn", No, Opt::PersistentConn, "shows how many clients persist; with -c, persistence engines"),
+    option(None, "tun-info", No, Opt::TunInfo, "shows tunnels"),
+    option(None, "nosort", No, Opt::NoSort, "lists in the director's order"),
+    option(None, "sort", No, Opt::Plain, "lists in order; it is what -L does anyway"),
+    option(Some('o'), "ops", No, Opt::Ops, "schedules every UDP datagram by itself (one-packet scheduling)"),
+    option(Some('n'), "numeric", No, Opt::Numeric, "prints addresses and ports as numbers"),
+    option(None, "json", No, Opt::Json, "prints JSON, with everything that is known and all as numbers (new in RVS)"),
+    option(Some('b'), "sched-flags", Yes("flags"), Opt::SchedFlags, "with -s sh: sh-port, sh-fallback; with -s mh: mh-port, mh-fallback; any: flag-1, flag-2, flag-3; comma-separated"),
 ];
 
 /// What a command demands, and what it allows beside that.
@@ -264,6 +286,7 @@ pub const fn rules(cmd: Cmd) -> (&'static [Opt], &'static [Opt]) {
                 NoSort,
                 Exact,
                 TunInfo,
+                Json,
             ],
         ),
         Cmd::Save => (&[], &[Numeric]),

@@ -1,4 +1,4 @@
-//! `ipvsadm -S`: the table as commands that `-R` reads.
+//! `ipvsadm -S` and `ipvsadm-save`: the table as commands that `-R` reads.
 
 use std::io::Write;
 
@@ -7,10 +7,27 @@ use rvs_netlink::{Client, ipvs};
 
 use crate::Failure;
 use crate::address::Names;
-use crate::command::{Format, show_netmask, show_sched_flags};
-use crate::execute::written;
-use crate::listing::{dests, services};
+use crate::command::{Command, Format, show_netmask, show_sched_flags};
+use crate::execute::{execute, written};
+use crate::listing::{dests, services, tunnel};
 use crate::sort::{dest_before, service_before, sort};
+
+/// What `ipvsadm-save` says to an option that it does not have.
+const USAGE: &str = "ipvsadm-save: prints the IPVS table as rules for ipvsadm-restore\n   \
+                     With the -n option, prints addresses and ports as numbers.";
+
+/// `ipvsadm-save`: `-n` is its only option, other words mean nothing.
+pub fn program(args: &[String], out: &mut dyn Write) -> Result<(), Failure> {
+    let mut format = Format::default();
+    for arg in args {
+        match arg.as_str() {
+            "-n" => format.numeric = true,
+            option if option.starts_with('-') => return Err(Failure::new(1, USAGE)),
+            word => eprintln!("warning: {word} is ignored"),
+        }
+    }
+    execute(&Command::Save(format), out, &mut None)
+}
 
 /// Writes all rules.
 pub fn save(client: &mut Client, out: &mut dyn Write, format: Format) -> Result<(), Failure> {
@@ -32,7 +49,7 @@ fn named(key: &ServiceKey, names: Names) -> String {
     match key {
         ServiceKey::Fwmark { family, mark } => {
             let ipv6 = if *family == Family::V6 { " -6" } else { "" };
-            format!("-f {}{ipv6}", mark.cast_signed())
+            format!("-f {mark}{ipv6}")
         }
         ServiceKey::Address { protocol, addr, port } => {
             let flag = match protocol {
@@ -47,9 +64,6 @@ fn named(key: &ServiceKey, names: Names) -> String {
 
 fn service(service: &ipvs::Service) -> String {
     let mut text = format!(" -s {}", service.scheduler);
-    if let Some(flags) = show_sched_flags(&service.scheduler, service.flags) {
-        text += &format!(" -b {flags}");
-    }
     if service.flags.contains(ServiceFlags::PERSISTENT) {
         text += &format!(" -p {}", service.timeout);
         if let Some(mask) = show_netmask(service.key.family(), service.netmask) {
@@ -61,6 +75,9 @@ fn service(service: &ipvs::Service) -> String {
     }
     if service.flags.contains(ServiceFlags::ONEPACKET) {
         text += " -o";
+    }
+    if let Some(flags) = show_sched_flags(&service.scheduler, service.flags) {
+        text += &format!(" -b {flags}");
     }
     text
 }
@@ -77,21 +94,18 @@ fn dest(key: &ServiceKey, dest: &DestConfig, names: Names) -> String {
     };
     let server = names.show(dest.key.addr, dest.key.port, protocol);
     let mut text = format!("-r {server} {method} -w {}", dest.weight);
-    if dest.forward == ForwardMethod::Tunnel {
-        text += match dest.tunnel_type {
-            0 => " --tun-type ipip",
-            1 => " --tun-type gue",
-            _ => " --tun-type gre",
-        };
-        if dest.tunnel_type == 1 {
-            text += &format!(" --tun-port {}", dest.tunnel_port);
+    for (flag, threshold) in [("-x", dest.upper_threshold), ("-y", dest.lower_threshold)] {
+        if threshold != 0 {
+            text += &format!(" {flag} {threshold}");
         }
-        if dest.tunnel_type != 0 {
-            text += match dest.tunnel_flags & 3 {
-                0 => " --tun-nocsum",
-                1 => " --tun-csum",
-                _ => " --tun-remcsum",
-            };
+    }
+    if let Some(tunnel) = tunnel(dest) {
+        text += &format!(" --tun-type {}", tunnel.kind);
+        if let Some(port) = tunnel.port {
+            text += &format!(" --tun-port {port}");
+        }
+        if let Some(checksum) = tunnel.checksum {
+            text += &format!(" --tun-{checksum}");
         }
     }
     text

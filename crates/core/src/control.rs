@@ -155,6 +155,27 @@ pub trait Datapath {
     /// Calls `f` for each connection and template until it returns false.
     fn for_each_conn(&self, f: &mut dyn FnMut(&ConnRow) -> bool);
 
+    /// Calls `f` for the connections and templates from position `cursor` on until it returns
+    /// false; where to go on, or `None` at the end. 0 is the begin; no other position means
+    /// anything but to the data path.
+    fn conns_from(&self, cursor: u64, f: &mut dyn FnMut(&ConnRow) -> bool) -> Option<u64> {
+        let (mut at, mut next) = (0, None);
+        self.for_each_conn(&mut |row| {
+            at += 1;
+            if at <= cursor || f(row) {
+                return true;
+            }
+            next = Some(at);
+            false
+        });
+        next
+    }
+
+    /// Whether there is a persistence engine (`ipvsadm --pe`) with this name.
+    fn has_engine(&self, _name: &str) -> bool {
+        false
+    }
+
     /// Whether packets of this protocol can be balanced.
     fn supports(&self, protocol: Protocol) -> bool {
         matches!(protocol, Protocol::Tcp | Protocol::Udp)

@@ -1,5 +1,5 @@
 //! What makes a service or a destination valid: `ip_vs_add_service`, `ip_vs_edit_service`,
-//! `ip_vs_add_dest` and their callers.
+//! `ip_vs_add_dest` and their callers. What the data path lacks it refuses itself.
 
 use std::net::IpAddr;
 
@@ -12,83 +12,78 @@ use rvs_netlink::ipvs;
 
 use crate::Refusal;
 
-/// Longest persistence timeout, in seconds (`IP_VS_SVC_F_PERSISTENT` timeouts are kept in
-/// jiffies in the kernel; ipvsadm has the same limit).
-const MAX_TIMEOUT: u32 = (1 << 31) / 1000;
+/// Longest persistence timeout, in seconds; longer ones are cut. As many as fit the kernel's
+/// jiffies at 250 Hz in 32 bits.
+const MAX_TIMEOUT: u32 = i32::MAX as u32 / 250 * 2;
 
 /// The configuration that a request asks for.
 pub(crate) fn service_config(
     datapath: &impl Datapath,
     service: &ipvs::Service,
 ) -> Result<ServiceConfig, Refusal> {
-    if let ServiceKey::Address { protocol, .. } = service.key
-        && !datapath.supports(protocol)
-    {
-        return Err(Refusal::new(
-            EOPNOTSUPP,
-            format!("{protocol:?} services are not balanced yet"),
-        ));
-    }
     let Some(scheduler) = Scheduler::from_name(&service.scheduler) else {
         return Err(Refusal::new(ENOENT, format!("no scheduler {}", service.scheduler)));
     };
-    if let Some(pe) = &service.pe {
-        return Err(Refusal::new(ENOENT, format!("no persistence engine {pe}")));
+    if let Some(engine) = service.pe.as_deref().filter(|name| !datapath.has_engine(name)) {
+        return Err(Refusal::new(ENOENT, format!("no persistence engine {engine}")));
     }
-    if service.flags.contains(ServiceFlags::ONEPACKET) {
-        return Err(Refusal::new(EOPNOTSUPP, "one-packet scheduling is not there yet"));
+    // The kernel takes any IPv4 mask.
+    if service.key.family() == Family::V6 && !(1..=128).contains(&service.netmask) {
+        let text = format!("an IPv6 prefix has 1 to 128 bits, not {}", service.netmask);
+        return Err(Refusal::new(EINVAL, text));
     }
-    let full = match service.key.family() {
-        // The kernel takes any mask.
-        Family::V4 => true,
-        Family::V6 => (1..=128).contains(&service.netmask) || service.netmask == u32::MAX,
-    };
-    if !full {
-        return Err(Refusal::new(EINVAL, format!("bad netmask {:#x}", service.netmask)));
+    if let ServiceKey::Address { protocol, .. } = service.key
+        && !datapath.supports(protocol)
+    {
+        let text = format!("{protocol:?} services are not balanced yet");
+        return Err(Refusal::new(EOPNOTSUPP, text));
     }
-    let netmask = match service.key.family() {
-        Family::V6 if service.netmask == u32::MAX => 128,
-        _ => service.netmask,
-    };
     let mut flags = service.flags;
     flags.remove(ServiceFlags::HASHED);
-    Ok(ServiceConfig { scheduler, flags, timeout: service.timeout.min(MAX_TIMEOUT), netmask })
+    let timeout = service.timeout.min(MAX_TIMEOUT);
+    Ok(ServiceConfig { scheduler, flags, timeout, netmask: service.netmask })
 }
 
-/// Whether a destination can be one of `service`.
-pub(crate) fn dest(
+/// What is wrong with a destination whichever others there are.
+pub(crate) fn dest_numbers(
     key: &ServiceKey,
-    service: &ServiceConfig,
     dest: &DestConfig,
     weight: i32,
 ) -> Result<(), Refusal> {
+    if Family::of(dest.key.addr) != key.family() && dest.forward != ForwardMethod::Tunnel {
+        return Err(Refusal::new(EINVAL, "only tunnels reach another address family"));
+    }
     if weight < 0 {
         return Err(Refusal::new(ERANGE, format!("negative weight {weight}")));
     }
-    if dest.lower_threshold > dest.upper_threshold {
-        let (lower, upper) = (dest.lower_threshold, dest.upper_threshold);
+    let (lower, upper) = (dest.lower_threshold, dest.upper_threshold);
+    if lower > upper {
         return Err(Refusal::new(ERANGE, format!("lower threshold {lower} above upper {upper}")));
     }
-    let same_family = Family::of(dest.key.addr) == key.family();
-    if !same_family && dest.forward != ForwardMethod::Tunnel {
-        return Err(Refusal::new(EINVAL, "only tunnels reach another address family"));
+    if upper > i32::MAX as u32 {
+        return Err(Refusal::new(EINVAL, format!("threshold {upper} is too great")));
     }
-    if !is_unicast(dest.key.addr) {
-        return Err(Refusal::new(EINVAL, format!("{} is not a unicast address", dest.key.addr)));
-    }
-    if dest.tunnel_type != 0 && dest.forward == ForwardMethod::Tunnel {
-        return Err(Refusal::new(EOPNOTSUPP, "only ipip tunnels are there yet"));
+    if dest.tunnel_type == GUE && dest.tunnel_port == 0 {
+        return Err(Refusal::new(EINVAL, "a GUE tunnel needs a port"));
     }
     if matches!(dest.forward, ForwardMethod::Local | ForwardMethod::Bypass) {
         return Err(Refusal::new(EINVAL, "not a forwarding method to choose"));
     }
-    let _ = service;
     Ok(())
 }
 
-fn is_unicast(addr: IpAddr) -> bool {
-    match addr {
+/// `IP_VS_CONN_F_TUNNEL_TYPE_GUE`
+const GUE: u8 = 1;
+
+/// What is wrong with a destination's address.
+pub(crate) fn dest_addr(dest: &DestConfig) -> Result<(), Refusal> {
+    let addr = dest.key.addr;
+    let is_unicast = match addr {
         IpAddr::V4(addr) => !(addr.is_unspecified() || addr.is_multicast() || addr.is_broadcast()),
         IpAddr::V6(addr) => !(addr.is_unspecified() || addr.is_multicast()),
+    };
+    if is_unicast {
+        return Ok(());
     }
+    Err(Refusal::new(EINVAL, format!("{addr} is not a unicast address")))
 }

@@ -1,128 +1,104 @@
-//! Requests: one function a command, and the framing around them.
+//! Requests: one function a command. The order of checks is the kernel's, so that a request with
+//! two faults is refused for the same one (`tests/oracle/recorded/netlink.jsonl`).
 
 use rvs_core::control::{Change, Datapath, Rates};
 use rvs_core::types::{DestConfig, ServiceKey, Timeouts};
 use rvs_netlink::attr::{Attrs, Writer};
-use rvs_netlink::client::{CTRL_FAMILY_ID, CTRL_FAMILY_NAME, CTRL_GETFAMILY, CTRL_NEWFAMILY};
-use rvs_netlink::errno::{EEXIST, EINVAL, ENOENT, EOPNOTSUPP, ESRCH};
-use rvs_netlink::ipvs::{self, cmd_attr, command, svc_attr};
-use rvs_netlink::message::{
-    self, CTRL, F_ACK, F_DUMP, F_MULTI, F_REQUEST, Message, Messages, acknowledge, generic,
-};
+use rvs_netlink::errno::{EEXIST, EINVAL, ENOENT, EOPNOTSUPP, ERANGE, ESRCH};
+use rvs_netlink::ipvs::{self, cmd_attr, command, policy, svc_attr};
 
-use crate::{Director, Refusal, Service, check, dest_position};
+use crate::reply::Answers;
+use crate::table::Service;
+use crate::{Director, Refusal, check};
 
-/// Number of the family on our socket; the kernel draws one when ip_vs is loaded.
-pub const FAMILY_ID: u16 = 0x23;
-
-/// Messages of a dump share datagrams up to this size.
-const DATAGRAM: usize = 32 * 1024;
-
-/// Longest timeout that `ipvsadm --set` can ask for, in seconds: what fits jiffies in an int.
-const MAX_TIMEOUT: u32 = (1 << 31) / 1000;
-
-/// Attributes of the answers to a dump or a get, in order.
-type Answers = Vec<(u8, Writer)>;
+/// Longest timeout that can be asked for, in seconds: as many as fit an int in the kernel's jiffies
+/// at 250 Hz.
+const MAX_TIMEOUT: u32 = i32::MAX as u32 / 250;
 
 impl<D: Datapath> Director<D> {
-    /// Handles a datagram with any number of requests; the datagrams to answer with.
-    pub fn handle(&mut self, datagram: &[u8]) -> Vec<Vec<u8>> {
-        let mut replies = Vec::new();
-        for request in Messages(datagram) {
-            self.answer(&request, &mut replies);
+    /// Carries out one command.
+    pub(crate) fn execute(
+        &mut self,
+        command: u8,
+        attrs: &Attrs<'_>,
+        dump: bool,
+    ) -> Result<Answers, Refusal> {
+        if let Some(kind) = policy::misfit(attrs, policy::COMMAND) {
+            return Err(Refusal::new(ERANGE, format!("attribute {kind} has a wrong length")));
         }
-        replies
-    }
-
-    fn answer(&mut self, request: &Message<'_>, replies: &mut Vec<Vec<u8>>) {
-        if request.flags & F_REQUEST == 0 {
-            return;
+        if dump {
+            return match command {
+                command::GET_SERVICE => Ok(self.dump_services()),
+                command::GET_DEST => Ok(self.dump_dests(attrs)),
+                // There are none yet.
+                command::GET_DAEMON => Ok(Vec::new()),
+                command::GET_CONNS => Ok(self.dump_conns(attrs)),
+                _ => Err(Refusal::new(EOPNOTSUPP, format!("command {command} is no dump"))),
+            };
         }
-        let dump = request.flags & F_DUMP == F_DUMP;
-        let result = match (request.kind, request.command()) {
-            (CTRL, Some(CTRL_GETFAMILY)) => family(request),
-            (FAMILY_ID, Some(command)) => self.execute(command, &request.attrs(), dump),
-            _ => Err(Refusal::new(EOPNOTSUPP, "not a command of family IPVS")),
-        };
-        match result {
-            Ok(answers) => {
-                frame(request, dump, answers, replies);
-                if dump {
-                    append(replies, message::done(request));
-                } else if request.flags & F_ACK != 0 {
-                    replies.push(acknowledge(request, 0));
-                }
-            }
-            Err(refusal) => {
-                replies.push(acknowledge(request, refusal.errno));
-                self.refusals.push(refusal);
-            }
-        }
-    }
-
-    fn execute(&mut self, command: u8, attrs: &Attrs<'_>, dump: bool) -> Result<Answers, Refusal> {
         let nothing = |()| Vec::new();
         match command {
             command::NEW_SERVICE => self.new_service(attrs).map(nothing),
             command::SET_SERVICE => self.set_service(attrs).map(nothing),
             command::DEL_SERVICE => self.del_service(attrs).map(nothing),
-            command::GET_SERVICE if dump => Ok(self.dump_services()),
             command::GET_SERVICE => self.get_service(attrs),
             command::NEW_DEST => self.new_dest(attrs).map(nothing),
             command::SET_DEST => self.set_dest(attrs).map(nothing),
             command::DEL_DEST => self.del_dest(attrs).map(nothing),
-            command::GET_DEST => self.dump_dests(attrs),
-            command::GET_DAEMON => Ok(Vec::new()),
-            command::NEW_DAEMON | command::DEL_DAEMON => {
-                Err(Refusal::new(EOPNOTSUPP, "there is no sync daemon yet"))
-            }
+            command::NEW_DAEMON => new_daemon(attrs).map(nothing),
+            command::DEL_DAEMON => del_daemon(attrs).map(nothing),
             command::SET_CONFIG => self.set_config(attrs).map(nothing),
             command::GET_CONFIG => Ok(self.get_config()),
             command::GET_INFO => Ok(self.get_info()),
             command::ZERO => self.zero(attrs).map(nothing),
             command::FLUSH => self.flush().map(nothing),
-            command::GET_CONNS => Ok(self.dump_conns()),
+            command::GET_DEST | command::GET_DAEMON | command::GET_CONNS => {
+                Err(Refusal::new(EOPNOTSUPP, format!("command {command} is only a dump")))
+            }
             _ => Err(Refusal::new(EOPNOTSUPP, format!("no command {command}"))),
         }
     }
 
     /// The service that a request names.
-    fn named(&self, attrs: &Attrs<'_>) -> Result<(usize, ServiceKey), Refusal> {
-        let nested = attrs.nested(cmd_attr::SERVICE).ok_or(EINVAL)?;
-        let key = ipvs::service_key(&nested)?;
-        let position = self
-            .position(&key)
-            .ok_or_else(|| Refusal::new(ESRCH, format!("no service {key:?}")))?;
-        Ok((position, key))
+    fn named(&self, attrs: &Attrs<'_>) -> Result<&Service, Refusal> {
+        let key = ipvs::service_key(&nested(attrs, cmd_attr::SERVICE)?)?;
+        self.known(&key)
+    }
+
+    fn known(&self, key: &ServiceKey) -> Result<&Service, Refusal> {
+        self.services.get(key).ok_or_else(|| Refusal::new(ESRCH, format!("no service {key:?}")))
     }
 
     fn new_service(&mut self, attrs: &Attrs<'_>) -> Result<(), Refusal> {
-        let nested = attrs.nested(cmd_attr::SERVICE).ok_or(EINVAL)?;
-        let key = ipvs::service_key(&nested)?;
-        if self.position(&key).is_some() {
+        let asked = ipvs::service(&nested(attrs, cmd_attr::SERVICE)?)?;
+        let key = asked.key;
+        if self.services.get(&key).is_some() {
             return Err(Refusal::new(EEXIST, format!("service {key:?} exists")));
         }
-        let config = check::service_config(&self.datapath, &ipvs::service(&nested)?)?;
-        self.commit(Service { key, config, dests: Vec::new() }, Change::Service)
+        let config = check::service_config(&self.datapath, &asked)?;
+        let service = Service { key, config, engine: asked.pe, dests: Vec::new() };
+        self.commit(service, Change::Service)
     }
 
     fn set_service(&mut self, attrs: &Attrs<'_>) -> Result<(), Refusal> {
-        let (position, key) = self.named(attrs)?;
-        let nested = attrs.nested(cmd_attr::SERVICE).ok_or(EINVAL)?;
-        let config = check::service_config(&self.datapath, &ipvs::service(&nested)?)?;
-        let dests = self.services[position].dests.clone();
-        self.commit(Service { key, config, dests }, Change::Service)
+        let nested = nested(attrs, cmd_attr::SERVICE)?;
+        let mut asked = ipvs::service(&nested)?;
+        let Service { key, config: now, dests, .. } = self.known(&asked.key)?.clone();
+        let kept = now.flags.bits() & !ipvs::flags_mask(&nested)?;
+        asked.flags |= rvs_core::types::ServiceFlags::from_bits_retain(kept);
+        let config = check::service_config(&self.datapath, &asked)?;
+        self.commit(Service { key, config, engine: asked.pe, dests }, Change::Service)
     }
 
     fn del_service(&mut self, attrs: &Attrs<'_>) -> Result<(), Refusal> {
-        let (position, key) = self.named(attrs)?;
-        self.services.remove(position);
+        let key = self.named(attrs)?.key;
+        self.services.remove(&key);
         self.datapath.remove_service(&key);
         Ok(())
     }
 
     fn flush(&mut self) -> Result<(), Refusal> {
-        for service in std::mem::take(&mut self.services) {
+        for service in std::mem::take(&mut self.services).iter() {
             self.datapath.remove_service(&service.key);
         }
         Ok(())
@@ -135,7 +111,7 @@ impl<D: Datapath> Director<D> {
             flags: service.config.flags | rvs_core::types::ServiceFlags::HASHED,
             timeout: service.config.timeout,
             netmask: service.config.netmask,
-            pe: None,
+            pe: service.engine.clone(),
         };
         let mut inner = Writer::new();
         ipvs::put_service(&mut inner, &entity);
@@ -157,78 +133,72 @@ impl<D: Datapath> Director<D> {
     }
 
     fn get_service(&self, attrs: &Attrs<'_>) -> Result<Answers, Refusal> {
-        let (position, _) = self.named(attrs)?;
-        Ok(vec![(command::NEW_SERVICE, self.put_service(&self.services[position]))])
+        Ok(vec![(command::NEW_SERVICE, self.put_service(self.named(attrs)?))])
     }
 
-    fn dump_dests(&self, attrs: &Attrs<'_>) -> Result<Answers, Refusal> {
-        let (position, key) = self.named(attrs)?;
-        let mut answers = Vec::new();
-        for dest in &self.services[position].dests {
+    /// Nothing, as in the kernel, if the service is not there.
+    fn dump_dests(&self, attrs: &Attrs<'_>) -> Answers {
+        let Ok(service) = self.named(attrs) else { return Vec::new() };
+        let row = |dest: &DestConfig| {
+            let status = self.datapath.dest_status(&service.key, &dest.key);
+            let rates = self.rates(&service.key, Some(dest));
             let mut inner = Writer::new();
-            ipvs::put_dest(&mut inner, dest);
-            let status = self.datapath.dest_status(&key, &dest.key);
-            ipvs::put_dest_status(&mut inner, &status, &self.rates(&key, Some(dest)));
+            ipvs::put_dest_status(&mut inner, dest, &status, &rates);
             let mut attrs = Writer::new();
             attrs.nest(cmd_attr::DEST, &inner);
-            answers.push((command::NEW_DEST, attrs));
-        }
-        Ok(answers)
+            (command::NEW_DEST, attrs)
+        };
+        service.dests.iter().map(row).collect()
     }
 
     fn new_dest(&mut self, attrs: &Attrs<'_>) -> Result<(), Refusal> {
-        let (position, key) = self.named(attrs)?;
-        let nested = attrs.nested(cmd_attr::DEST).ok_or(EINVAL)?;
-        let (dest, weight) = ipvs::dest(&nested, key.family())?;
-        let mut service = self.services[position].clone();
-        check::dest(&key, &service.config, &dest, weight)?;
-        if dest_position(&service, &dest.key).is_some() {
+        let mut service = self.named(attrs)?.clone();
+        let asked = nested(attrs, cmd_attr::DEST)?;
+        let (dest, weight) = ipvs::dest(&asked, service.key.family())?;
+        check::dest_numbers(&service.key, &dest, weight)?;
+        if service.position(&dest.key).is_some() {
             return Err(Refusal::new(EEXIST, format!("destination {} exists", dest.key.addr)));
         }
+        check::dest_addr(&dest)?;
         service.dests.insert(0, dest);
         self.commit(service, Change::Dests)
     }
 
     fn set_dest(&mut self, attrs: &Attrs<'_>) -> Result<(), Refusal> {
-        let (position, key) = self.named(attrs)?;
-        let nested = attrs.nested(cmd_attr::DEST).ok_or(EINVAL)?;
-        let (dest, weight) = ipvs::dest(&nested, key.family())?;
-        let mut service = self.services[position].clone();
-        check::dest(&key, &service.config, &dest, weight)?;
-        let index = dest_position(&service, &dest.key)
-            .ok_or_else(|| Refusal::new(ENOENT, format!("no destination {}", dest.key.addr)))?;
-        service.dests[index] = dest;
+        let mut service = self.named(attrs)?.clone();
+        let asked = nested(attrs, cmd_attr::DEST)?;
+        let (dest, weight) = ipvs::dest(&asked, service.key.family())?;
+        check::dest_numbers(&service.key, &dest, weight)?;
+        let place = service.position(&dest.key).and_then(|at| service.dests.get_mut(at));
+        let missing = || Refusal::new(ENOENT, format!("no destination {}", dest.key.addr));
+        *place.ok_or_else(missing)? = dest;
+        check::dest_addr(&dest)?;
         self.commit(service, Change::Dests)
     }
 
     fn del_dest(&mut self, attrs: &Attrs<'_>) -> Result<(), Refusal> {
-        let (position, key) = self.named(attrs)?;
-        let nested = attrs.nested(cmd_attr::DEST).ok_or(EINVAL)?;
-        let dest = ipvs::dest_key(&nested, key.family())?;
-        let mut service = self.services[position].clone();
-        let index = dest_position(&service, &dest)
-            .ok_or_else(|| Refusal::new(ENOENT, format!("no destination {}", dest.addr)))?;
-        service.dests.remove(index);
+        let mut service = self.named(attrs)?.clone();
+        let asked = nested(attrs, cmd_attr::DEST)?;
+        let dest = ipvs::dest_key(&asked, service.key.family())?;
+        let missing = || Refusal::new(ENOENT, format!("no destination {}", dest.addr));
+        service.dests.remove(service.position(&dest).ok_or_else(missing)?);
         self.commit(service, Change::Dests)
     }
 
     fn set_config(&mut self, attrs: &Attrs<'_>) -> Result<(), Refusal> {
-        let get = |kind| attrs.u32(kind).ok_or(EINVAL);
-        let asked = [
-            get(cmd_attr::TIMEOUT_TCP)?,
-            get(cmd_attr::TIMEOUT_TCP_FIN)?,
-            get(cmd_attr::TIMEOUT_UDP)?,
-        ];
-        if asked.iter().any(|timeout| *timeout > MAX_TIMEOUT) {
-            return Err(Refusal::new(EINVAL, "a timeout is out of range"));
+        let asked = |kind| attrs.u32(kind).unwrap_or_default();
+        let [tcp, tcp_fin, udp] =
+            [cmd_attr::TIMEOUT_TCP, cmd_attr::TIMEOUT_TCP_FIN, cmd_attr::TIMEOUT_UDP].map(asked);
+        if let Some(timeout) = [tcp, tcp_fin, udp].into_iter().find(|t| *t > MAX_TIMEOUT) {
+            return Err(Refusal::new(EINVAL, format!("a timeout of {timeout} s is too long")));
         }
         let now = self.datapath.timeouts();
         // 0 leaves a timeout as it is.
         let or = |asked: u32, now: u32| if asked == 0 { now } else { asked };
         let timeouts = Timeouts {
-            tcp: or(asked[0], now.tcp),
-            tcp_fin: or(asked[1], now.tcp_fin),
-            udp: or(asked[2], now.udp),
+            tcp: or(tcp, now.tcp),
+            tcp_fin: or(tcp_fin, now.tcp_fin),
+            udp: or(udp, now.udp),
         };
         Ok(self.datapath.set_timeouts(timeouts)?)
     }
@@ -253,67 +223,57 @@ impl<D: Datapath> Director<D> {
 
     fn zero(&mut self, attrs: &Attrs<'_>) -> Result<(), Refusal> {
         let keys: Vec<ServiceKey> = if attrs.find(cmd_attr::SERVICE).is_some() {
-            vec![self.named(attrs)?.1]
+            vec![self.named(attrs)?.key]
         } else {
             self.services.iter().map(|service| service.key).collect()
         };
         for key in keys {
             self.datapath.zero(&key);
             self.estimators.zero(&(key, None));
-            let dests = self.position(&key).map(|p| self.services[p].dests.clone());
-            for dest in dests.into_iter().flatten() {
+            for dest in self.services.get(&key).into_iter().flat_map(|s| &s.dests) {
                 self.estimators.zero(&(key, Some(dest.key)));
             }
         }
         Ok(())
     }
 
-    fn dump_conns(&self) -> Answers {
+    /// The whole connection table, or the page of it that begins at the cursor, with where the
+    /// next begins.
+    fn dump_conns(&self, attrs: &Attrs<'_>) -> Answers {
         let mut answers = Vec::new();
-        self.datapath.for_each_conn(&mut |row| {
+        let limit = attrs.u32(cmd_attr::LIMIT).map_or(usize::MAX, |limit| limit.max(1) as usize);
+        let start = attrs.u64(cmd_attr::CURSOR).unwrap_or_default();
+        let next = self.datapath.conns_from(start, &mut |row| {
             let mut inner = Writer::new();
             ipvs::put_conn(&mut inner, row);
             let mut attrs = Writer::new();
             attrs.nest(cmd_attr::CONN, &inner);
             answers.push((command::GET_CONNS, attrs));
-            true
+            answers.len() < limit
         });
+        if let Some(next) = next {
+            let mut attrs = Writer::new();
+            attrs.u64(cmd_attr::CURSOR, next);
+            answers.push((command::GET_CONNS, attrs));
+        }
         answers
     }
 }
 
-/// Answers `CTRL_CMD_GETFAMILY` for "IPVS".
-fn family(request: &Message<'_>) -> Result<Answers, Refusal> {
-    let attrs = request.attrs();
-    let by_name = attrs.text(CTRL_FAMILY_NAME) == Some(ipvs::FAMILY);
-    if !by_name && attrs.u16(CTRL_FAMILY_ID) != Some(FAMILY_ID) {
-        return Err(Refusal::new(ENOENT, "no such netlink family"));
-    }
-    let mut attrs = Writer::new();
-    attrs
-        .text(CTRL_FAMILY_NAME, ipvs::FAMILY)
-        .u16(CTRL_FAMILY_ID, FAMILY_ID)
-        // CTRL_ATTR_VERSION, CTRL_ATTR_HDRSIZE, CTRL_ATTR_MAXATTR
-        .u32(3, u32::from(ipvs::VERSION))
-        .u32(4, 0)
-        .u32(5, 6);
-    Ok(vec![(CTRL_NEWFAMILY, attrs)])
+/// A nest that a request must have.
+fn nested<'b>(attrs: &Attrs<'b>, kind: u16) -> Result<Attrs<'b>, Refusal> {
+    Ok(attrs.nested(kind).ok_or(EINVAL)?)
 }
 
-/// Turns answers into messages, those of a dump sharing datagrams.
-fn frame(request: &Message<'_>, dump: bool, answers: Answers, replies: &mut Vec<Vec<u8>>) {
-    let flags = if dump { F_MULTI } else { 0 };
-    for (command, attrs) in answers {
-        let kind = request.kind;
-        let bytes = generic(kind, flags, request.sequence, request.port, command, &attrs);
-        if dump { append(replies, bytes) } else { replies.push(bytes) }
-    }
+/// Checks what the kernel checks and says that there is no synchronisation yet.
+fn new_daemon(attrs: &Attrs<'_>) -> Result<(), Refusal> {
+    let daemon = ipvs::daemon(&nested(attrs, cmd_attr::DAEMON)?)?;
+    let role = daemon.role.name();
+    Err(Refusal::new(EOPNOTSUPP, format!("there is no {role} sync daemon yet")))
 }
 
-/// Appends a message to the last datagram while it has room.
-fn append(replies: &mut Vec<Vec<u8>>, bytes: Vec<u8>) {
-    match replies.last_mut() {
-        Some(last) if last.len() + bytes.len() <= DATAGRAM => last.extend_from_slice(&bytes),
-        _ => replies.push(bytes),
-    }
+/// None runs.
+fn del_daemon(attrs: &Attrs<'_>) -> Result<(), Refusal> {
+    let role = ipvs::daemon_role(&nested(attrs, cmd_attr::DAEMON)?)?;
+    Err(Refusal::new(ESRCH, format!("no {} sync daemon runs", role.name())))
 }

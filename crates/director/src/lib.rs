@@ -8,26 +8,22 @@
 mod check;
 mod estimator;
 mod handle;
+mod reply;
+mod table;
 
 use rvs_core::control::{Change, Datapath, DatapathError};
-use rvs_core::types::{DestConfig, DestKey, ServiceConfig, ServiceKey};
 
 use estimator::Estimators;
+use table::{Service, Table};
 
-/// A virtual service and its destinations, the one added last first, as the kernel lists them.
-#[derive(Clone, Debug)]
-struct Service {
-    key: ServiceKey,
-    config: ServiceConfig,
-    dests: Vec<DestConfig>,
-}
+pub use reply::FAMILY_ID;
 
 /// Why a command was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// What the kernel would answer.
     pub errno: i32,
-    /// What to log.
+    /// Why, for the log and for clients that ask.
     pub message: String,
 }
 
@@ -58,7 +54,7 @@ impl From<DatapathError> for Refusal {
 /// All control state over one data path.
 pub struct Director<D> {
     datapath: D,
-    services: Vec<Service>,
+    services: Table,
     estimators: Estimators,
     refusals: Vec<Refusal>,
 }
@@ -66,9 +62,10 @@ pub struct Director<D> {
 impl<D: Datapath> Director<D> {
     /// Takes over whatever `datapath` holds already.
     pub fn new(datapath: D) -> Self {
-        let mut services = Vec::new();
+        let mut services = Table::default();
         datapath.for_each_service(&mut |key, config, dests| {
-            services.push(Service { key: *key, config: *config, dests: dests.to_vec() });
+            let (key, config, dests) = (*key, *config, dests.to_vec());
+            services.put(Service { key, config, engine: None, dests });
         });
         Self { datapath, services, estimators: Estimators::default(), refusals: Vec::new() }
     }
@@ -88,7 +85,7 @@ impl<D: Datapath> Director<D> {
     pub fn tick(&mut self) {
         let mut estimators = std::mem::take(&mut self.estimators);
         estimators.begin();
-        for service in &self.services {
+        for service in self.services.iter() {
             estimators.sample((service.key, None), &self.datapath.service_stats(&service.key));
             for dest in &service.dests {
                 let status = self.datapath.dest_status(&service.key, &dest.key);
@@ -104,22 +101,10 @@ impl<D: Datapath> Director<D> {
         std::mem::take(&mut self.refusals)
     }
 
-    fn position(&self, key: &ServiceKey) -> Option<usize> {
-        self.services.iter().position(|service| service.key == *key)
-    }
-
     /// Puts `service`, checked, in the place of what there is under its key.
     fn commit(&mut self, service: Service, change: Change) -> Result<(), Refusal> {
         self.datapath.put_service(&service.key, &service.config, &service.dests, change)?;
-        match self.position(&service.key) {
-            Some(position) => self.services[position] = service,
-            None => self.services.push(service),
-        }
+        self.services.put(service);
         Ok(())
     }
-}
-
-/// Position of a destination in its service.
-fn dest_position(service: &Service, key: &DestKey) -> Option<usize> {
-    service.dests.iter().position(|dest| dest.key == *key)
 }

@@ -1,7 +1,5 @@
 //! Netlink attributes (`struct nlattr`): length and type in host order, the value, padding to 4.
 
-/// Nested attributes carry this bit in their type.
-const NLA_F_NESTED: u16 = 0x8000;
 /// The bits of a type that are not flags.
 const NLA_TYPE_MASK: u16 = 0x3fff;
 
@@ -118,9 +116,9 @@ impl Writer {
         self.put(kind, &bytes)
     }
 
-    /// Appends nested attributes.
+    /// Appends nested attributes; as IPVS in the kernel does, without `NLA_F_NESTED`.
     pub fn nest(&mut self, kind: u16, inner: &Writer) -> &mut Self {
-        self.put(kind | NLA_F_NESTED, &inner.0)
+        self.put(kind, &inner.0)
     }
 
     /// The bytes.

@@ -10,6 +10,8 @@ pub const ESRCH: i32 = 3;
 pub const ENOMEM: i32 = 12;
 /// There already is one.
 pub const EEXIST: i32 = 17;
+/// No such device.
+pub const ENODEV: i32 = 19;
 /// An argument makes no sense.
 pub const EINVAL: i32 = 22;
 /// A number out of range.

@@ -11,5 +11,6 @@ pub mod client;
 pub mod errno;
 pub mod ipvs;
 pub mod message;
+mod proc;
 
 pub use client::{Client, ClientError};

@@ -14,6 +14,12 @@ pub const F_MULTI: u16 = 2;
 pub const F_ACK: u16 = 4;
 /// `NLM_F_DUMP`
 pub const F_DUMP: u16 = 0x300;
+/// `NLM_F_CAPPED`: an acknowledgement quotes only the header of the request.
+pub const F_CAPPED: u16 = 0x100;
+/// `NLM_F_ACK_TLVS`: attributes follow what an acknowledgement quotes.
+pub const F_ACK_TLVS: u16 = 0x200;
+/// `NLMSGERR_ATTR_MSG`: a sentence that says more than the errno.
+pub const ERR_MSG: u16 = 1;
 /// Type of messages of the generic netlink controller (`GENL_ID_CTRL`).
 pub const CTRL: u16 = 16;
 
@@ -50,6 +56,20 @@ impl<'b> Message<'b> {
     pub fn errno(&self) -> Option<i32> {
         let code = i32::from_ne_bytes(*self.payload.first_chunk()?);
         Some(code.checked_neg().unwrap_or(i32::MAX))
+    }
+
+    /// The sentence in an acknowledgement that says more than its errno.
+    pub fn explanation(&self) -> Option<&'b str> {
+        if self.kind != ERROR || self.flags & F_ACK_TLVS == 0 {
+            return None;
+        }
+        // The errno, then the request: its header, and unless capped the rest of it.
+        let quoted = self.payload.get(4..)?;
+        let len = match self.flags & F_CAPPED {
+            0 => u32::from_ne_bytes(*quoted.first_chunk()?) as usize,
+            _ => NLMSG_HDRLEN,
+        };
+        Attrs(quoted.get(len.next_multiple_of(4)..)?).text(ERR_MSG)
     }
 }
 
@@ -105,13 +125,34 @@ pub fn generic(
     raw(kind, flags, sequence, port, &[&[command, version, 0, 0], attrs.bytes()])
 }
 
+/// Requests longer than this are not quoted in full, so that an answer fits a datagram.
+const MAX_QUOTE: usize = 32 * 1024;
+
 /// The acknowledgement of `request`: success for 0, else an errno. Like the kernel it quotes the
 /// request, in full after an error.
 pub fn acknowledge(request: &Message<'_>, errno: i32) -> Vec<u8> {
-    let quoted =
+    let (flags, quoted) = quote(request, errno);
+    raw(ERROR, flags, request.sequence, request.port, &[&(-errno).to_ne_bytes(), &quoted])
+}
+
+/// A refusal with a sentence that says more than the errno, as the kernel's extended
+/// acknowledgements have it.
+pub fn refuse(request: &Message<'_>, errno: i32, why: &str) -> Vec<u8> {
+    let (flags, quoted) = quote(request, errno);
+    let mut attrs = Writer::new();
+    attrs.text(ERR_MSG, why);
+    let payload = [&(-errno).to_ne_bytes(), quoted.as_slice(), attrs.bytes()];
+    raw(ERROR, flags | F_ACK_TLVS, request.sequence, request.port, &payload)
+}
+
+fn quote(request: &Message<'_>, errno: i32) -> (u16, Vec<u8>) {
+    let mut quoted =
         raw(request.kind, request.flags, request.sequence, request.port, &[request.payload]);
-    let quoted = if errno == 0 { quoted.get(..NLMSG_HDRLEN).unwrap_or(&quoted) } else { &quoted };
-    raw(ERROR, 0, request.sequence, request.port, &[&(-errno).to_ne_bytes(), quoted])
+    if errno != 0 && quoted.len() <= MAX_QUOTE {
+        return (0, quoted);
+    }
+    quoted.truncate(NLMSG_HDRLEN);
+    (F_CAPPED, quoted)
 }
 
 /// The end of a dump that `request` asked for.
@@ -133,6 +174,21 @@ mod tests {
         let answer = Messages(&answer).next().expect("a whole message");
         assert_eq!((answer.kind, answer.errno(), answer.sequence), (ERROR, Some(17), 7));
         assert_eq!(answer.payload.get(4..), Some(bytes.as_slice()));
+        let answer = acknowledge(&request, 0);
+        let answer = Messages(&answer).next().expect("a whole message");
+        assert_eq!((answer.flags, answer.payload.len()), (F_CAPPED, 20));
+    }
+
+    #[test]
+    fn a_refusal_says_why_after_what_it_quotes() {
+        for len in [1, 5, 60_000] {
+            let bytes = generic(0x1f, F_REQUEST, 7, 9, 4, Writer::new().put(1, &vec![7; len]));
+            let request = Messages(&bytes).next().expect("a whole message");
+            let answer = refuse(&request, 95, "not yet");
+            let answer = Messages(&answer).next().expect("a whole message");
+            assert_eq!((answer.errno(), answer.explanation()), (Some(95), Some("not yet")));
+            assert_eq!(answer.flags & F_CAPPED == 0, len < 60_000);
+        }
     }
 
     proptest! {
@@ -140,6 +196,7 @@ mod tests {
         fn any_bytes_end(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             for message in Messages(&bytes) {
                 let _ = (message.command(), message.errno(), message.attrs().count());
+                let _ = message.explanation();
             }
         }
     }

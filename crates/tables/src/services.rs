@@ -278,6 +278,10 @@ impl<M: Memory> Datapath for Services<M> {
     }
 
     fn for_each_conn(&self, f: &mut dyn FnMut(&ConnRow) -> bool) {
-        conns::for_each(&self.maps, f);
+        conns::from(&self.maps, 0, f);
+    }
+
+    fn conns_from(&self, cursor: u64, f: &mut dyn FnMut(&ConnRow) -> bool) -> Option<u64> {
+        conns::from(&self.maps, cursor, f)
     }
 }

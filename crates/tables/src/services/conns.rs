@@ -3,25 +3,46 @@
 use rvs_core::addr::{Addr, from_words};
 use rvs_core::conn::{ASSURED, REPLY, TEMPLATE, Word};
 use rvs_core::control::ConnRow;
-use rvs_core::layout::{Conn, ConnSet};
+use rvs_core::layout::{Conn, ConnSet, WAYS};
 use rvs_core::proto::{tcp, udp};
 use rvs_core::time::Tick;
 use rvs_core::types::{Family, ForwardMethod, Protocol};
 
 use crate::memory::Memory;
 
-/// Calls `f` for each connection until it returns false.
-pub(super) fn for_each<M: Memory>(maps: &M, f: &mut dyn FnMut(&ConnRow) -> bool) {
-    let _ = each(maps, maps.conns4(), f) && each(maps, maps.conns6(), f);
+/// Calls `f` for each connection from entry `cursor` on until it returns false; the entry to go
+/// on with, or `None` at the end. Entries of IPv6 come after those of IPv4.
+pub(super) fn from<M: Memory>(
+    maps: &M,
+    cursor: u64,
+    f: &mut dyn FnMut(&ConnRow) -> bool,
+) -> Option<u64> {
+    let len = |sets: usize| (sets * WAYS) as u64;
+    let (first, second) = (len(maps.conns4().len()), len(maps.conns6().len()));
+    let stopped = if cursor < first { part(maps, maps.conns4(), cursor, f) } else { None };
+    let next = stopped.or_else(|| {
+        let at = cursor.saturating_sub(first);
+        Some(first + part(maps, maps.conns6(), at, f)?)
+    })?;
+    (next < first + second).then_some(next)
 }
 
-fn each<A: Addr, M: Memory>(
+/// The same in one table: the entry after the one that `f` returned false for.
+fn part<A: Addr, M: Memory>(
     maps: &M,
     sets: &[ConnSet<A>],
+    cursor: u64,
     f: &mut dyn FnMut(&ConnRow) -> bool,
-) -> bool {
+) -> Option<u64> {
     let now = maps.now();
-    sets.iter().flat_map(|set| &set.ways).filter_map(|conn| row(maps, conn, now)).all(|row| f(&row))
+    let start = usize::try_from(cursor).ok()?;
+    let ways = sets.iter().skip(start / WAYS).flat_map(|set| &set.ways).skip(start % WAYS);
+    for (index, conn) in (cursor..).zip(ways) {
+        if row(maps, conn, now).is_some_and(|row| !f(&row)) {
+            return Some(index + 1);
+        }
+    }
+    None
 }
 
 /// The row of a live entry; none for reply directions.

@@ -5,7 +5,9 @@ use rvs_core::addr::{Addr, V4, V6, words};
 use rvs_core::control::{Change, DatapathError};
 use rvs_core::layout::{CONFIG_FWMARK, CONFIG_PORT_ZERO, Row, Slot};
 use rvs_core::sched::{self, dh, mh, rr, sh, wrr};
-use rvs_core::types::{DestConfig, Family, Protocol, Scheduler, ServiceConfig, ServiceKey};
+use rvs_core::types::{
+    DestConfig, Family, ForwardMethod, Protocol, Scheduler, ServiceConfig, ServiceFlags, ServiceKey,
+};
 
 use super::{Placed, Retired, Service, Services, Trash};
 use crate::memory::{Memory, ServiceHash};
@@ -41,7 +43,7 @@ impl<M: Memory> Services<M> {
             (None, Some(slot)) => slot,
             (None, None) => return Err(DatapathError::Full("service")),
         };
-        let placed = self.place(slot, dests, &taken);
+        let placed = self.place(position, slot, dests, &taken);
         self.write_version(key.family(), &taken, position, config, &placed, change);
         let removed = self.replaced(position, &placed);
         match position {
@@ -62,6 +64,9 @@ impl<M: Memory> Services<M> {
         config: &ServiceConfig,
         dests: &[DestConfig],
     ) -> Result<Taken, DatapathError> {
+        if let Some(what) = unsupported(config, dests) {
+            return Err(DatapathError::Unsupported(what));
+        }
         let known = |dest: &DestConfig| self.known(position, key, dest).is_some();
         let new = dests.iter().filter(|dest| !known(dest)).count();
         let table_len = sched::table_len(config.scheduler);
@@ -118,11 +123,17 @@ impl<M: Memory> Services<M> {
     }
 
     /// Gives every destination its place, writes the new ones and revives those from the trash.
-    fn place(&mut self, slot: u32, dests: &[DestConfig], taken: &Taken) -> Vec<Placed> {
+    fn place(
+        &mut self,
+        position: Option<usize>,
+        slot: u32,
+        dests: &[DestConfig],
+        taken: &Taken,
+    ) -> Vec<Placed> {
         let mut new = taken.new_dests.iter().copied();
         let mut placed = Vec::with_capacity(dests.len());
         for config in dests {
-            let listed = self.services.iter().find(|s| s.slot == slot);
+            let listed = position.and_then(|position| self.services.get(position));
             let listed = listed.and_then(|s| s.dests.iter().find(|d| d.config.key == config.key));
             let trashed = self.trash.iter().position(|t| t.slot == slot && t.key == config.key);
             let added = listed.is_none();
@@ -401,6 +412,16 @@ impl<M: Memory> Services<M> {
         }
         config.flags.set(flags);
     }
+}
+
+/// What of a service the packet path cannot do yet.
+fn unsupported(config: &ServiceConfig, dests: &[DestConfig]) -> Option<&'static str> {
+    if config.flags.contains(ServiceFlags::ONEPACKET) {
+        return Some("one-packet scheduling yet");
+    }
+    let is_other =
+        |dest: &DestConfig| dest.forward == ForwardMethod::Tunnel && dest.tunnel_type != 0;
+    dests.iter().any(is_other).then_some("GUE and GRE tunnels yet, only ipip")
 }
 
 /// Writes the service's name into its slot, for a restarted rvsd to read.

@@ -1,18 +1,20 @@
-//! Asking rvsd, or a kernel that has ip_vs: one request at a time, the same messages to either.
+//! Asking rvsd, or a kernel that has ip_vs: the same messages to either.
+
+mod batch;
+mod conns;
+mod socket;
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv,
-    send, socket_with,
-};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 
-use crate::attr::Writer;
-use crate::ipvs::FAMILY;
-use crate::message::{CTRL, DONE, ERROR, F_ACK, F_DUMP, F_REQUEST, Messages, generic};
+use crate::attr::{Attrs, Writer};
+use crate::ipvs::{FAMILY, cmd_attr};
+use crate::message::{CTRL, DONE, ERROR, F_ACK, F_DUMP, F_REQUEST, Message, Messages, generic};
+
+pub use batch::Batch;
 
 /// Where rvsd listens unless told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/rvs/control.sock";
@@ -45,12 +47,36 @@ pub enum ClientError {
     /// The connection broke.
     #[error("lost the connection to the director: {0}")]
     Io(#[from] io::Error),
+    /// The kernel's connection table cannot be read.
+    #[error("cannot read {path}: {reason}", path = crate::proc::CONNS)]
+    Proc {
+        /// What the kernel said.
+        reason: io::Error,
+    },
     /// The request was refused.
     #[error("{}", io::Error::from_raw_os_error(*.0))]
     Refused(i32),
+    /// The request was refused, and the director says why.
+    #[error("{why}")]
+    Explained {
+        /// What the kernel would answer.
+        errno: i32,
+        /// The director's words.
+        why: String,
+    },
     /// The answer makes no sense.
     #[error("the director's answer is not valid netlink")]
     Malformed,
+}
+
+impl ClientError {
+    /// The errno of a refusal.
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            Self::Refused(errno) | Self::Explained { errno, .. } => Some(*errno),
+            _ => None,
+        }
+    }
 }
 
 /// A connection to whoever holds the IPVS tables.
@@ -58,6 +84,7 @@ pub struct Client {
     socket: OwnedFd,
     family: u16,
     sequence: u32,
+    buffer: Vec<u8>,
     /// Whether it is a kernel's ip_vs.
     pub is_kernel: bool,
 }
@@ -67,9 +94,9 @@ impl Client {
     pub fn connect() -> Result<Self, ClientError> {
         let path = std::env::var_os("RVS_SOCKET").unwrap_or_else(|| DEFAULT_SOCKET.into());
         let path = PathBuf::from(path);
-        match unix(&path) {
+        match socket::unix(&path) {
             Ok(socket) => Self::start(socket, false),
-            Err(reason) => netlink()
+            Err(reason) => socket::netlink()
                 .map_err(ClientError::from)
                 .and_then(|socket| Self::start(socket, true))
                 .map_err(|_| ClientError::Nobody { socket: path, reason }),
@@ -78,11 +105,12 @@ impl Client {
 
     /// Connects to the rvsd that listens at `path`.
     pub fn connect_to(path: &Path) -> Result<Self, ClientError> {
-        Self::start(unix(path)?, false)
+        Self::start(socket::unix(path)?, false)
     }
 
     fn start(socket: OwnedFd, is_kernel: bool) -> Result<Self, ClientError> {
-        let mut client = Self { socket, family: CTRL, sequence: 0, is_kernel };
+        let buffer = vec![0; MAX_DATAGRAM];
+        let mut client = Self { socket, family: CTRL, sequence: 0, buffer, is_kernel };
         let mut attrs = Writer::new();
         attrs.text(CTRL_FAMILY_NAME, FAMILY);
         let mut id = None;
@@ -98,7 +126,7 @@ impl Client {
         &mut self,
         command: u8,
         attrs: &Writer,
-        mut answer: impl FnMut(u8, &crate::attr::Attrs<'_>),
+        mut answer: impl FnMut(u8, &Attrs<'_>),
     ) -> Result<(), ClientError> {
         self.exchange(command, F_ACK, attrs, &mut answer)
     }
@@ -108,7 +136,7 @@ impl Client {
         &mut self,
         command: u8,
         attrs: &Writer,
-        mut answer: impl FnMut(u8, &crate::attr::Attrs<'_>),
+        mut answer: impl FnMut(u8, &Attrs<'_>),
     ) -> Result<(), ClientError> {
         self.exchange(command, F_DUMP, attrs, &mut answer)
     }
@@ -118,30 +146,18 @@ impl Client {
         command: u8,
         flags: u16,
         attrs: &Writer,
-        answer: &mut dyn FnMut(u8, &crate::attr::Attrs<'_>),
+        answer: &mut dyn FnMut(u8, &Attrs<'_>),
     ) -> Result<(), ClientError> {
-        self.sequence += 1;
-        let request = generic(self.family, F_REQUEST | flags, self.sequence, 0, command, attrs);
+        let request = self.request(command, flags, attrs);
         send(&self.socket, &request, SendFlags::NOSIGNAL).map_err(io::Error::from)?;
-        let mut buffer = vec![0; MAX_DATAGRAM];
         loop {
-            let (len, _) =
-                recv(&self.socket, &mut *buffer, RecvFlags::empty()).map_err(io::Error::from)?;
-            if len == 0 {
-                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
-            }
-            for message in Messages(buffer.get(..len).unwrap_or_default()) {
+            let len = self.receive()?;
+            for message in Messages(self.buffer.get(..len).unwrap_or_default()) {
                 if message.sequence != self.sequence {
                     continue;
                 }
                 match message.kind {
-                    ERROR | DONE => {
-                        return match message.errno() {
-                            Some(0) => Ok(()),
-                            Some(errno) => Err(ClientError::Refused(errno)),
-                            None => Err(ClientError::Malformed),
-                        };
-                    }
+                    ERROR | DONE => return outcome(&message),
                     _ => {
                         let command = message.command().ok_or(ClientError::Malformed)?;
                         answer(command, &message.attrs());
@@ -150,19 +166,43 @@ impl Client {
             }
         }
     }
+
+    /// The next request as bytes.
+    fn request(&mut self, command: u8, flags: u16, attrs: &Writer) -> Vec<u8> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let explain;
+        let attrs = if self.is_kernel {
+            attrs
+        } else {
+            let mut more = attrs.clone();
+            more.put(cmd_attr::EXT_ACK, &[]);
+            explain = more;
+            &explain
+        };
+        generic(self.family, F_REQUEST | flags, self.sequence, 0, command, attrs)
+    }
+
+    /// Receives a datagram into the buffer; its length.
+    fn receive(&mut self) -> Result<usize, ClientError> {
+        loop {
+            let received = recv(&self.socket, self.buffer.as_mut_slice(), RecvFlags::TRUNC);
+            match received {
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(io::Error::from(error).into()),
+                Ok((_, 0)) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+                Ok((_, len)) if len > MAX_DATAGRAM => return Err(ClientError::Malformed),
+                Ok((len, _)) => return Ok(len),
+            }
+        }
+    }
 }
 
-fn unix(path: &Path) -> io::Result<OwnedFd> {
-    let socket =
-        socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    connect(&socket, &SocketAddrUnix::new(path)?)?;
-    Ok(socket)
-}
-
-fn netlink() -> io::Result<OwnedFd> {
-    let protocol = rustix::net::netlink::GENERIC;
-    let (family, kind) = (AddressFamily::NETLINK, SocketType::RAW);
-    let socket = socket_with(family, kind, SocketFlags::CLOEXEC, Some(protocol))?;
-    connect(&socket, &SocketAddrNetlink::new(0, 0))?;
-    Ok(socket)
+/// What an acknowledgement or the end of a dump says.
+fn outcome(message: &Message<'_>) -> Result<(), ClientError> {
+    match (message.errno(), message.explanation()) {
+        (Some(0), _) => Ok(()),
+        (Some(errno), Some(why)) => Err(ClientError::Explained { errno, why: why.to_owned() }),
+        (Some(errno), None) => Err(ClientError::Refused(errno)),
+        (None, _) => Err(ClientError::Malformed),
+    }
 }

@@ -1,122 +1,19 @@
-//! `ipvsadm -L`: services and destinations, in all forms of ipvsadm 1.31.
+//! The tables of services and destinations, in all forms of ipvsadm 1.31.
 
 use std::io::{self, Write};
 
-use rvs_core::control::{DestStatus, Rates, Stats};
+use rvs_core::control::{Rates, Stats};
 use rvs_core::types::{DestConfig, ForwardMethod, Protocol, ServiceFlags, ServiceKey};
-use rvs_netlink::Client;
-use rvs_netlink::attr::Writer;
-use rvs_netlink::ipvs::{self, cmd_attr, command, svc_attr};
 
-use crate::Failure;
+use super::{DestRow, ServiceRow, tunnel};
 use crate::address::Names;
 use crate::command::{Format, show_netmask, show_sched_flags};
-use crate::execute::{Subject, explain, service_key, written};
-use crate::sort::{dest_before, service_before, sort};
 
-/// A service with its counters.
-pub struct ServiceRow {
-    /// The service.
-    pub service: ipvs::Service,
-    stats: Stats,
-    rates: Rates,
-}
-
-/// A destination with its live numbers.
-pub struct DestRow {
-    /// The destination.
-    pub dest: DestConfig,
-    status: DestStatus,
-    rates: Rates,
-}
-
-fn refused(code: u8) -> impl Fn(rvs_netlink::ClientError) -> Failure {
-    move |error| Failure::new(code, explain(&error, Subject::Service))
-}
-
-/// All services, or one.
-pub fn services(client: &mut Client, key: Option<&ServiceKey>) -> Result<Vec<ServiceRow>, Failure> {
-    let mut rows = Vec::new();
-    let mut take = |_: u8, attrs: &rvs_netlink::attr::Attrs<'_>| {
-        let Some(inner) = attrs.nested(cmd_attr::SERVICE) else { return };
-        if let Ok(service) = ipvs::service(&inner) {
-            let (stats, rates) = ipvs::stats(&inner, svc_attr::STATS, svc_attr::STATS64);
-            rows.push(ServiceRow { service, stats, rates });
-        }
-    };
-    match key {
-        Some(key) => client.call(command::GET_SERVICE, &service_key(key), &mut take),
-        None => client.dump(command::GET_SERVICE, &Writer::new(), &mut take),
+/// The first lines; `size` is that of the connection table, in lists of all services.
+pub(super) fn title(out: &mut dyn Write, size: Option<u32>, format: Format) -> io::Result<()> {
+    if let Some(size) = size {
+        writeln!(out, "IP Virtual Server version 1.2.1 (size={size})")?;
     }
-    .map_err(refused(1))?;
-    Ok(rows)
-}
-
-/// The destinations of a service.
-pub fn dests(client: &mut Client, key: &ServiceKey) -> Result<Vec<DestRow>, Failure> {
-    let mut rows = Vec::new();
-    let take = |_: u8, attrs: &rvs_netlink::attr::Attrs<'_>| {
-        let Some(inner) = attrs.nested(cmd_attr::DEST) else { return };
-        if let Ok((dest, _)) = ipvs::dest(&inner, key.family()) {
-            let (status, rates) = ipvs::dest_status(&inner);
-            rows.push(DestRow { dest, status, rates });
-        }
-    };
-    client.dump(command::GET_DEST, &service_key(key), take).map_err(refused(1))?;
-    Ok(rows)
-}
-
-/// Lists all services, or one.
-pub fn list(
-    client: &mut Client,
-    out: &mut dyn Write,
-    key: Option<&ServiceKey>,
-    format: Format,
-) -> Result<(), Failure> {
-    let mut rows = services(client, key)?;
-    if !format.nosort {
-        rows = sort(rows, &|a, b| service_before(&a.service.key, &b.service.key));
-    }
-    if key.is_none() {
-        let size = table_size(client)?;
-        written(writeln!(out, "IP Virtual Server version 1.2.1 (size={size})"))?;
-    }
-    written(title(out, format))?;
-    for row in rows {
-        written(service(out, &row, format))?;
-        let mut dests = dests(client, &row.service.key)?;
-        if !format.nosort {
-            dests = sort(dests, &|a, b| dest_before(&a.dest.key, &b.dest.key));
-        }
-        for dest in dests {
-            written(destination(out, &row.service.key, &dest, format))?;
-        }
-    }
-    Ok(())
-}
-
-fn table_size(client: &mut Client) -> Result<u32, Failure> {
-    let mut size = 0;
-    let take = |_: u8, attrs: &rvs_netlink::attr::Attrs<'_>| {
-        size = attrs.u32(ipvs::INFO_CONN_TAB_SIZE).unwrap_or_default();
-    };
-    client.call(command::GET_INFO, &Writer::new(), take).map_err(refused(255))?;
-    Ok(size)
-}
-
-/// `-L --timeout`
-pub fn timeouts(client: &mut Client, out: &mut dyn Write) -> Result<(), Failure> {
-    let mut values = [0; 3];
-    let take = |_: u8, attrs: &rvs_netlink::attr::Attrs<'_>| {
-        let kinds = [cmd_attr::TIMEOUT_TCP, cmd_attr::TIMEOUT_TCP_FIN, cmd_attr::TIMEOUT_UDP];
-        values = kinds.map(|kind| attrs.u32(kind).unwrap_or_default());
-    };
-    client.call(command::GET_CONFIG, &Writer::new(), take).map_err(refused(255))?;
-    let [tcp, fin, udp] = values;
-    written(writeln!(out, "Timeout (tcp tcpfin udp): {tcp} {fin} {udp}"))
-}
-
-fn title(out: &mut dyn Write, format: Format) -> io::Result<()> {
     let columns = |out: &mut dyn Write, names: [&str; 5]| {
         write!(out, "{:<33}", "Prot LocalAddress:Port")?;
         for name in names {
@@ -174,7 +71,8 @@ fn service_name(key: &ServiceKey, format: Format) -> String {
     }
 }
 
-fn service(out: &mut dyn Write, row: &ServiceRow, format: Format) -> io::Result<()> {
+/// A service's line.
+pub(super) fn service(out: &mut dyn Write, row: &ServiceRow, format: Format) -> io::Result<()> {
     let service = &row.service;
     let name = service_name(&service.key, format);
     if format.stats || format.rate {
@@ -200,7 +98,8 @@ fn service(out: &mut dyn Write, row: &ServiceRow, format: Format) -> io::Result<
     writeln!(out)
 }
 
-fn destination(
+/// A destination's line.
+pub(super) fn destination(
     out: &mut dyn Write,
     key: &ServiceKey,
     row: &DestRow,
@@ -243,18 +142,16 @@ fn destination(
 
 /// Tunnel type, port and checksum of a tunneling destination, e.g. `gue:6080:+c`.
 fn tunnel_info(dest: &DestConfig) -> String {
-    if dest.forward != ForwardMethod::Tunnel {
-        return "-".to_owned();
+    let Some(tunnel) = tunnel(dest) else { return "n/a".to_owned() };
+    let mut text = tunnel.kind.to_owned();
+    if let Some(port) = tunnel.port {
+        text += &format!(":{port}");
     }
-    let checksum = match dest.tunnel_flags & 3 {
-        0 => "-c",
-        1 => "+c",
-        _ => "r+c",
-    };
-    match dest.tunnel_type {
-        0 => "ipip".to_owned(),
-        1 => format!("gue:{}:{checksum}", dest.tunnel_port),
-        _ => format!("gre:{checksum}"),
+    text + match tunnel.checksum {
+        None => "",
+        Some("nocsum") => ":-c",
+        Some("csum") => ":+c",
+        Some(_) => ":r+c",
     }
 }
 
