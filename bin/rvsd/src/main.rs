@@ -6,6 +6,7 @@ mod args;
 mod control;
 mod interfaces;
 mod neighbours;
+mod proc;
 mod server;
 
 use std::io::IsTerminal as _;
@@ -71,6 +72,8 @@ fn run(args: &Args) -> Result<()> {
     interfaces.refresh(&mut host, datapath.maps())?;
     let listener = control::Listener::bind(&args.socket)?;
     start_sweeper(&args.pin)?;
+    // Unmounted when it is dropped.
+    let _proc = args.proc.as_deref().map(|dir| proc::mount(dir, &args.socket)).transpose()?;
     let director = Director::new(datapath);
     let server = server::Server { director, host, monitor, interfaces, listener };
     server.run()

@@ -10,7 +10,9 @@ use rustix::net::{
     listen, recv, send, socket_with,
 };
 
-use crate::memory::Memory;
+use rvs_core::control::ConnRow;
+
+use crate::table::Table;
 
 /// A director that serves until the test's process ends.
 pub struct Director {
@@ -19,8 +21,13 @@ pub struct Director {
 }
 
 impl Director {
-    /// Starts one.
+    /// Starts one without services and connections.
     pub fn start() -> Self {
+        Self::start_with(Vec::new())
+    }
+
+    /// Starts one with connections.
+    pub fn start_with(conns: Vec<ConnRow>) -> Self {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         let name = format!("rvs-unmodified-{}-{number}.sock", std::process::id());
@@ -30,7 +37,7 @@ impl Director {
         let socket = socket_with(family, kind, SocketFlags::CLOEXEC, None).expect("a socket");
         bind(&socket, &SocketAddrUnix::new(&path).expect("a short path")).expect("a free name");
         listen(&socket, 8).expect("a bound socket");
-        let director = Arc::new(Mutex::new(rvs_director::Director::new(Memory::default())));
+        let director = Arc::new(Mutex::new(rvs_director::Director::new(Table::new(conns))));
         std::thread::spawn(move || {
             while let Ok(client) = accept(&socket) {
                 let director = director.clone();
@@ -48,7 +55,7 @@ impl Drop for Director {
     }
 }
 
-fn converse(director: &Mutex<rvs_director::Director<Memory>>, client: &OwnedFd) {
+fn converse(director: &Mutex<rvs_director::Director<Table>>, client: &OwnedFd) {
     let mut buffer = vec![0; 65_536];
     while let Ok((len, _)) = recv(client, &mut *buffer, RecvFlags::empty()) {
         if len == 0 {

@@ -9,6 +9,7 @@ mod memory;
 mod netlink;
 mod proc;
 mod sockopt;
+mod table;
 
 use std::io::Write;
 use std::path::PathBuf;
