@@ -10,6 +10,7 @@ use rvs_netlink::message::{
     self, CTRL, F_ACK, F_DUMP, F_MULTI, F_REQUEST, Message, Messages, acknowledge, generic,
 };
 
+use crate::totals::EVERYTHING;
 use crate::{Director, Refusal, Service, check, dest_position};
 
 /// Number of the family on our socket; the kernel draws one when ip_vs is loaded.
@@ -82,6 +83,7 @@ impl<D: Datapath> Director<D> {
             command::ZERO => self.zero(attrs).map(nothing),
             command::FLUSH => self.flush().map(nothing),
             command::GET_CONNS => Ok(self.dump_conns()),
+            command::GET_STATS => Ok(self.get_stats()),
             _ => Err(Refusal::new(EOPNOTSUPP, format!("no command {command}"))),
         }
     }
@@ -116,6 +118,7 @@ impl<D: Datapath> Director<D> {
 
     fn del_service(&mut self, attrs: &Attrs<'_>) -> Result<(), Refusal> {
         let (position, key) = self.named(attrs)?;
+        self.totals.keep(&self.datapath, &key);
         self.services.remove(position);
         self.datapath.remove_service(&key);
         Ok(())
@@ -123,6 +126,7 @@ impl<D: Datapath> Director<D> {
 
     fn flush(&mut self) -> Result<(), Refusal> {
         for service in std::mem::take(&mut self.services) {
+            self.totals.keep(&self.datapath, &service.key);
             self.datapath.remove_service(&service.key);
         }
         Ok(())
@@ -251,10 +255,21 @@ impl<D: Datapath> Director<D> {
         vec![(command::SET_INFO, attrs)]
     }
 
+    fn get_stats(&self) -> Answers {
+        let (stats, rates) = (self.total(), self.estimators.rates(&EVERYTHING));
+        let mut attrs = Writer::new();
+        ipvs::put_stats(&mut attrs, cmd_attr::STATS, cmd_attr::STATS64, &stats, &rates);
+        vec![(command::GET_STATS, attrs)]
+    }
+
     fn zero(&mut self, attrs: &Attrs<'_>) -> Result<(), Refusal> {
         let keys: Vec<ServiceKey> = if attrs.find(cmd_attr::SERVICE).is_some() {
-            vec![self.named(attrs)?.1]
+            let key = self.named(attrs)?.1;
+            self.totals.keep(&self.datapath, &key);
+            vec![key]
         } else {
+            self.totals.zero();
+            self.estimators.zero(&EVERYTHING);
             self.services.iter().map(|service| service.key).collect()
         };
         for key in keys {

@@ -8,6 +8,7 @@
 mod check;
 mod estimator;
 mod handle;
+mod totals;
 
 use rvs_core::control::{Change, Datapath, DatapathError};
 use rvs_core::types::{DestConfig, DestKey, ServiceConfig, ServiceKey};
@@ -61,6 +62,7 @@ pub struct Director<D> {
     services: Vec<Service>,
     estimators: Estimators,
     refusals: Vec<Refusal>,
+    totals: totals::Totals,
 }
 
 impl<D: Datapath> Director<D> {
@@ -70,7 +72,8 @@ impl<D: Datapath> Director<D> {
         datapath.for_each_service(&mut |key, config, dests| {
             services.push(Service { key: *key, config: *config, dests: dests.to_vec() });
         });
-        Self { datapath, services, estimators: Estimators::default(), refusals: Vec::new() }
+        let (estimators, totals) = (Estimators::default(), totals::Totals::default());
+        Self { datapath, services, estimators, refusals: Vec::new(), totals }
     }
 
     /// The data path.
@@ -95,6 +98,7 @@ impl<D: Datapath> Director<D> {
                 estimators.sample((service.key, Some(dest.key)), &status.stats);
             }
         }
+        estimators.sample(totals::EVERYTHING, &self.total());
         estimators.end();
         self.estimators = estimators;
     }
@@ -102,6 +106,11 @@ impl<D: Datapath> Director<D> {
     /// What was refused since the last call, to be logged.
     pub fn take_refusals(&mut self) -> Vec<Refusal> {
         std::mem::take(&mut self.refusals)
+    }
+
+    /// Counters of everything.
+    fn total(&self) -> rvs_core::control::Stats {
+        self.totals.sum(&self.datapath, self.services.iter().map(|service| &service.key))
     }
 
     fn position(&self, key: &ServiceKey) -> Option<usize> {

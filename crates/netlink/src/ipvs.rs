@@ -39,6 +39,8 @@ pub mod command {
     pub const FLUSH: u8 = 17;
     /// A dump of the connection table: what the kernel tells by `/proc/net/ip_vs_conn`.
     pub const GET_CONNS: u8 = 64;
+    /// Counters and rates of everything: what the kernel tells by `/proc/net/ip_vs_stats`.
+    pub const GET_STATS: u8 = 80;
 }
 
 /// Top-level attributes, `IPVS_CMD_ATTR_*`.
@@ -54,6 +56,10 @@ pub mod cmd_attr {
     pub const CONN: u16 = 64;
     /// A sentence that says more than the errno.
     pub const MESSAGE: u16 = 65;
+    /// Counters of everything, in answers to `GET_STATS`.
+    pub const STATS: u16 = 80;
+    /// The same, 64 bits wide.
+    pub const STATS64: u16 = 81;
 }
 
 /// Attributes of a service, `IPVS_SVC_ATTR_*`.
