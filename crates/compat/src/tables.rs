@@ -90,3 +90,12 @@ pub fn table_size(client: &mut Client) -> Result<u32, ClientError> {
     })?;
     Ok(size)
 }
+
+/// Counters and rates of everything.
+pub fn totals(client: &mut Client) -> Result<(Stats, Rates), ClientError> {
+    let mut totals = (Stats::default(), Rates::default());
+    client.call(command::GET_STATS, &Writer::new(), |_, attrs| {
+        totals = ipvs::stats(attrs, cmd_attr::STATS, cmd_attr::STATS64);
+    })?;
+    Ok(totals)
+}

@@ -10,8 +10,6 @@ use rustix::net::{
     listen, recv, send, socket_with,
 };
 
-use rvs_core::control::ConnRow;
-
 use crate::table::Table;
 
 /// A director that serves until the test's process ends.
@@ -21,13 +19,13 @@ pub struct Director {
 }
 
 impl Director {
-    /// Starts one without services and connections.
+    /// Starts one over an empty table.
     pub fn start() -> Self {
-        Self::start_with(Vec::new())
+        Self::over(Table::default())
     }
 
-    /// Starts one with connections.
-    pub fn start_with(conns: Vec<ConnRow>) -> Self {
+    /// Starts one over this table.
+    pub fn over(table: Table) -> Self {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         let name = format!("rvs-unmodified-{}-{number}.sock", std::process::id());
@@ -37,7 +35,7 @@ impl Director {
         let socket = socket_with(family, kind, SocketFlags::CLOEXEC, None).expect("a socket");
         bind(&socket, &SocketAddrUnix::new(&path).expect("a short path")).expect("a free name");
         listen(&socket, 8).expect("a bound socket");
-        let director = Arc::new(Mutex::new(rvs_director::Director::new(Table::new(conns))));
+        let director = Arc::new(Mutex::new(rvs_director::Director::new(table)));
         std::thread::spawn(move || {
             while let Ok(client) = accept(&socket) {
                 let director = director.clone();

@@ -4,10 +4,11 @@
 use std::net::IpAddr;
 use std::process::{Command, Stdio};
 
-use rvs_core::control::ConnRow;
+use rvs_core::control::{ConnRow, Stats};
 use rvs_core::types::ForwardMethod;
 use serde_json::Value;
 
+use crate::table::Table;
 use crate::{Director, feed, need, recording, run, text};
 
 const RECORDED: &str = "tests/oracle/recorded/proc.jsonl";
@@ -113,7 +114,7 @@ fn connection(line: &str, expires: &str) -> ConnRow {
 fn connections_read_as_the_kernel_s() {
     need!("/usr/sbin/ipvsadm");
     let row = recorded("connections");
-    let director = Director::start_with(connections(&row));
+    let director = Director::over(Table::new(connections(&row), Stats::default()));
     for file in ["ip_vs_conn", "ip_vs_conn_sync"] {
         let theirs = row["files"][file].as_str().expect("a text");
         assert!(theirs.lines().count() > 15, "{theirs}");
@@ -129,6 +130,30 @@ fn connections_read_as_the_kernel_s() {
         text.lines().map(kept).collect()
     };
     assert_eq!(without_time(&text(&listed.stdout)), without_time(theirs));
+}
+
+/// As recorded: totals outlive services and the zeroing of one; zeroing all zeroes them.
+#[test]
+fn totals_keep_what_deleted_services_counted() {
+    need!("/usr/sbin/ipvsadm");
+    let counted = Stats { conns: 3, in_pkts: 17, out_pkts: 15, in_bytes: 4_000, out_bytes: 90_000 };
+    let director = Director::over(Table::new(Vec::new(), counted));
+    let ipvsadm = |words: &str| {
+        let output = feed(run(&director, "ipvsadm").args(words.split_whitespace()), "");
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let stats = rvs_proc(&director, "ip_vs_stats");
+        stats.lines().nth(2).expect("a row of counters").to_owned()
+    };
+    let one = "       3       11        F              FA0            15F90";
+    let three = "       9       33       2D             2EE0            41EB0";
+    assert_eq!(ipvsadm("-A -t 10.0.0.1:80"), one);
+    ipvsadm("-A -t 10.0.0.2:80");
+    assert_eq!(ipvsadm("-A -t 10.0.0.3:80"), three);
+    assert_eq!(ipvsadm("-D -t 10.0.0.1:80"), three);
+    assert_eq!(ipvsadm("-Z -t 10.0.0.2:80"), three);
+    assert_eq!(ipvsadm("-C"), three);
+    ipvsadm("-A -t 10.0.0.4:80");
+    assert_eq!(ipvsadm("-Z"), "       0        0        0                0                0");
 }
 
 #[test]

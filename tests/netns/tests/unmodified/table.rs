@@ -1,21 +1,26 @@
-//! The table in memory, with connections in it.
+//! The table in memory, with connections and counters in it.
+
+use std::collections::HashSet;
 
 use rvs_core::control::{Change, ConnRow, Datapath, DatapathError, DestStatus, Stats};
 use rvs_core::types::{DestConfig, DestKey, Protocol, ServiceConfig, ServiceKey, Timeouts};
 
 use crate::memory::Memory;
 
-/// A [`Memory`] that also lists connections.
+/// A [`Memory`] that also lists connections, and whose services have counted.
 #[derive(Default)]
 pub struct Table {
     memory: Memory,
     conns: Vec<ConnRow>,
+    counted: Stats,
+    zeroed: HashSet<ServiceKey>,
 }
 
 impl Table {
-    /// A table without services, with these connections.
-    pub fn new(conns: Vec<ConnRow>) -> Self {
-        Self { conns, ..Self::default() }
+    /// A table without services; what connections it has, and what every service counted before it is
+    /// zeroed.
+    pub fn new(conns: Vec<ConnRow>, counted: Stats) -> Self {
+        Self { conns, counted, ..Self::default() }
     }
 }
 
@@ -39,7 +44,7 @@ impl Datapath for Table {
     }
 
     fn service_stats(&self, key: &ServiceKey) -> Stats {
-        self.memory.service_stats(key)
+        if self.zeroed.contains(key) { Stats::default() } else { self.counted }
     }
 
     fn dest_status(&self, key: &ServiceKey, dest: &DestKey) -> DestStatus {
@@ -47,7 +52,7 @@ impl Datapath for Table {
     }
 
     fn zero(&mut self, key: &ServiceKey) {
-        self.memory.zero(key);
+        self.zeroed.insert(*key);
     }
 
     fn timeouts(&self) -> Timeouts {
