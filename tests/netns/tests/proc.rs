@@ -80,7 +80,8 @@ fn node_exporter_shows_the_services_of_a_mounted_proc() -> Result<(), LabError> 
     assert_eq!(text, String::from_utf8_lossy(&rvs_proc.stdout));
     let setting = format!("{folder}/sys/net/ipv4/vs/conntrack");
     assert_eq!(host.run(&format!("cat {setting}"))?, "0\n");
-    let refused = std::fs::write(&setting, "1\n").expect_err("no setting can be written yet");
+    let opened = std::fs::File::options().write(true).open(&setting);
+    let refused = opened.expect_err("no setting can be written yet");
     assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
 
     // It is gone with rvsd, and a killed one's is replaced.
