@@ -5,6 +5,7 @@ mod down;
 mod proc;
 mod run;
 mod status;
+mod supervise;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ rvs - the operator's tool of RVS
 
 Usage: rvs status [--reasons] [--pin DIR]
        rvs down [--pin DIR] [--socket PATH]
-       rvs run [--socket PATH] [--] COMMAND [ARGUMENT...]
+       rvs run [--static] [--socket PATH] [--] COMMAND [ARGUMENT...]
        rvs proc [--socket PATH] ip_vs|ip_vs_app|ip_vs_conn|ip_vs_conn_sync|ip_vs_stats|
                                 ip_vs_stats_percpu
 
@@ -27,6 +28,7 @@ Usage: rvs status [--reasons] [--pin DIR]
   --reasons   packets that were not forwarded, by reason
   down        removes the data path that rvsd left in the kernel: balancing ends; no rvsd may run
   run         starts a program made for the kernel's ip_vs, such as keepalived, with rvsd in its place
+  --static    the same for a statically linked program (docs/unmodified-clients.md has the limits)
   proc        prints what a kernel with ip_vs has in /proc/net
 
   --pin DIR       folder of the pins [/sys/fs/bpf/rvs]
@@ -63,8 +65,9 @@ fn main() -> ExitCode {
 }
 
 fn run() -> anyhow::Result<()> {
-    let mut place = Place { pin: "/sys/fs/bpf/rvs".into(), socket: rvs_compat::socket() };
+    let mut place = Place { pin: "/sys/fs/bpf/rvs".into(), socket: rvs_compat::rvsd() };
     let (mut command, mut reasons) = (None::<String>, false);
+    let (mut is_static, mut detached) = (false, false);
     // What `run` starts and what `proc` prints, and the words after it.
     let (mut object, mut rest) = (None::<OsString>, Vec::new());
     let mut parser = lexopt::Parser::from_env();
@@ -73,6 +76,8 @@ fn run() -> anyhow::Result<()> {
             Long("pin") => place.pin = parser.value()?.into(),
             Long("socket") => place.socket = parser.value()?.into(),
             Long("reasons") => reasons = true,
+            Long("static") if command.as_deref() == Some("run") => is_static = true,
+            Long("detached") if command.as_deref() == Some("supervise") => detached = true,
             Short('h') | Long("help") => {
                 print!("{HELP}");
                 return Ok(());
@@ -96,8 +101,13 @@ fn run() -> anyhow::Result<()> {
     match (command.as_deref(), object) {
         (Some("status"), _) => status::status(&place, reasons),
         (Some("down"), _) => down::down(&place),
+        (Some("run"), Some(program)) if is_static => {
+            run::run_static(&place.socket, &program, &rest)
+        }
         (Some("run"), Some(program)) => run::run(&place.socket, &program, &rest),
         (Some("run"), None) => anyhow::bail!("run what? try rvs --help"),
+        // What `run --static` starts.
+        (Some("supervise"), _) => supervise::supervise(&place.socket, detached),
         (Some("proc"), Some(name)) => proc::print(&place.socket, &name.to_string_lossy()),
         (Some("proc"), None) => anyhow::bail!("which file? try rvs --help"),
         (Some(other), _) => anyhow::bail!("no command {other}; try rvs --help"),

@@ -14,6 +14,8 @@ use object::LittleEndian;
 use object::elf::{FileHeader64, PT_INTERP};
 use object::read::elf::{FileHeader, ProgramHeader};
 
+use crate::supervise;
+
 /// File name of the library.
 const LIBRARY: &str = "librvs_ipvs.so";
 /// How many scripts may name each other as their interpreters.
@@ -25,14 +27,34 @@ pub fn run(socket: &Path, program: &OsStr, args: &[OsString]) -> Result<()> {
     let path = find(program)?;
     check(&path, DEPTH)?;
     crate::connect(socket)?;
+    let mut command = command(socket, &path, program, args);
+    command.env("LD_PRELOAD", preload(library));
+    Err(command.exec()).with_context(|| format!("cannot start {}", path.display()))
+}
+
+/// The same for any program, under supervision.
+pub fn run_static(socket: &Path, program: &OsStr, args: &[OsString]) -> Result<()> {
+    let path = find(program)?;
+    crate::connect(socket)?;
+    let mut command = command(socket, &path, program, args);
+    supervise::begin(socket)?;
+    Err(command.exec()).with_context(|| format!("cannot start {}", path.display()))
+}
+
+fn command(socket: &Path, path: &Path, program: &OsStr, args: &[OsString]) -> Command {
+    let mut command = Command::new(path);
+    command.arg0(program).args(args).env("RVS_SOCKET", socket);
+    command
+}
+
+/// What is preloaded: the library, and what is preloaded anyway.
+fn preload(library: PathBuf) -> OsString {
     let mut preload = library.into_os_string();
     if let Some(others) = std::env::var_os("LD_PRELOAD").filter(|others| !others.is_empty()) {
         preload.push(":");
         preload.push(others);
     }
-    let mut command = Command::new(&path);
-    command.arg0(program).args(args).env("LD_PRELOAD", preload).env("RVS_SOCKET", socket);
-    Err(command.exec()).with_context(|| format!("cannot start {}", path.display()))
+    preload
 }
 
 /// Finds the library beside this program, or in `lib` beside its folder.
@@ -93,7 +115,7 @@ fn check(path: &Path, depth: usize) -> Result<()> {
     }
     if start.starts_with(b"\x7fELF") && !is_dynamic(path)? {
         bail!(
-            "{} is statically linked: nothing can be preloaded into it (docs/unmodified-clients.md)",
+            "{} is statically linked: nothing can be preloaded into it; use rvs run --static",
             path.display()
         );
     }

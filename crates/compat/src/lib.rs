@@ -3,9 +3,11 @@
 //! `librvs_ipvs.so`, `rvs proc` and `rvsd --proc` do that each in their way.
 #![forbid(unsafe_code)]
 
+pub mod file;
 pub mod netlink;
 pub mod path;
 pub mod proc;
+pub mod socket;
 pub mod sockopt;
 pub mod sysctl;
 pub mod tables;
@@ -16,7 +18,7 @@ use rvs_netlink::ClientError;
 use rvs_netlink::client::DEFAULT_SOCKET;
 
 /// The control socket: `$RVS_SOCKET`, else the default place.
-pub fn socket() -> PathBuf {
+pub fn rvsd() -> PathBuf {
     std::env::var_os("RVS_SOCKET").unwrap_or_else(|| DEFAULT_SOCKET.into()).into()
 }
 

@@ -21,7 +21,7 @@ const EFAULT: i32 = 14;
 pub const ENOPROTOOPT: i32 = 92;
 
 /// `IP_VS_BASE_CTL`: the number of the first option.
-const BASE: i32 = 64 + 1024 + 64;
+pub const BASE: i32 = 64 + 1024 + 64;
 
 /// Whether ip_vs has an option of that number to set.
 pub fn is_set(option: i32) -> bool {

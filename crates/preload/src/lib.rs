@@ -3,11 +3,9 @@
 //! sockets, behind the older socket options, and in `/proc`. Everything else goes to the kernel
 //! untouched.
 //!
-//! A netlink socket of the program stays the kernel's. A message for ip_vs is not sent but handed to
-//! rvsd, and what rvsd answers is sent *from the socket to itself*, so that it waits in the socket's
-//! own receive queue among what else the kernel sends: blocking, `poll`, `MSG_PEEK`, `MSG_TRUNC`,
-//! duplicated and inherited descriptors need no care. Only the sender's address is put right as it
-//! is received ([`netlink`]). Nothing is kept between calls.
+//! Since a netlink socket of the program stays the kernel's, with answers of rvsd in its own receive
+//! queue ([`rvs_compat::socket`]), blocking, `poll`, `MSG_PEEK`, `MSG_TRUNC`, duplicated and inherited
+//! descriptors need no care. Nothing is kept between calls.
 //!
 //! `unsafe` is confined to what the interface of libc demands: pointers of the caller that are read
 //! and written on the terms of the function's manual page, and the call of the next definition.

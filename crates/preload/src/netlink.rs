@@ -1,28 +1,20 @@
-//! Generic netlink sockets. What a program sends is looked at message by message; answers of rvsd
-//! enter the receive queue of the socket by way of a unicast message of the socket to itself, and are
-//! shown to come from port 0, the kernel, when they are received.
-//!
-//! Sending to oneself needs `CAP_NET_ADMIN`, as all commands of ip_vs do. A queue that is full is
-//! made longer: the kernel produces a dump as fast as it is read, here it waits as a whole.
+//! Generic netlink sockets: what a program sends is looked at message by message
+//! ([`rvs_compat::socket`]), and answers of rvsd, which the socket sent to itself, are shown to come
+//! from port 0, the kernel, when they are received.
 
 use std::ffi::{c_int, c_uint, c_void};
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use libc::{iovec, mmsghdr, msghdr, size_t, sockaddr, sockaddr_nl, socklen_t, ssize_t, timespec};
-use rustix::io::Errno;
-use rustix::net::netlink::{GENERIC, SocketAddrNetlink};
-use rustix::net::{AddressFamily, SendFlags, sendto as kernel_sendto, sockopt};
-use rvs_compat::netlink::{Asker, Recipient, answer, family_entry, split};
+use rustix::net::SendFlags;
+use rvs_compat::socket;
 
 use crate::{bytes, fail, next};
 
 /// Whether this process, or one that it was forked from, opened a generic netlink socket with this
 /// library in place. Until then nothing is looked at.
 static IN_USE: AtomicBool = AtomicBool::new(false);
-
-/// The longest that a receive queue is made.
-const LONGEST_QUEUE: usize = 1 << 30;
 
 /// `NETLINK_CAP_ACK` of `SOL_NETLINK`.
 const NETLINK_CAP_ACK: c_int = 10;
@@ -35,82 +27,29 @@ fn generic<'fd>(fd: c_int) -> Option<BorrowedFd<'fd>> {
     // SAFETY: not -1; if it is not open, or closed by another thread meanwhile, the system calls made
     // with it fail as they would for the caller.
     let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-    let is_netlink = sockopt::socket_domain(fd) == Ok(AddressFamily::NETLINK);
-    (is_netlink && sockopt::socket_protocol(fd) == Ok(Some(GENERIC))).then_some(fd)
+    socket::is_generic(fd).then_some(fd)
 }
 
-/// The socket's port; it gets one if it has none yet, as the kernel gives one to who sends.
-fn port(fd: BorrowedFd<'_>) -> Result<u32, Errno> {
-    let port = own_port(fd)?;
-    if port != 0 {
-        return Ok(port);
-    }
-    rustix::net::bind(fd, &SocketAddrNetlink::new(0, 0))?;
-    own_port(fd)
-}
-
-fn own_port(fd: BorrowedFd<'_>) -> Result<u32, Errno> {
-    let addr = rustix::net::getsockname(fd)?;
-    Ok(SocketAddrNetlink::try_from(addr).map_err(|_| Errno::INVAL)?.pid())
-}
-
-fn asker(fd: BorrowedFd<'_>) -> Result<Asker, Errno> {
+/// Whether the program wants acknowledgements without the requests.
+fn cap_ack(fd: c_int) -> bool {
     let (mut value, mut length): (c_int, socklen_t) = (0, size_of::<c_int>() as socklen_t);
-    let (fd_number, into) = (std::os::fd::AsRawFd::as_raw_fd(&fd), (&raw mut value).cast());
+    let into = (&raw mut value).cast();
     // SAFETY: `value` and `length` are valid for writes, and `length` is the size of `value`.
-    let result = unsafe {
-        next::getsockopt(fd_number, libc::SOL_NETLINK, NETLINK_CAP_ACK, into, &mut length)
-    };
-    Ok(Asker { port: port(fd)?, cap_ack: result == 0 && value != 0 })
-}
-
-/// Puts a datagram into the socket's own receive queue.
-fn deliver(fd: BorrowedFd<'_>, port: u32, datagram: &[u8]) -> Result<(), Errno> {
-    let to = SocketAddrNetlink::new(port, 0);
-    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    loop {
-        match kernel_sendto(fd, datagram, flags, &to) {
-            Err(Errno::AGAIN) => {
-                let size = sockopt::socket_recv_buffer_size(fd)?;
-                if size >= LONGEST_QUEUE {
-                    return Err(Errno::NOBUFS);
-                }
-                // The kernel doubles what it is told.
-                sockopt::set_socket_recv_buffer_size_force(fd, size)?;
-            }
-            Err(Errno::INTR) => {}
-            other => return other.map(drop),
-        }
-    }
+    let result =
+        unsafe { next::getsockopt(fd, libc::SOL_NETLINK, NETLINK_CAP_ACK, into, &mut length) };
+    result == 0 && value != 0
 }
 
 /// Sends a datagram that has something for ip_vs in it; `None` if it has not, so that the kernel may
 /// have it as it is.
-fn send_datagram(fd: c_int, datagram: &[u8], flags: c_int) -> Option<ssize_t> {
-    let fd = generic(fd)?;
-    if split(datagram).all(|(_, _, to)| to == Recipient::Kernel) {
+fn send_datagram(number: c_int, datagram: &[u8], flags: c_int) -> Option<ssize_t> {
+    let fd = generic(number)?;
+    if !socket::concerns(datagram) {
         return None;
     }
-    let send = || -> Result<(), Errno> {
-        let (asker, socket) = (asker(fd)?, rvs_compat::socket());
-        for (bytes, message, recipient) in split(datagram) {
-            if recipient == Recipient::Ipvs {
-                for part in answer(&socket, &message, asker) {
-                    deliver(fd, asker.port, &part)?;
-                }
-                continue;
-            }
-            if recipient == Recipient::Families
-                && let Some(entry) = family_entry(&socket, &message, asker)
-            {
-                deliver(fd, asker.port, &entry)?;
-            }
-            let flags = SendFlags::from_bits_retain(flags.cast_unsigned());
-            kernel_sendto(fd, bytes, flags, &SocketAddrNetlink::new(0, 0))?;
-        }
-        Ok(())
-    };
-    Some(match send() {
+    let flags = SendFlags::from_bits_retain(flags.cast_unsigned());
+    let sent = socket::send(fd, datagram, flags, cap_ack(number), &rvs_compat::rvsd());
+    Some(match sent {
         Ok(()) => datagram.len() as ssize_t,
         Err(errno) => fail(errno.raw_os_error()),
     })
@@ -122,9 +61,7 @@ fn send_datagram(fd: c_int, datagram: &[u8], flags: c_int) -> Option<ssize_t> {
 /// `addr` is null or valid for reads of `length` bytes.
 unsafe fn is_to_kernel(addr: *const sockaddr, length: socklen_t) -> bool {
     // SAFETY: this function's contract.
-    let addr = unsafe { bytes(addr.cast(), length as usize) };
-    // nl_pid and nl_groups
-    addr.is_empty() || addr.get(4..12) == Some(&[0; 8])
+    socket::is_kernel(unsafe { bytes(addr.cast(), length as usize) })
 }
 
 /// The bytes of a gathered message.
@@ -175,11 +112,11 @@ unsafe fn put_sender_right(
     if addr.is_null() || (length as usize) < size_of::<sockaddr_nl>() {
         return;
     }
-    let Some(socket) = generic(fd) else { return };
+    let Some(fd) = generic(fd) else { return };
     let addr: *mut sockaddr_nl = addr.cast();
     // SAFETY: long enough, and filled in by the kernel; its alignment is unknown.
     let mut sender = unsafe { addr.read_unaligned() };
-    if sender.nl_pid == 0 || own_port(socket) != Ok(sender.nl_pid) {
+    if sender.nl_pid == 0 || socket::own_port(fd) != Ok(sender.nl_pid) {
         return;
     }
     sender.nl_pid = 0;

@@ -2,14 +2,14 @@
 //! the text of the moment; no setting can be written. Without an rvsd they are not there.
 
 use std::ffi::{CStr, OsStr, c_char, c_int, c_uint, c_void};
-use std::io::Write;
-use std::os::fd::{IntoRawFd, OwnedFd};
+use std::os::fd::IntoRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr::null_mut;
 
 use libc::{FILE, mode_t};
-use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::fs::OFlags;
+use rvs_compat::file::open_node;
 use rvs_compat::path::Node;
 use rvs_netlink::Client;
 
@@ -26,44 +26,17 @@ unsafe fn node(path: *const c_char) -> Option<(Node, Client)> {
     // SAFETY: not null, and ended by a NUL.
     let path = unsafe { CStr::from_ptr(path) };
     let node = Node::at(Path::new(OsStr::from_bytes(path.to_bytes())))?;
-    Some((node, Client::connect_to(&rvs_compat::socket()).ok()?))
-}
-
-/// A descriptor of the file's text.
-fn contents(node: Node, client: &mut Client, flags: c_int) -> Result<OwnedFd, c_int> {
-    if flags & libc::O_ACCMODE != libc::O_RDONLY {
-        return Err(libc::EACCES);
-    }
-    let text = match node {
-        Node::Proc(file) => {
-            file.text(client).map_err(|error| rvs_compat::errno(&error, libc::EIO))?
-        }
-        Node::Setting(name) => rvs_compat::sysctl::text(name).unwrap_or_default().to_owned(),
-        Node::Settings => return Err(libc::ENOENT),
-    };
-    let in_memory = || -> std::io::Result<OwnedFd> {
-        let options = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let mut file = std::fs::File::from(rustix::fs::memfd_create("rvs", options)?);
-        file.write_all(text.as_bytes())?;
-        let sealed = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
-        rustix::fs::fcntl_add_seals(&file, sealed)?;
-        // Opened anew: at its start, for reading, and with the flags that were asked for.
-        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
-        let asked = OFlags::from_bits_retain(flags.cast_unsigned());
-        let kept = asked & (OFlags::CLOEXEC | OFlags::NONBLOCK);
-        Ok(rustix::fs::open(path, kept, Mode::empty())?)
-    };
-    in_memory().map_err(|error| error.raw_os_error().unwrap_or(libc::EIO))
+    Some((node, Client::connect_to(&rvs_compat::rvsd()).ok()?))
 }
 
 /// What `open` does with a path of ours.
 ///
 /// # Safety
 /// `path` is null or a string that ends with a NUL.
-unsafe fn open_node(path: *const c_char, flags: c_int) -> Option<c_int> {
+unsafe fn opened(path: *const c_char, flags: c_int) -> Option<c_int> {
     // SAFETY: this function's contract.
     let (node, mut client) = unsafe { node(path) }?;
-    Some(match contents(node, &mut client, flags) {
+    Some(match open_node(node, &mut client, OFlags::from_bits_retain(flags.cast_unsigned())) {
         Ok(fd) => fd.into_raw_fd(),
         Err(errno) => fail(errno) as c_int,
     })
@@ -73,7 +46,7 @@ unsafe fn open_node(path: *const c_char, flags: c_int) -> Option<c_int> {
 ///
 /// # Safety
 /// Both are null or strings that end with a NUL.
-unsafe fn fopen_node(path: *const c_char, mode: *const c_char) -> Option<*mut FILE> {
+unsafe fn fopened(path: *const c_char, mode: *const c_char) -> Option<*mut FILE> {
     // SAFETY: this function's contract.
     let (node, mut client) = unsafe { node(path) }?;
     if mode.is_null() {
@@ -82,9 +55,9 @@ unsafe fn fopen_node(path: *const c_char, mode: *const c_char) -> Option<*mut FI
     // SAFETY: not null, and ended by a NUL.
     let letters = unsafe { CStr::from_ptr(mode) }.to_bytes();
     let writes = !letters.starts_with(b"r") || letters.contains(&b'+');
-    let flags = if writes { libc::O_RDWR } else { libc::O_RDONLY };
-    let close = if letters.contains(&b'e') { libc::O_CLOEXEC } else { 0 };
-    Some(match contents(node, &mut client, flags | close) {
+    let flags = if writes { OFlags::RDWR } else { OFlags::RDONLY };
+    let close = if letters.contains(&b'e') { OFlags::CLOEXEC } else { OFlags::empty() };
+    Some(match open_node(node, &mut client, flags | close) {
         // SAFETY: an open descriptor, which the stream takes over, and the caller's mode.
         Ok(fd) => unsafe { libc::fdopen(fd.into_raw_fd(), mode) },
         Err(errno) => {
@@ -114,7 +87,7 @@ macro_rules! opening {
             $($folder: c_int,)? path: *const c_char, flags: c_int $(, $mode: mode_t)?
         ) -> c_int {
             // SAFETY: the caller's path.
-            let opened = unsafe { open_node(path, flags) };
+            let opened = unsafe { opened(path, flags) };
             // SAFETY: the caller's arguments.
             opened.unwrap_or_else(|| unsafe { next::$name($($folder,)? path, flags $(, $mode)?) })
         }
@@ -141,7 +114,7 @@ macro_rules! fopening {
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $name(path: *const c_char, mode: *const c_char) -> *mut FILE {
             // SAFETY: the caller's arguments.
-            let opened = unsafe { fopen_node(path, mode) };
+            let opened = unsafe { fopened(path, mode) };
             // SAFETY: the caller's arguments.
             opened.unwrap_or_else(|| unsafe { next::$name(path, mode) })
         }

@@ -38,8 +38,17 @@ pub(crate) use need;
 
 /// `rvs run -- PROGRAM` for this director.
 fn run(director: &Director, program: &str) -> Command {
+    rvs(director, &["run", "--", program])
+}
+
+/// `rvs run --static -- PROGRAM` for this director.
+fn run_static(director: &Director, program: &str) -> Command {
+    rvs(director, &["run", "--static", "--", program])
+}
+
+fn rvs(director: &Director, words: &[&str]) -> Command {
     let mut command = Command::new(rvs_testkit::lab::binary("rvs").expect("a built rvs"));
-    command.args(["run", "--", program]).env("RVS_SOCKET", &director.socket);
+    command.args(words).env("RVS_SOCKET", &director.socket);
     command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").stdin(Stdio::null());
     command
 }
