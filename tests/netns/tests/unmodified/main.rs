@@ -1,5 +1,5 @@
-//! Programs that no one here wrote, unmodified, by `rvs run` and `rvs proc`: Debian's ipvsadm and its
-//! scripts, a client of the older socket options, and readers of `/proc`. The director is the real
+//! Programs made for the kernel's ip_vs, unmodified, by `rvs run`: Debian's ipvsadm and its scripts,
+//! clients that were recorded with a kernel, readers of `/proc`, and one that is linked statically. The director is the real
 //! one; only its data path is a table in memory.
 
 mod director;
@@ -9,6 +9,7 @@ mod memory;
 mod netlink;
 mod proc;
 mod sockopt;
+mod supervised;
 mod table;
 
 use std::io::Write;

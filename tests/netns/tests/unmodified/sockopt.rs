@@ -1,9 +1,11 @@
 //! A client of `IP_VS_SO_SET_*` and `IP_VS_SO_GET_*` whose every call was recorded with a kernel.
 
+use std::process::Command;
+
 use rvs_testkit::lab::workspace;
 use serde_json::Value;
 
-use crate::{Director, feed, need, recording, run, text};
+use crate::{Director, feed, need, recording, run, run_static, text};
 
 /// What does not depend on the size of the connection table, which is the director's own, nor on the
 /// order of services, which in the kernel is that of a hash table.
@@ -26,13 +28,10 @@ fn comparable(mut row: Value) -> Value {
     row
 }
 
-#[test]
-fn every_recorded_call_gives_the_kernel_s_errno_and_bytes() {
-    need!("/usr/bin/python3");
+fn play(mut command: Command) {
     let script = workspace().join("tests/oracle/sockopt.py");
     let theirs = recording("tests/oracle/recorded/sockopt.jsonl").expect("it is in the repository");
-    let director = Director::start();
-    let output = feed(run(&director, "/usr/bin/python3").arg(script), "");
+    let output = feed(command.arg(script), "");
     assert!(output.status.success(), "{}", text(&output.stderr));
     let stdout = text(&output.stdout);
     let ours: Vec<Value> =
@@ -46,4 +45,18 @@ fn every_recorded_call_gives_the_kernel_s_errno_and_bytes() {
     // Which of three services two places show is a matter of their order.
     let differ: Vec<_> = differ.into_iter().filter(|d| !d.contains("SERVICES 2 entries")).collect();
     assert!(differ.is_empty(), "{}", differ.join("\n"));
+}
+
+#[test]
+fn every_recorded_call_gives_the_kernel_s_errno_and_bytes() {
+    need!("/usr/bin/python3");
+    let director = Director::start();
+    play(run(&director, "/usr/bin/python3"));
+}
+
+#[test]
+fn every_supervised_call_gives_the_kernel_s_errno_and_bytes() {
+    need!("/usr/bin/python3");
+    let director = Director::start();
+    play(run_static(&director, "/usr/bin/python3"));
 }
