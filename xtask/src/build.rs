@@ -4,11 +4,17 @@ use anyhow::Result;
 
 use crate::sh::{cargo, openly, say};
 
-/// Sets up, then builds rvsd, ipvsadm and rvs.
+/// What is built: the programs, and the library that `rvs run` preloads.
+const PACKAGES: [&str; 4] = ["rvsd", "ipvsadm", "rvs", "rvs-preload"];
+
+/// Sets up, then builds rvsd, ipvsadm, rvs and librvs_ipvs.so.
 pub fn run() -> Result<()> {
     crate::setup::run()?;
-    say("building rvsd, ipvsadm and rvs");
+    say("building rvsd, ipvsadm, rvs and librvs_ipvs.so");
     let mut build = cargo();
     build.args(["build", "--quiet", "--release"]);
-    openly(build.args(["--package", "rvsd", "--package", "ipvsadm", "--package", "rvs"]))
+    for package in PACKAGES {
+        build.args(["--package", package]);
+    }
+    openly(&mut build)
 }

@@ -34,12 +34,18 @@ const PROGRAMS: [(&str, &str); 9] = [
     ("tcpdump", "tcpdump"),
 ];
 
+/// Programs of others that the tests run unmodified, and their Debian packages. None does anything by
+/// itself without a configuration, which is not installed.
+const CLIENTS: [(&str, &str); 2] =
+    [("/usr/sbin/ipvsadm", "ipvsadm"), ("/usr/sbin/keepalived", "keepalived")];
+
 /// Sets up what building, the demo and the tests need.
 pub fn run() -> Result<()> {
     programs()?;
     let compiler = compiler()?;
     let linker = linker()?;
     web_server();
+    clients();
     say(&format!("eBPF tools: {} and {}", compiler.display(), linker.display()));
     Ok(())
 }
@@ -176,14 +182,35 @@ fn find_llvm() -> Option<(u32, PathBuf)> {
 
 /// nginx for the lab. Without it the lab has a small server of its own, so nothing here is an error.
 fn web_server() {
-    if nginx().is_some() || !debian::offers("nginx") {
-        return;
+    if nginx().is_none() && !unpack("nginx") {
+        say("no nginx: the lab uses its built-in server");
     }
-    // Unpacked, not installed: no service of this machine is added or started.
-    say("unpacking Debian's nginx into .tools/debian for the lab");
-    if let Err(error) = debian::unpack("nginx", &tools().join("debian")) {
-        say(&format!("no nginx, the lab uses its built-in server: {error:#}"));
+}
+
+/// Programs made for the kernel's ip_vs. The tests that run them are skipped without them.
+fn clients() {
+    let missing = CLIENTS.iter().filter(|(path, _)| !Path::new(path).exists());
+    let packages: Vec<&str> = missing.map(|&(_, package)| package).collect();
+    if let Err(error) = debian::install("programs made for the kernel's ip_vs", &packages) {
+        say(&format!("{error:#}: the tests that run them are skipped"));
     }
+    let exporter = "prometheus-node-exporter";
+    if find_program(exporter).is_none() && !unpack(exporter) {
+        say(&format!("no {exporter}: the test that runs it is skipped"));
+    }
+}
+
+/// Unpacks a package into `.tools/debian`: no service of this machine is added or started.
+fn unpack(package: &str) -> bool {
+    if !debian::offers(package) {
+        return false;
+    }
+    say(&format!("unpacking Debian's {package} into .tools/debian"));
+    let result = debian::unpack(package, &tools().join("debian"));
+    if let Err(error) = &result {
+        say(&format!("{error:#}"));
+    }
+    result.is_ok()
 }
 
 /// Builds a tool from crates.io into the workspace's folder of tools, without optimisation: most of

@@ -2,12 +2,17 @@
 #![forbid(unsafe_code)]
 
 mod down;
+mod proc;
+mod run;
 mod status;
+mod supervise;
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use lexopt::prelude::*;
+use rvs_netlink::{Client, ClientError};
 
 /// The text of `--help`.
 const HELP: &str = "\
@@ -15,13 +20,19 @@ rvs - the operator's tool of RVS
 
 Usage: rvs status [--reasons] [--pin DIR] [--socket PATH]
        rvs down [--pin DIR] [--socket PATH]
+       rvs run [--static] [--socket PATH] [--] COMMAND [ARGUMENT...]
+       rvs proc [--socket PATH] ip_vs|ip_vs_app|ip_vs_conn|ip_vs_conn_sync|ip_vs_stats|
+                                ip_vs_stats_percpu
 
   status      what the data path holds and where it is attached
   --reasons   packets that were not forwarded, by reason
-  down        removes the data path that rvsd left in the kernel: balancing ends
+  down        removes the data path that rvsd left in the kernel: balancing ends; no rvsd may run
+  run         starts a program made for the kernel's ip_vs, such as keepalived, with rvsd in its place
+  --static    the same for a statically linked program (docs/unmodified-clients.md has the limits)
+  proc        prints what a kernel with ip_vs has in /proc/net
 
   --pin DIR       folder of the pins [/sys/fs/bpf/rvs]
-  --socket PATH   control socket of the rvsd that serves it, or must not any more [/run/rvs/control.sock]
+  --socket PATH   rvsd's control socket [$RVS_SOCKET, else /run/rvs/control.sock]
   -h, --help      this text
 ";
 
@@ -31,6 +42,17 @@ pub struct Place {
     pub pin: PathBuf,
     /// Control socket.
     pub socket: PathBuf,
+}
+
+/// A connection to rvsd.
+fn connect(socket: &Path) -> anyhow::Result<Client> {
+    Client::connect_to(socket).map_err(|error| {
+        let reason = match error {
+            ClientError::Io(reason) => reason.to_string(),
+            other => other.to_string(),
+        };
+        anyhow::anyhow!("no rvsd at {}: {reason}", socket.display())
+    })
 }
 
 fn main() -> ExitCode {
@@ -44,28 +66,52 @@ fn main() -> ExitCode {
 }
 
 fn run() -> anyhow::Result<()> {
-    let mut place =
-        Place { pin: "/sys/fs/bpf/rvs".into(), socket: rvs_netlink::client::DEFAULT_SOCKET.into() };
-    let (mut command, mut reasons) = (None, false);
+    let mut place = Place { pin: "/sys/fs/bpf/rvs".into(), socket: rvs_compat::rvsd() };
+    let (mut command, mut reasons) = (None::<String>, false);
+    let (mut is_static, mut detached) = (false, false);
+    // What `run` starts and what `proc` prints, and the words after it.
+    let (mut object, mut rest) = (None::<OsString>, Vec::new());
     let mut parser = lexopt::Parser::from_env();
     while let Some(arg) = parser.next()? {
         match arg {
             Long("pin") => place.pin = parser.value()?.into(),
             Long("socket") => place.socket = parser.value()?.into(),
             Long("reasons") => reasons = true,
+            Long("static") if command.as_deref() == Some("run") => is_static = true,
+            Long("detached") if command.as_deref() == Some("supervise") => detached = true,
             Short('h') | Long("help") => {
                 print!("{HELP}");
                 return Ok(());
             }
             Value(word) if command.is_none() => command = Some(word.string()?),
+            Value(word) if command.as_deref() == Some("run") => {
+                object = Some(word);
+                // From here on everything is the program's.
+                rest.extend(parser.raw_args()?);
+                break;
+            }
+            Value(word) if command.as_deref() == Some("proc") && object.is_none() => {
+                object = Some(word);
+            }
             _ => return Err(arg.unexpected().into()),
         }
     }
-    match command.as_deref() {
-        Some("status") => status::status(&place, reasons),
-        Some("down") if !reasons => down::down(&place),
-        Some("down") => anyhow::bail!("--reasons goes with status"),
-        Some(other) => anyhow::bail!("no command {other}; try rvs --help"),
-        None => anyhow::bail!("no command given; try rvs --help"),
+    if reasons && command.as_deref() != Some("status") {
+        anyhow::bail!("--reasons goes with status");
+    }
+    match (command.as_deref(), object) {
+        (Some("status"), _) => status::status(&place, reasons),
+        (Some("down"), _) => down::down(&place),
+        (Some("run"), Some(program)) if is_static => {
+            run::run_static(&place.socket, &program, &rest)
+        }
+        (Some("run"), Some(program)) => run::run(&place.socket, &program, &rest),
+        (Some("run"), None) => anyhow::bail!("run what? try rvs --help"),
+        // What `run --static` starts.
+        (Some("supervise"), _) => supervise::supervise(&place.socket, detached),
+        (Some("proc"), Some(name)) => proc::print(&place.socket, &name.to_string_lossy()),
+        (Some("proc"), None) => anyhow::bail!("which file? try rvs --help"),
+        (Some(other), _) => anyhow::bail!("no command {other}; try rvs --help"),
+        (None, _) => anyhow::bail!("no command given; try rvs --help"),
     }
 }

@@ -20,6 +20,8 @@ it serves. SIGTERM leaves the data path running; `rvs down` removes it.
   --socket PATH         control socket [/run/rvs/control.sock]
   --pin DIR             folder on a bpf file system for maps and links [/sys/fs/bpf/rvs]
   --mode auto|xdp|tc    hook; auto takes XDP on devices that do it without loss, else TC [auto]
+  --proc DIR            mounts there what a kernel with ip_vs has in /proc: net/ip_vs* and
+                        sys/net/ipv4/vs/* (FUSE)
   --connections N       size of the connection table [131072]
   --services N          most virtual services [16384]
   --destinations N      most destinations of all services together [131072]
@@ -38,6 +40,8 @@ pub struct Args {
     pub pin: PathBuf,
     /// Hook.
     pub mode: Mode,
+    /// Where to mount a small `/proc`.
+    pub proc: Option<PathBuf>,
     /// Capacities of new maps.
     pub sizes: Sizes,
 }
@@ -59,6 +63,7 @@ pub fn parse() -> Result<Parsed, lexopt::Error> {
         socket: rvs_netlink::client::DEFAULT_SOCKET.into(),
         pin: "/sys/fs/bpf/rvs".into(),
         mode: Mode::Auto,
+        proc: None,
         sizes: Sizes::default(),
     };
     let mut parser = lexopt::Parser::from_env();
@@ -68,6 +73,7 @@ pub fn parse() -> Result<Parsed, lexopt::Error> {
             Long("socket") => args.socket = parser.value()?.into(),
             Long("pin") => args.pin = parser.value()?.into(),
             Long("mode") => args.mode = parser.value()?.parse_with(mode)?,
+            Long("proc") => args.proc = Some(parser.value()?.into()),
             Long("connections") => args.sizes.connections = parser.value()?.parse_with(number)?,
             Long("services") => args.sizes.services = parser.value()?.parse_with(number)?,
             Long("destinations") => args.sizes.destinations = parser.value()?.parse_with(number)?,

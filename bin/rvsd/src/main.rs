@@ -7,6 +7,7 @@ mod control;
 mod interfaces;
 mod neighbours;
 mod privileges;
+mod proc;
 mod server;
 
 use std::io::IsTerminal as _;
@@ -71,8 +72,10 @@ fn run(args: &Args) -> Result<()> {
     let mut interfaces = interfaces::Interfaces::new(object, args);
     interfaces.refresh(&mut host, datapath.maps())?;
     let listener = control::Listener::bind(&args.socket)?;
-    privileges::give_up()?;
+    privileges::give_up(args.proc.is_some())?;
     start_sweeper(&args.pin)?;
+    // Unmounted when it is dropped.
+    let _proc = args.proc.as_deref().map(|dir| proc::mount(dir, &args.socket)).transpose()?;
     let director = Director::new(datapath);
     let server = server::Server { director, host, monitor, interfaces, listener };
     server.run()

@@ -10,10 +10,13 @@ use rustix::thread::{
 /// neighbours. Maps are changed through descriptors and memory that are open by then, and pins
 /// belong to the user that rvsd runs as.
 const NEEDED: CapabilitySet = CapabilitySet::NET_ADMIN;
+/// What mounting takes: with `--proc` it is kept, to mount and at the end to unmount.
+const MOUNTS: CapabilitySet = CapabilitySet::SYS_ADMIN;
 
 /// Gives up all other capabilities of this thread, and of the threads that it will start, for
 /// good. To be called while there is no other thread.
-pub fn give_up() -> Result<()> {
+pub fn give_up(mounts: bool) -> Result<()> {
+    let needed = if mounts { NEEDED.union(MOUNTS) } else { NEEDED };
     set_no_new_privs(true).context("cannot set no_new_privs")?;
     // First, because it needs CAP_SETPCAP. The kernel knows less than 64 and names the end.
     for bit in 0..u64::BITS {
@@ -29,7 +32,7 @@ pub fn give_up() -> Result<()> {
             break;
         }
     }
-    let kept = capabilities(None).context("cannot read capabilities")?.permitted & NEEDED;
+    let kept = capabilities(None).context("cannot read capabilities")?.permitted & needed;
     let sets =
         CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
     set_capabilities(None, sets).context("cannot give up capabilities")

@@ -9,6 +9,7 @@ use rvs_netlink::ipvs::{self, cmd_attr, command, policy, svc_attr};
 
 use crate::reply::Answers;
 use crate::table::Service;
+use crate::totals::EVERYTHING;
 use crate::{Director, Refusal, check};
 
 /// Longest timeout that can be asked for, in seconds: as many as fit an int in the kernel's jiffies
@@ -52,6 +53,7 @@ impl<D: Datapath> Director<D> {
             command::GET_INFO => Ok(self.get_info()),
             command::ZERO => self.zero(attrs).map(nothing),
             command::FLUSH => self.flush().map(nothing),
+            command::GET_STATS => Ok(self.get_stats()),
             command::GET_DEST | command::GET_DAEMON | command::GET_CONNS => {
                 Err(Refusal::new(EOPNOTSUPP, format!("command {command} is only a dump")))
             }
@@ -92,6 +94,7 @@ impl<D: Datapath> Director<D> {
 
     fn del_service(&mut self, attrs: &Attrs<'_>) -> Result<(), Refusal> {
         let key = self.named(attrs)?.key;
+        self.totals.keep(&self.datapath, &key);
         self.services.remove(&key);
         self.datapath.remove_service(&key);
         Ok(())
@@ -99,6 +102,7 @@ impl<D: Datapath> Director<D> {
 
     fn flush(&mut self) -> Result<(), Refusal> {
         for service in std::mem::take(&mut self.services).iter() {
+            self.totals.keep(&self.datapath, &service.key);
             self.datapath.remove_service(&service.key);
         }
         Ok(())
@@ -221,10 +225,21 @@ impl<D: Datapath> Director<D> {
         vec![(command::SET_INFO, attrs)]
     }
 
+    fn get_stats(&self) -> Answers {
+        let (stats, rates) = (self.total(), self.estimators.rates(&EVERYTHING));
+        let mut attrs = Writer::new();
+        ipvs::put_stats(&mut attrs, cmd_attr::STATS, cmd_attr::STATS64, &stats, &rates);
+        vec![(command::GET_STATS, attrs)]
+    }
+
     fn zero(&mut self, attrs: &Attrs<'_>) -> Result<(), Refusal> {
         let keys: Vec<ServiceKey> = if attrs.find(cmd_attr::SERVICE).is_some() {
-            vec![self.named(attrs)?.key]
+            let key = self.named(attrs)?.key;
+            self.totals.keep(&self.datapath, &key);
+            vec![key]
         } else {
+            self.totals.zero();
+            self.estimators.zero(&EVERYTHING);
             self.services.iter().map(|service| service.key).collect()
         };
         for key in keys {

@@ -10,6 +10,7 @@ mod estimator;
 mod handle;
 mod reply;
 mod table;
+mod totals;
 
 use rvs_core::control::{Change, Datapath, DatapathError};
 
@@ -57,6 +58,7 @@ pub struct Director<D> {
     services: Table,
     estimators: Estimators,
     refusals: Vec<Refusal>,
+    totals: totals::Totals,
 }
 
 impl<D: Datapath> Director<D> {
@@ -67,7 +69,8 @@ impl<D: Datapath> Director<D> {
             let (key, config, dests) = (*key, *config, dests.to_vec());
             services.put(Service { key, config, engine: None, dests });
         });
-        Self { datapath, services, estimators: Estimators::default(), refusals: Vec::new() }
+        let (estimators, totals) = (Estimators::default(), totals::Totals::default());
+        Self { datapath, services, estimators, refusals: Vec::new(), totals }
     }
 
     /// The data path.
@@ -92,6 +95,7 @@ impl<D: Datapath> Director<D> {
                 estimators.sample((service.key, Some(dest.key)), &status.stats);
             }
         }
+        estimators.sample(totals::EVERYTHING, &self.total());
         estimators.end();
         self.estimators = estimators;
     }
@@ -99,6 +103,11 @@ impl<D: Datapath> Director<D> {
     /// What was refused since the last call, to be logged.
     pub fn take_refusals(&mut self) -> Vec<Refusal> {
         std::mem::take(&mut self.refusals)
+    }
+
+    /// Counters of everything.
+    fn total(&self) -> rvs_core::control::Stats {
+        self.totals.sum(&self.datapath, self.services.iter().map(|service| &service.key))
     }
 
     /// Puts `service`, checked, in the place of what there is under its key.

@@ -1,5 +1,6 @@
 //! Debian's packages.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Once;
@@ -39,6 +40,7 @@ pub fn install(what: &str, packages: &[&str]) -> Result<()> {
     }
     update();
     say(&format!("installing {what}: {list}"));
+    let _no_services = NoServices::begin()?;
     let mut command = apt();
     command.args(["install", "-y", "-q", "--no-install-recommends"]).args(&packages);
     quietly(&mut command).with_context(|| format!("cannot install {what}"))
@@ -61,6 +63,37 @@ pub fn unpack(package: &str, into: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// While it lives, Debian's packages start no service (`/usr/sbin/policy-rc.d`, see invoke-rc.d(8)).
+struct NoServices {
+    made: bool,
+}
+
+/// What decides whether a package may start its services.
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+impl NoServices {
+    fn begin() -> Result<Self> {
+        // A machine that has one has its reasons.
+        if Path::new(POLICY).exists() {
+            return Ok(Self { made: false });
+        }
+        let made = Self { made: true };
+        let forbid =
+            "#!/bin/sh\n# Made by cargo xtask setup, for as long as it installs.\nexit 101\n";
+        std::fs::write(POLICY, forbid).with_context(|| format!("cannot write {POLICY}"))?;
+        std::fs::set_permissions(POLICY, std::fs::Permissions::from_mode(0o755))?;
+        Ok(made)
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if self.made {
+            let _ = std::fs::remove_file(POLICY);
+        }
+    }
 }
 
 fn apt() -> Command {

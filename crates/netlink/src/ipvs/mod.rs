@@ -49,6 +49,8 @@ pub mod command {
     /// A dump of the connection table: what the kernel tells by `/proc/net/ip_vs_conn`. With
     /// [`cmd_attr::CURSOR`](super::cmd_attr::CURSOR) it is a page of it.
     pub const GET_CONNS: u8 = 64;
+    /// Counters and rates of everything: what the kernel tells by `/proc/net/ip_vs_stats`.
+    pub const GET_STATS: u8 = 80;
 }
 
 /// Top-level attributes, `IPVS_CMD_ATTR_*`. From [`cmd_attr::CONN`] on they are RVS's own.
@@ -62,6 +64,10 @@ pub mod cmd_attr {
     pub const TIMEOUT_UDP: u16 = 6;
     /// A connection, in answers to `GET_CONNS`.
     pub const CONN: u16 = 64;
+    /// Counters of everything, in answers to `GET_STATS`.
+    pub const STATS: u16 = 80;
+    /// The same, 64 bits wide.
+    pub const STATS64: u16 = 81;
     /// In a request: say in words why it is refused (`NLMSGERR_ATTR_MSG`). No value. It stands
     /// for the socket option `NETLINK_EXT_ACK`, which a Unix socket does not have.
     pub const EXT_ACK: u16 = 65;

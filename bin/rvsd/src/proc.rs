@@ -1,0 +1,251 @@
+//! `--proc DIR`: a small `/proc` for programs that read ip_vs there and can be told where it is. A
+//! FUSE mount with `net/ip_vs*` and `sys/net/ipv4/vs/*`; every file's text is made as it is opened,
+//! by asking the control socket as any client would.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result};
+use fuser::{
+    BackgroundSession, BsdFileFlags, Config, Errno, FileAttr, FileHandle, FileType, Filesystem,
+    FopenFlags, Generation, INodeNo, LockOwner, MountOption, OpenAccMode, OpenFlags, ReplyAttr,
+    ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, Request, SessionACL, TimeOrNow,
+};
+use rustix::mount::{UnmountFlags, unmount};
+use rvs_compat::path::Node;
+use rvs_compat::proc::File;
+use rvs_compat::sysctl;
+use rvs_netlink::Client;
+
+/// How long the kernel may keep names and attributes: they never change.
+const FOR_LONG: Duration = Duration::from_secs(3600);
+
+/// Folders, each with the index of the one that it is in: the root first.
+const FOLDERS: [(&str, usize); 6] =
+    [("", 0), ("net", 0), ("sys", 0), ("net", 2), ("ipv4", 3), ("vs", 4)];
+/// Index of the folder with ip_vs's files.
+const NET: usize = 1;
+/// Index of the folder with the settings.
+const SETTINGS: usize = 5;
+
+/// Mounts the files at `folder` until the value is dropped.
+pub fn mount(folder: &Path, socket: &Path) -> Result<BackgroundSession> {
+    // What an rvsd that was killed left there.
+    if matches!(rustix::fs::stat(folder), Err(rustix::io::Errno::NOTCONN)) {
+        unmount(folder, UnmountFlags::DETACH)
+            .with_context(|| format!("cannot unmount {}", folder.display()))?;
+    }
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let mut config = Config::default();
+    config.acl = SessionACL::All;
+    config.mount_options = vec![
+        MountOption::FSName("rvs".into()),
+        MountOption::NoDev,
+        MountOption::NoSuid,
+        MountOption::NoExec,
+        MountOption::DefaultPermissions,
+    ];
+    fuser::spawn_mount(Tree::new(socket), folder, &config)
+        .with_context(|| format!("cannot mount at {} (it takes FUSE)", folder.display()))
+}
+
+/// A file or folder; its number in the file system is its index and 1.
+struct Entry {
+    name: &'static str,
+    parent: usize,
+    /// Nothing for a folder.
+    file: Option<Node>,
+}
+
+struct Tree {
+    entries: Vec<Entry>,
+    socket: PathBuf,
+    /// The texts of open files.
+    open: Mutex<HashMap<u64, String>>,
+    opened: AtomicU64,
+    started: SystemTime,
+}
+
+impl Tree {
+    fn new(socket: &Path) -> Self {
+        let folders = FOLDERS.map(|(name, parent)| Entry { name, parent, file: None });
+        let files = File::ALL.map(|file| (file.name(), NET, Node::Proc(file)));
+        let settings = sysctl::names().map(|name| (name, SETTINGS, Node::Setting(name)));
+        let files = files.into_iter().chain(settings);
+        let files = files.map(|(name, parent, file)| Entry { name, parent, file: Some(file) });
+        Self {
+            entries: folders.into_iter().chain(files).collect(),
+            socket: socket.to_owned(),
+            open: Mutex::default(),
+            opened: AtomicU64::new(0),
+            started: SystemTime::now(),
+        }
+    }
+
+    fn entry(&self, number: INodeNo) -> Option<(usize, &Entry)> {
+        let index = usize::try_from(u64::from(number)).ok()?.checked_sub(1)?;
+        self.entries.get(index).map(|entry| (index, entry))
+    }
+
+    fn attributes(&self, index: usize, entry: &Entry) -> FileAttr {
+        let is_folder = entry.file.is_none();
+        let time = self.started;
+        FileAttr {
+            ino: INodeNo(index as u64 + 1),
+            // As in /proc, where a text is as long as it turns out to be.
+            size: 0,
+            blocks: 0,
+            atime: time,
+            mtime: time,
+            ctime: time,
+            crtime: time,
+            kind: if is_folder { FileType::Directory } else { FileType::RegularFile },
+            perm: if is_folder { 0o555 } else { 0o444 },
+            nlink: if is_folder { 2 } else { 1 },
+            uid: 0,
+            gid: 0,
+            rdev: 0,
+            flags: 0,
+            blksize: 4096,
+        }
+    }
+
+    /// What is in a folder.
+    fn children(&self, folder: usize) -> impl Iterator<Item = (usize, &Entry)> {
+        let inside = move |(index, entry): &(usize, &Entry)| *index != 0 && entry.parent == folder;
+        self.entries.iter().enumerate().filter(inside)
+    }
+
+    fn text(&self, node: Node) -> Result<String, Errno> {
+        match node {
+            Node::Setting(name) => Ok(sysctl::text(name).unwrap_or_default().to_owned()),
+            Node::Settings => Err(Errno::EISDIR),
+            Node::Proc(file) => Client::connect_to(&self.socket)
+                .and_then(|mut client| file.text(&mut client))
+                .map_err(|error| {
+                    tracing::warn!(file = file.name(), "{error}");
+                    Errno::EIO
+                }),
+        }
+    }
+}
+
+impl Filesystem for Tree {
+    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let found = self
+            .entry(parent)
+            .and_then(|(folder, _)| self.children(folder).find(|(_, entry)| entry.name == name));
+        match found {
+            Some((index, entry)) => {
+                reply.entry(&FOR_LONG, &self.attributes(index, entry), Generation(0));
+            }
+            None => reply.error(Errno::ENOENT),
+        }
+    }
+
+    fn getattr(&self, _: &Request, number: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        match self.entry(number) {
+            Some((index, entry)) => reply.attr(&FOR_LONG, &self.attributes(index, entry)),
+            None => reply.error(Errno::ENOENT),
+        }
+    }
+
+    fn setattr(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: Option<u32>,
+        _: Option<u32>,
+        _: Option<u32>,
+        _: Option<u64>,
+        _: Option<TimeOrNow>,
+        _: Option<TimeOrNow>,
+        _: Option<SystemTime>,
+        _: Option<FileHandle>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        reply.error(Errno::EACCES);
+    }
+
+    fn open(&self, _: &Request, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let Some(node) = self.entry(number).and_then(|(_, entry)| entry.file) else {
+            return reply.error(Errno::ENOENT);
+        };
+        // Root passes the check of the mode.
+        if flags.acc_mode() != OpenAccMode::O_RDONLY {
+            return reply.error(Errno::EACCES);
+        }
+        match self.text(node) {
+            Ok(text) => {
+                let handle = self.opened.fetch_add(1, Ordering::Relaxed);
+                self.open.lock().expect("no panic while locked").insert(handle, text);
+                reply.opened(FileHandle(handle), FopenFlags::FOPEN_DIRECT_IO);
+            }
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let open = self.open.lock().expect("no panic while locked");
+        let Some(text) = open.get(&handle.into()) else { return reply.error(Errno::EBADF) };
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(text.len());
+        let end = start.saturating_add(size as usize).min(text.len());
+        reply.data(text.as_bytes().get(start..end).unwrap_or_default());
+    }
+
+    fn release(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        _: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.open.lock().expect("no panic while locked").remove(&handle.into());
+        reply.ok();
+    }
+
+    fn readdir(
+        &self,
+        _: &Request,
+        number: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        let Some((folder, entry)) = self.entry(number).filter(|(_, e)| e.file.is_none()) else {
+            return reply.error(Errno::ENOTDIR);
+        };
+        let selves = [(folder, "."), (entry.parent, "..")];
+        let children = self.children(folder).map(|(index, child)| (index, child.name));
+        let names = selves.into_iter().chain(children).enumerate();
+        for (position, (index, name)) in names.skip(usize::try_from(offset).unwrap_or(usize::MAX)) {
+            let is_folder = self.entries.get(index).is_some_and(|entry| entry.file.is_none());
+            let kind = if is_folder { FileType::Directory } else { FileType::RegularFile };
+            if reply.add(INodeNo(index as u64 + 1), position as u64 + 1, kind, name) {
+                break;
+            }
+        }
+        reply.ok();
+    }
+}

@@ -1,0 +1,96 @@
+//! The files that ip_vs adds to `/proc/net`, byte for byte. Follows what Linux 6.1 printed
+//! (`tests/oracle/recorded/proc.jsonl`); only the order of services and of connections is rvsd's,
+//! where the kernel's is that of hash tables which are seeded anew at each start.
+
+mod conns;
+mod services;
+mod stats;
+
+use std::net::IpAddr;
+
+use rvs_core::types::Protocol;
+use rvs_netlink::{Client, ClientError};
+
+/// One of the files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum File {
+    /// `ip_vs`: services and destinations.
+    Services,
+    /// `ip_vs_app`: application helpers; there are none.
+    Apps,
+    /// `ip_vs_conn`: connections and templates.
+    Conns,
+    /// `ip_vs_conn_sync`: the same, with where they come from.
+    ConnsSync,
+    /// `ip_vs_stats`: counters and rates of everything.
+    Stats,
+    /// `ip_vs_stats_percpu`: the counters by CPU.
+    StatsPercpu,
+}
+
+impl File {
+    /// Every file.
+    pub const ALL: [Self; 6] =
+        [Self::Services, Self::Apps, Self::Conns, Self::ConnsSync, Self::Stats, Self::StatsPercpu];
+
+    /// Its name in `/proc/net`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Services => "ip_vs",
+            Self::Apps => "ip_vs_app",
+            Self::Conns => "ip_vs_conn",
+            Self::ConnsSync => "ip_vs_conn_sync",
+            Self::Stats => "ip_vs_stats",
+            Self::StatsPercpu => "ip_vs_stats_percpu",
+        }
+    }
+
+    /// The file of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|file| file.name() == name)
+    }
+
+    /// Its text now.
+    pub fn text(self, client: &mut Client) -> Result<String, ClientError> {
+        match self {
+            Self::Services => services::text(client),
+            Self::Apps => Ok("prot port    usecnt name\n".to_owned()),
+            Self::Conns => conns::text(client, conns::Form::Plain),
+            Self::ConnsSync => conns::text(client, conns::Form::Sync),
+            Self::Stats => stats::text(client),
+            Self::StatsPercpu => stats::percpu(client),
+        }
+    }
+}
+
+/// An address in hexadecimal: `0A090101`, or all eight groups of an IPv6 address.
+fn hex(addr: IpAddr) -> String {
+    match addr {
+        IpAddr::V4(addr) => format!("{:08X}", addr.to_bits()),
+        IpAddr::V6(addr) => {
+            let groups = addr.segments().map(|group| format!("{group:04x}"));
+            groups.join(":")
+        }
+    }
+}
+
+/// The name of a protocol, `IP` for that of a template of several.
+fn protocol(number: u8) -> &'static str {
+    match Protocol::from_number(number) {
+        Some(Protocol::Tcp) => "TCP",
+        Some(Protocol::Udp) => "UDP",
+        Some(Protocol::Sctp) => "SCTP",
+        None => "IP",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_written_as_the_kernel_writes_them() {
+        assert_eq!(hex("10.9.1.1".parse().unwrap()), "0A090101");
+        assert_eq!(hex("fd00::2".parse().unwrap()), "fd00:0000:0000:0000:0000:0000:0000:0002");
+    }
+}
