@@ -155,8 +155,10 @@ pub struct Dest {
     pub slot: Cell<u32>,
     /// 1 once it left its service and waits for its connections to end.
     pub trash: Cell<u32>,
+    /// MTU that the route to it was given or has learnt; 0 if it has none of its own.
+    pub mtu: Cell<u32>,
     /// Unused.
-    pub reserved: [Cell<u32>; 4],
+    pub reserved: [Cell<u32>; 3],
     /// Active connections.
     pub active: Cell<u32>,
     /// Inactive connections.
