@@ -1,5 +1,6 @@
-//! The way to each destination: its tunnel's source address, and its next hop's MAC address kept
-//! resolved, so that the first packet after an idle hour is not the one that asks for it.
+//! The way to each destination: its tunnel's source address, its MTU, and its next hop's MAC
+//! address kept resolved, so that the first packet after an idle hour is not the one that asks for
+//! it.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -51,7 +52,8 @@ impl Neighbours {
         Ok(())
     }
 
-    /// The next hop to `addr`, if it is one to resolve. Tells the data path the source address.
+    /// The next hop to `addr`, if it is one to resolve. Tells the data path the source address and
+    /// the MTU of the route.
     fn way(
         &mut self,
         host: &mut Host,
@@ -73,6 +75,7 @@ impl Neighbours {
         if let Some(source) = hop.source {
             datapath.set_source(index, source);
         }
+        datapath.set_mtu(index, hop.mtu);
         let resolvable = !hop.local && !self.no_arp.contains(&hop.ifindex);
         Ok(resolvable.then_some((hop.ifindex, hop.next_hop)))
     }

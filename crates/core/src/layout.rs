@@ -159,8 +159,10 @@ pub struct Dest {
     pub trash: Cell<u32>,
     /// Its latest weight that was not 0, or the weight that it was added with (`last_weight`).
     pub last_weight: Cell<u32>,
+    /// MTU that the route to it was given or has learnt; 0 if it has none of its own.
+    pub mtu: Cell<u32>,
     /// Unused.
-    pub reserved: [Cell<u32>; 3],
+    pub reserved: [Cell<u32>; 2],
     /// Active connections.
     pub active: Cell<u32>,
     /// Inactive connections.

@@ -71,6 +71,15 @@ impl<A: Ip> Forward<'_, A> {
         }
     }
 
+    /// MTU of the route to the destination if it has one of its own and a packet of `len` bytes,
+    /// outer header included, is too big for it; else 0. The kernel's look-up for eBPF leaves it
+    /// out unless it is locked, IPVS does not (`tests/oracle/recorded/mtu_route.jsonl`).
+    #[inline(always)]
+    pub fn exceeded_mtu(&self, len: u32) -> u32 {
+        let mtu = if self.reply { 0 } else { self.dest.mtu.get() };
+        if mtu != 0 && len > mtu { mtu } else { 0 }
+    }
+
     /// Rewrites the IP packet: for masquerading addresses, ports, TTL and checksums; for direct
     /// routing the TTL only, as the kernel does, which ends loops between directors. `None` if a
     /// header is out of reach. Not inlined: the kernel's stack is 512 bytes for all frames.

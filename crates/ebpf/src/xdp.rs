@@ -141,6 +141,9 @@ where
         route::NOT_FORWARDED => return pass(Reason::LocalDest),
         _ => return drop(Reason::NoRoute),
     }
+    if forward.exceeded_mtu(len) != 0 {
+        return pass(Reason::PuntIcmp);
+    }
     if !takes_xdp(&frame, route.params.ifindex) {
         return pass(Reason::PuntDevice);
     }

@@ -4,7 +4,7 @@ use std::io;
 use std::net::IpAddr;
 
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia,
+    RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType, RouteVia,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
@@ -21,6 +21,8 @@ pub struct Hop {
     pub source: Option<IpAddr>,
     /// The destination is one of the host's own addresses.
     pub local: bool,
+    /// MTU that the route was given, or has learnt; `None`: its interface's.
+    pub mtu: Option<u32>,
 }
 
 impl Host {
@@ -53,7 +55,7 @@ fn is_unreachable(error: &io::Error) -> bool {
 }
 
 fn hop(dst: IpAddr, route: &RouteMessage) -> Option<Hop> {
-    let mut hop = Hop { ifindex: 0, next_hop: dst, source: None, local: false };
+    let mut hop = Hop { ifindex: 0, next_hop: dst, source: None, local: false, mtu: None };
     match route.header.kind {
         RouteType::Unicast => {}
         RouteType::Local => hop.local = true,
@@ -66,6 +68,12 @@ fn hop(dst: IpAddr, route: &RouteMessage) -> Option<Hop> {
             RouteAttribute::Via(RouteVia::Inet6(gateway)) => hop.next_hop = (*gateway).into(),
             RouteAttribute::Via(RouteVia::Inet(gateway)) => hop.next_hop = (*gateway).into(),
             RouteAttribute::PrefSource(source) => hop.source = addr(source),
+            RouteAttribute::Metrics(metrics) => {
+                hop.mtu = metrics.iter().find_map(|metric| match metric {
+                    RouteMetric::Mtu(mtu) => Some(*mtu),
+                    _ => None,
+                });
+            }
             _ => {}
         }
     }

@@ -91,6 +91,13 @@ impl<M: Memory> Services<M> {
         }
     }
 
+    /// Sets the MTU of the route to a destination; `None` if it has none of its own.
+    pub fn set_mtu(&self, dest: u32, mtu: Option<u32>) {
+        if let Some(dest) = self.maps.dests.get(dest as usize) {
+            dest.mtu.set(mtu.unwrap_or(0));
+        }
+    }
+
     /// Frees what no packet and no connection uses any more. To be called every second or so.
     pub fn tick(&mut self) {
         let mut gone = Vec::new();

@@ -112,12 +112,13 @@ fn routed_lab() -> Result<Lab, LabError> {
     Ok(lab)
 }
 
-/// A narrow place: packets from `host` to `to` have at most `mtu` bytes.
+/// A narrow place: packets from `host` to `to` have at most as many bytes as the route's `mtu`
+/// says. A locked one holds for eBPF's look-ups, too.
 struct Narrow {
     host: &'static str,
     to: Addrs,
     via: Addrs,
-    mtu: u32,
+    mtu: &'static str,
 }
 
 impl Narrow {
@@ -129,8 +130,7 @@ impl Narrow {
             let device = route.split_whitespace().skip_while(|word| *word != "dev").nth(1);
             let device = device.expect("a device");
             let length = if to.contains(':') { 128 } else { 32 };
-            lab.host(host)
-                .ip(&format!("route add {to}/{length} {via}dev {device} mtu lock {mtu}"))?;
+            lab.host(host).ip(&format!("route add {to}/{length} {via}dev {device} mtu {mtu}"))?;
         }
         Ok(())
     }
@@ -184,8 +184,8 @@ fn bulk(mode: &str, narrow: &[Narrow], client_mtu: u32, server_mtu: u32) -> Resu
 /// Narrow towards the server and, less so, towards the client, both at the director.
 fn narrow_director() -> [Narrow; 2] {
     [
-        Narrow { host: "director", to: SERVER, via: CORE_BACK, mtu: 1400 },
-        Narrow { host: "director", to: CLIENT, via: EDGE_FRONT, mtu: 1450 },
+        Narrow { host: "director", to: SERVER, via: CORE_BACK, mtu: "1400" },
+        Narrow { host: "director", to: CLIENT, via: EDGE_FRONT, mtu: "lock 1450" },
     ]
 }
 
@@ -204,8 +204,8 @@ fn both_sides_learn_the_director_s_mtus_through_xdp() -> Result<(), LabError> {
 /// The same at the routers: their errors are about packets that the director has rewritten.
 fn narrow_routers() -> [Narrow; 2] {
     [
-        Narrow { host: "core", to: SERVER, via: SERVER, mtu: 1400 },
-        Narrow { host: "edge", to: CLIENT, via: CLIENT, mtu: 1450 },
+        Narrow { host: "core", to: SERVER, via: SERVER, mtu: "lock 1400" },
+        Narrow { host: "edge", to: CLIENT, via: CLIENT, mtu: "lock 1450" },
     ]
 }
 

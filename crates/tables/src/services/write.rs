@@ -162,6 +162,7 @@ impl<M: Memory> Services<M> {
         let Some(dest) = self.maps.dests().get(index as usize) else { return };
         dest.addr.set(words(config.key.addr));
         dest.tunnel_source.set([0; 4]);
+        dest.mtu.set(0);
         dest.port_be.set(u32::from(config.key.port.to_be()));
         dest.slot.set(slot);
         dest.trash.set(0);
