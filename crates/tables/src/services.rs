@@ -93,7 +93,7 @@ impl<M: Memory> Services<M> {
 
     /// Sets the MTU of the route to a destination; `None` if it has none of its own.
     pub fn set_mtu(&self, dest: u32, mtu: Option<u32>) {
-        if let Some(dest) = self.maps.dests.get(dest as usize) {
+        if let Some(dest) = self.maps.dests().get(dest as usize) {
             dest.mtu.set(mtu.unwrap_or(0));
         }
     }
