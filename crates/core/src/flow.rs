@@ -66,6 +66,7 @@ fn transport<P: Packet>(packet: &P, l4: u32, proto: u8, end: u32) -> Result<(Por
             }
             Ok((Ports { src_be: udp.src_be, dst_be: udp.dst_be }, 0))
         }
+        protocol::ICMP | protocol::ICMPV6 => Err(Reason::Icmp),
         _ => Err(Reason::OtherProtocol),
     }
 }
@@ -91,7 +92,7 @@ impl Ip for V4 {
     #[inline(always)]
     fn parse<P: Packet>(packet: &P) -> Result<Flow<Self>, Reason> {
         let ip = packet.at::<Ipv4>(L3).ok_or(Reason::Malformed)?;
-        let header = ((ip.version_ihl & 15) as u32) * 4;
+        let header = ip.header_len();
         let len = ip.total_len.get() as u32;
         if ip.version_ihl >> 4 != 4
             || header < Ipv4::LEN as u32
@@ -100,8 +101,9 @@ impl Ip for V4 {
         {
             return Err(Reason::Malformed);
         }
-        if ip.protocol != protocol::TCP && ip.protocol != protocol::UDP {
-            return Err(Reason::OtherProtocol);
+        match ip.protocol {
+            protocol::TCP | protocol::UDP | protocol::ICMP => {}
+            _ => return Err(Reason::OtherProtocol),
         }
         let fragment = ip.fragment.get();
         if fragment & Ipv4::FRAGMENT != 0 {
@@ -143,7 +145,7 @@ impl Ip for V4 {
 
 /// Raw words of an address in a header.
 #[inline(always)]
-fn v6(bytes: [u8; 16]) -> V6 {
+pub(crate) fn v6(bytes: [u8; 16]) -> V6 {
     V6(zerocopy::transmute!(bytes))
 }
 
@@ -164,7 +166,7 @@ impl Ip for V6 {
         }
         let proto = ip.next_header;
         match proto {
-            protocol::TCP | protocol::UDP => {}
+            protocol::TCP | protocol::UDP | protocol::ICMPV6 => {}
             44 => return Err(Reason::Fragment),
             0 | 43 | 60 | 51 => return Err(Reason::ExtensionHeader),
             _ => return Err(Reason::OtherProtocol),

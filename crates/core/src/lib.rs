@@ -18,6 +18,7 @@ pub mod packet;
 pub mod pipeline;
 pub mod proto;
 pub mod reason;
+pub mod related;
 pub mod sched;
 pub mod schedule;
 pub mod sweep;

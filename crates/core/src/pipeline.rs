@@ -123,16 +123,26 @@ fn established<'e, A: Addr, E: Tables<A>>(
     entry: &'e Conn<A>,
 ) -> Verdict<'e, A> {
     let word = Word(entry.word.get());
+    if is_syn(flow) && starts_over(word) && !word.has(REPLY) {
+        end(env, entry);
+        return opening(env, config, flow);
+    }
+    of_entry(env, entry)
+}
+
+/// The way that an entry leads.
+#[inline(always)]
+pub(crate) fn of_entry<'e, A: Addr, E: Tables<A>>(
+    env: &'e E,
+    entry: &'e Conn<A>,
+) -> Verdict<'e, A> {
+    let word = Word(entry.word.get());
     let dest_index = entry.dest.get();
     let Some(dest) = env.dest(dest_index) else { return Verdict::Drop(Reason::Inconsistent) };
     let method = word.forward();
     if word.has(REPLY) {
         let Some(conn) = partner(env, entry) else { return Verdict::Pass(Reason::NoConnection) };
         return Verdict::Forward(Forward { entry, conn, dest, dest_index, method, reply: true });
-    }
-    if is_syn(flow) && starts_over(word) {
-        end(env, entry);
-        return opening(env, config, flow);
     }
     if dest.trash.get() != 0 {
         return Verdict::Drop(Reason::DestGone);
@@ -293,6 +303,12 @@ pub fn commit<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, forward: &Forward<
     if forward.conn.expires.get() != expires {
         forward.conn.expires.set(expires);
     }
+    count(env, flow, forward);
+}
+
+/// Counts a packet of a connection.
+#[inline(always)]
+pub fn count<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, forward: &Forward<'_, A>) {
     if let Some(stats) = env.stats(forward.dest_index) {
         let (pkts, bytes) = if forward.reply {
             (&stats.out_pkts, &stats.out_bytes)

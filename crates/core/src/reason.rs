@@ -33,6 +33,9 @@ reasons! {
     OtherHost = "pass.other_host",
     /// Passed: a protocol that is not balanced.
     OtherProtocol = "pass.other_protocol",
+    /// Passed: ICMP, but no error about a connection's packet. From XDP, which leaves those to TC,
+    /// all ICMP.
+    Icmp = "pass.icmp",
     /// Passed: no connection and no service.
     NotOurs = "pass.not_ours",
     /// Passed: for a service, but without a connection and not opening one.

@@ -85,10 +85,10 @@ impl Object {
         }
         let mut ebpf = loader.load(OBJECT)?;
         xdp(&mut ebpf)?.load().map_err(|reason| OpenError::Verify { name: "rvs_xdp", reason })?;
-        for name in ["rvs_tc", "rvs_icmp"] {
+        for name in ["rvs_tc"].into_iter().chain(CALLED) {
             tc(&mut ebpf, name)?.load().map_err(|reason| OpenError::Verify { name, reason })?;
         }
-        let programs = call_icmp(&mut ebpf)?;
+        let programs = enter(&mut ebpf)?;
         let maps = Maps::open(pin)?;
         maps.initialise();
         Ok((Self { ebpf, pin: pin.to_owned(), _programs: programs }, maps))
@@ -120,13 +120,17 @@ fn tc<'e>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<&'e mut SchedClassif
     program.try_into().map_err(|reason| OpenError::Verify { name, reason })
 }
 
-/// Enters the ICMP program into the array that the TC program calls by. The map must stay pinned.
-fn call_icmp(ebpf: &mut Ebpf) -> Result<ProgramArray<MapData>, OpenError> {
+/// Programs that the TC program calls, by their index in `PROGRAMS`.
+const CALLED: [&str; 2] = ["rvs_icmp", "rvs_related"];
+
+/// Enters them into the array that they are called by. The map must stay pinned.
+fn enter(ebpf: &mut Ebpf) -> Result<ProgramArray<MapData>, OpenError> {
     let failed = |reason: String| OpenError::Map { name: "PROGRAMS", reason };
-    let icmp = tc(ebpf, "rvs_icmp")?.fd().map_err(|e| failed(e.to_string()))?;
-    let icmp = icmp.try_clone().map_err(|e| failed(e.to_string()))?;
     let map = ebpf.take_map("PROGRAMS").ok_or_else(|| failed("not in the object".into()))?;
     let mut programs = ProgramArray::try_from(map).map_err(|e| failed(e.to_string()))?;
-    programs.set(0, &icmp, 0).map_err(|e| failed(e.to_string()))?;
+    for (index, name) in (0..).zip(CALLED) {
+        let fd = tc(ebpf, name)?.fd().map_err(|e| failed(e.to_string()))?;
+        programs.set(index, fd, 0).map_err(|e| failed(e.to_string()))?;
+    }
     Ok(programs)
 }

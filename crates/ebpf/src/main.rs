@@ -9,6 +9,7 @@ mod atomic;
 mod env;
 mod icmp;
 mod maps;
+mod related;
 mod route;
 mod tc;
 mod xdp;

@@ -22,7 +22,8 @@ use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Ipv4, Ipv6, Tcp, protoc
 
 use crate::env::Kernel;
 use crate::icmp::{self, Message};
-use crate::maps::{self, ICMP_PROGRAM};
+use crate::maps::{self, ICMP_PROGRAM, RELATED_PROGRAM};
+use crate::related;
 use crate::route::{self, Route};
 
 /// Go on to the next program, then the host: `TCX_NEXT`, `TC_ACT_UNSPEC`.
@@ -141,17 +142,24 @@ pub fn rvs_tc(ctx: TcContext) -> i32 {
         unsafe { maps::PROGRAMS.tail_call(&ctx, ICMP_PROGRAM) };
         return SHOT;
     }
+    if action == related::PENDING {
+        // SAFETY: as above.
+        unsafe { maps::PROGRAMS.tail_call(&ctx, RELATED_PROGRAM) };
+        return pass(Reason::Icmp);
+    }
     action
 }
 
+/// Counts the packet and leaves it to the host.
 #[inline(always)]
-fn pass(reason: Reason) -> i32 {
+pub fn pass(reason: Reason) -> i32 {
     Kernel.count(reason);
     NEXT
 }
 
+/// Counts the packet and drops it.
 #[inline(always)]
-fn drop(reason: Reason) -> i32 {
+pub fn drop(reason: Reason) -> i32 {
     Kernel.count(reason);
     SHOT
 }
@@ -163,6 +171,7 @@ where
 {
     let flow = match A::parse(&frame) {
         Ok(flow) => flow,
+        Err(Reason::Icmp) => return related::PENDING,
         Err(reason) => return pass(reason),
     };
     match resolve(&Kernel, &flow) {
@@ -259,7 +268,7 @@ where
 
 /// Puts an outer header in front. A function of its own to keep `send`'s stack frame small.
 #[inline(never)]
-fn encapsulate<A: Ip>(
+pub fn encapsulate<A: Ip>(
     frame: &mut Frame,
     flow: &Flow<A>,
     forward: &Forward<'_, A>,

@@ -98,8 +98,16 @@ impl Ipv4 {
     pub const DF: u16 = 0x4000;
     /// More-fragments bit and fragment offset: non-zero in every fragment.
     pub const FRAGMENT: u16 = 0x3fff;
+    /// The offset in `fragment`: non-zero in every fragment but the first.
+    pub const OFFSET: u16 = 0x1fff;
     /// Length without options, in bytes.
     pub const LEN: usize = 20;
+
+    /// Length with options, in bytes, as the header says.
+    #[inline(always)]
+    pub const fn header_len(&self) -> u32 {
+        ((self.version_ihl & 15) as u32) * 4
+    }
 }
 
 /// IPv6 header.
@@ -200,6 +208,8 @@ pub struct IcmpError {
 }
 
 impl IcmpError {
+    /// Offset of the checksum from the start of the header, in bytes.
+    pub const CHECKSUM: usize = 2;
     /// Length in bytes.
     pub const LEN: usize = 8;
 }

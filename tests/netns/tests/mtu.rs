@@ -210,14 +210,12 @@ fn narrow_routers() -> [Narrow; 2] {
 }
 
 #[test]
-#[ignore = "ICMP errors about masqueraded packets are not translated yet"]
 fn both_sides_learn_the_routers_mtus_through_tc() -> Result<(), LabError> {
     need_lab!();
     bulk("tc", &narrow_routers(), 1400, 1450)
 }
 
 #[test]
-#[ignore = "ICMP errors about masqueraded packets are not translated yet"]
 fn both_sides_learn_the_routers_mtus_through_xdp() -> Result<(), LabError> {
     need_lab!();
     bulk("xdp", &narrow_routers(), 1400, 1450)
