@@ -11,12 +11,10 @@ pub fn down(place: &Place) -> Result<()> {
     if Client::connect_to(&place.socket).is_ok() {
         bail!("an rvsd serves at {}; stop it first", place.socket.display());
     }
-    if !place.pin.join("maps").exists() {
-        bail!("there is no data path at {}", place.pin.display());
-    }
+    let pins = place.pins()?;
     // Kernels without TCX: filters have no pin and are removed by name.
     for interface in rvs_host::Host::open()?.interfaces()? {
         attach::detach_clsact(&interface.name);
     }
-    attach::remove(&place.pin).with_context(|| format!("cannot remove {}", place.pin.display()))
+    attach::remove(pins.place()).with_context(|| format!("cannot remove {}", place.pin.display()))
 }

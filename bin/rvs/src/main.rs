@@ -11,7 +11,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use lexopt::prelude::*;
+use rvs_datapath::pin::PinFolder;
 use rvs_netlink::{Client, ClientError};
 
 /// The text of `--help`.
@@ -53,6 +55,15 @@ fn connect(socket: &Path) -> anyhow::Result<Client> {
         };
         anyhow::anyhow!("no rvsd at {}: {reason}", socket.display())
     })
+}
+
+impl Place {
+    /// The folder of the pins of a data path that is there.
+    fn pins(&self) -> anyhow::Result<PinFolder> {
+        let pins = PinFolder::open(&self.pin).ok();
+        let pins = pins.filter(|pins| pins.place().join("maps").exists());
+        pins.with_context(|| format!("there is no data path at {}", self.pin.display()))
+    }
 }
 
 fn main() -> ExitCode {

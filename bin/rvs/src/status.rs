@@ -1,6 +1,6 @@
 //! `rvs status`: what the data path holds.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use rvs_core::control::Datapath;
 use rvs_datapath::{BpfDatapath, Maps, attach};
 use rvs_host::Host;
@@ -10,10 +10,8 @@ use crate::Place;
 
 /// Prints it.
 pub fn status(place: &Place, reasons: bool) -> Result<()> {
-    if !place.pin.join("maps").exists() {
-        bail!("there is no data path at {}", place.pin.display());
-    }
-    let maps = Maps::open(&place.pin)?;
+    let pins = place.pins()?;
+    let maps = Maps::open(pins.place())?;
     if reasons {
         for (reason, count) in maps.reasons() {
             println!("{:<24} {count}", reason.name());
@@ -23,7 +21,7 @@ pub fn status(place: &Place, reasons: bool) -> Result<()> {
     let serves = Client::connect_to(&place.socket).is_ok();
     println!("rvsd:         {}", if serves { "serves" } else { "does not run" });
     let names = Host::open()?.interfaces().context("cannot list interfaces")?;
-    for (path, index) in attach::pinned(&place.pin) {
+    for (path, index) in attach::pinned(pins.place()) {
         let name = names.iter().find(|i| i.index == index).map_or("(gone)", |i| i.name.as_str());
         let hook = path.file_name().map(|f| f.to_string_lossy().into_owned()).unwrap_or_default();
         let hook = hook.split('-').next().unwrap_or_default().to_owned();

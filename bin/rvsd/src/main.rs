@@ -16,7 +16,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{FlockOperation, flock};
+use rvs_datapath::pin::PinFolder;
 use rvs_datapath::{BpfDatapath, Maps, Object, sweeper};
 use rvs_director::Director;
 use rvs_host::{Host, Monitor};
@@ -61,35 +62,26 @@ fn run(args: &Args) -> Result<()> {
     let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(colours);
     log.with_env_filter(filter).init();
 
-    std::fs::create_dir_all(&args.pin)
-        .with_context(|| format!("cannot make {}", args.pin.display()))?;
-    let _lock = lock(&args.pin)?;
+    let pins = PinFolder::make(&args.pin)
+        .with_context(|| format!("cannot keep pins in {}", args.pin.display()))?;
+    if flock(&pins, FlockOperation::NonBlockingLockExclusive).is_err() {
+        bail!("another rvsd runs with --pin {}", args.pin.display());
+    }
     rvs_host::forward_from_loopback()?;
     let mut host = Host::open()?;
     let monitor = Monitor::open()?;
-    let (object, maps) = Object::load(&args.pin, &args.sizes)?;
+    let (object, maps) = Object::load(pins.path(), &args.sizes)?;
     let datapath = BpfDatapath::adopt(maps);
     let mut interfaces = interfaces::Interfaces::new(object, args);
     interfaces.refresh(&mut host, datapath.maps())?;
     let listener = control::Listener::bind(&args.socket)?;
     privileges::give_up(args.proc.is_some())?;
-    start_sweeper(&args.pin)?;
+    start_sweeper(pins.path())?;
     // Unmounted when it is dropped.
     let _proc = args.proc.as_deref().map(|dir| proc::mount(dir, &args.socket)).transpose()?;
     let director = Director::new(datapath);
     let server = server::Server { director, host, monitor, interfaces, listener };
     server.run()
-}
-
-/// Makes sure that no other rvsd serves the same data path.
-fn lock(pin: &Path) -> Result<std::os::fd::OwnedFd> {
-    let folder =
-        rustix::fs::open(pin, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .with_context(|| format!("cannot open {}", pin.display()))?;
-    if rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive).is_err() {
-        bail!("another rvsd runs with --pin {}", pin.display());
-    }
-    Ok(folder)
 }
 
 /// Starts the thread that ends expired connections. It has its own view of the maps.

@@ -7,6 +7,7 @@ pub mod env;
 pub mod maps;
 mod memory;
 pub mod object;
+pub mod pin;
 pub mod sweeper;
 mod tables;
 
