@@ -141,6 +141,13 @@ fn dead_servers_leave_the_table_and_come_back() -> Result<(), LabError> {
     wait_for_table(&director, &["rs1", "rs2", "rs3"], &log)?;
     assert_eq!(answers(&client)?, names(&["rs1", "rs2", "rs3"]));
 
+    // The director is restarted under it.
+    director.process().kill();
+    director.restart()?;
+    servers[2].kill();
+    wait_for_table(&director, &["rs1", "rs2"], &log)?;
+    assert_eq!(answers(&client)?, names(&["rs1", "rs2"]));
+
     // keepalived removes what it made when it ends.
     let status = log.terminate(Duration::from_secs(10))?;
     assert!(status.success(), "{status}: {}", log.log());
