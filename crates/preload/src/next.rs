@@ -47,7 +47,8 @@ macro_rules! next {
             )*
         }
 
-        const ALL: &[(&AtomicPtr<c_void>, &CStr)] = &[$((&place::$name, name(concat!(stringify!($name), "\0")))),*];
+        const ALL: &[(&AtomicPtr<c_void>, &CStr)] =
+            &[$((&place::$name, name(concat!(stringify!($name), "\0")))),*];
 
         $(
         /// The next definition of the function of this name.
