@@ -24,18 +24,14 @@ fn look_up(place: &AtomicPtr<c_void>, name: &CStr) -> *mut c_void {
     found
 }
 
-/// Finds all functions as the library is loaded, as far as they are there: the dynamic linker's lock
-/// must not be waited for in a signal handler, nor after a fork while another thread had it. What
-/// other libraries call before that is found when it is called.
-extern "C" fn prepare() {
+/// Finds all functions, as far as they are there. To be called as the library is loaded: the dynamic
+/// linker's lock must not be waited for in a signal handler, nor after a fork while another thread had
+/// it. What other libraries call before that is found when it is called.
+pub fn find_all() {
     for (place, name) in ALL {
         look_up(place, name);
     }
 }
-
-#[used]
-#[unsafe(link_section = ".init_array")]
-static PREPARE: extern "C" fn() = prepare;
 
 macro_rules! next {
     ($(fn $name:ident($($arg:ident: $kind:ty),*) -> $out:ty;)*) => {

@@ -173,9 +173,11 @@ fn settings_can_be_read_and_not_written() {
          \x20except PermissionError: print('refused')\n\
          print(os.path.isfile('{folder}/conntrack'), os.path.isdir('{folder}'))\n\
          print(os.path.exists('/proc/net/ip_vs'), os.access('/proc/net/ip_vs_stats', os.R_OK))\n\
+         os.environ.clear()\n\
+         print(open('{folder}/conntrack').read().strip())\n\
          print(os.path.exists('{folder}/nosuch'), os.path.exists('/proc/net/ip_vs_nosuch'))\n"
     );
     let output = feed(run(&director, "/usr/bin/python3").arg("-c").arg(script), "");
-    let expected = "refused\nrefused\nrefused\nTrue True\nTrue True\nFalse False\n";
+    let expected = "refused\nrefused\nrefused\nTrue True\nTrue True\n0\nFalse False\n";
     assert_eq!(text(&output.stdout), expected, "{}", text(&output.stderr));
 }
