@@ -14,7 +14,7 @@ const VIP: &str = "10.7.0.30";
 const SERVERS: [(&str, &str); 4] =
     [("rs1", "10.7.0.45"), ("rs2", "10.7.0.46"), ("rs3", "10.7.0.47"), ("sorry", "10.7.0.99")];
 /// Time for two failed checks and the change that follows.
-const DETECTION: Duration = Duration::from_secs(20);
+const DETECTION: Duration = Duration::from_secs(40);
 
 fn lab() -> Result<Lab, LabError> {
     let mut topology = Topology::new().host("client", &["10.7.0.70/24"]);

@@ -158,7 +158,7 @@ fn totals_keep_what_deleted_services_counted() {
 
 #[test]
 fn settings_can_be_read_and_not_written() {
-    need!("/usr/bin/python3");
+    let python = need!("python3");
     let row = recorded("sysctls");
     let director = Director::start();
     let folder = "/proc/sys/net/ipv4/vs";
@@ -177,7 +177,7 @@ fn settings_can_be_read_and_not_written() {
          print(open('{folder}/conntrack').read().strip())\n\
          print(os.path.exists('{folder}/nosuch'), os.path.exists('/proc/net/ip_vs_nosuch'))\n"
     );
-    let output = feed(run(&director, "/usr/bin/python3").arg("-c").arg(script), "");
+    let output = feed(run(&director, &python).arg("-c").arg(script), "");
     let expected = "refused\nrefused\nrefused\nTrue True\nTrue True\n0\nFalse False\n";
     assert_eq!(text(&output.stdout), expected, "{}", text(&output.stderr));
 }
