@@ -83,6 +83,10 @@ x = new(); x.setblocking(False); x.sendto(msg(FAM, REQ, 15), (0, 0)); x.recv(655
 try: x.recv(65536); e = 0
 except BlockingIOError: e = 11
 say('nothing left', errno=e)
+x = new(); x.setsockopt(1, 20, struct.pack('=qq', 0, 200000))
+try: os.read(x.fileno(), 100); e = 0
+except BlockingIOError: e = 11
+x.sendto(msg(FAM, REQ, 15), (0, 0)); say('a receive timeout', errno=e, then=len(os.read(x.fileno(), 65536)) > 0)
 # a long dump into a short queue, read slowly
 x = new(); x.setsockopt(1, 8, 4096); x.setsockopt(1, 7, 4096)
 for i in range(3, 1000): s.sendto(msg(FAM, REQ | ACK, 5, svc() + dst(i)), (0, 0)); s.recv(65536)

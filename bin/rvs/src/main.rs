@@ -67,7 +67,9 @@ impl Place {
 }
 
 fn main() -> ExitCode {
-    match run() {
+    // Started by `rvs run --static`, not by people.
+    let supervisor = supervise::arguments();
+    match supervisor.map_or_else(run, |arguments| supervise::supervise(&arguments)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("rvs: {error:#}");
@@ -79,7 +81,7 @@ fn main() -> ExitCode {
 fn run() -> anyhow::Result<()> {
     let mut place = Place { pin: "/sys/fs/bpf/rvs".into(), socket: rvs_compat::rvsd() };
     let (mut command, mut reasons) = (None::<String>, false);
-    let (mut is_static, mut detached) = (false, false);
+    let mut is_static = false;
     // What `run` starts and what `proc` prints, and the words after it.
     let (mut object, mut rest) = (None::<OsString>, Vec::new());
     let mut parser = lexopt::Parser::from_env();
@@ -89,7 +91,6 @@ fn run() -> anyhow::Result<()> {
             Long("socket") => place.socket = parser.value()?.into(),
             Long("reasons") => reasons = true,
             Long("static") if command.as_deref() == Some("run") => is_static = true,
-            Long("detached") if command.as_deref() == Some("supervise") => detached = true,
             Short('h') | Long("help") => {
                 print!("{HELP}");
                 return Ok(());
@@ -118,8 +119,6 @@ fn run() -> anyhow::Result<()> {
         }
         (Some("run"), Some(program)) => run::run(&place.socket, &program, &rest),
         (Some("run"), None) => anyhow::bail!("run what? try rvs --help"),
-        // What `run --static` starts.
-        (Some("supervise"), _) => supervise::supervise(&place.socket, detached),
         (Some("proc"), Some(name)) => proc::print(&place.socket, &name.to_string_lossy()),
         (Some("proc"), None) => anyhow::bail!("which file? try rvs --help"),
         (Some(other), _) => anyhow::bail!("no command {other}; try rvs --help"),

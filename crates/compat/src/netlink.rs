@@ -4,12 +4,19 @@
 //! Framing follows `net/netlink/af_netlink.c` and `genetlink.c`: acknowledgements, dumps in parts,
 //! and port numbers that are the socket's own whatever the request's header says.
 
+use std::io;
 use std::path::Path;
 
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv,
+    send, socket_with,
+};
 use rvs_netlink::attr::{Attrs, Writer};
-use rvs_netlink::client::{CTRL_FAMILY_ID, CTRL_FAMILY_NAME, CTRL_GETFAMILY, CTRL_NEWFAMILY};
+use rvs_netlink::client::{
+    CTRL_FAMILY_ID, CTRL_FAMILY_NAME, CTRL_GETFAMILY, CTRL_NEWFAMILY, MAX_DATAGRAM,
+};
 use rvs_netlink::errno::{EINVAL, ENOENT};
-use rvs_netlink::ipvs::{FAMILY, VERSION};
+use rvs_netlink::ipvs::FAMILY;
 use rvs_netlink::message::{
     CTRL, DONE, ERROR, F_ACK, F_DUMP, F_MULTI, F_REQUEST, Message, Messages, generic,
 };
@@ -104,18 +111,18 @@ pub fn answer(socket: &Path, request: &Message<'_>, asker: Asker) -> Vec<Vec<u8>
 
 /// The entry of family "IPVS" in an answer to a list of all families; nothing if no rvsd serves.
 pub fn family_entry(socket: &Path, request: &Message<'_>, asker: Asker) -> Option<Vec<u8>> {
-    Client::connect_to(socket).ok()?;
+    let family = family(socket).ok()?;
     let (sequence, port) = (request.sequence, asker.port);
-    Some(generic(CTRL, F_MULTI, sequence, port, CTRL_NEWFAMILY, &family()))
+    Some(generic(CTRL, F_MULTI, sequence, port, CTRL_NEWFAMILY, &family))
 }
 
 /// Commands and attributes that rvsd answers with, or an errno.
 fn ask(socket: &Path, request: &Message<'_>, dump: bool) -> Result<Vec<(u8, Writer)>, i32> {
     let refused = |error: ClientError| crate::errno(&error, ENOENT);
-    let mut client = Client::connect_to(socket).map_err(refused)?;
     if request.kind == CTRL {
-        return Ok(vec![(CTRL_NEWFAMILY, family())]);
+        return family(socket).map(|family| vec![(CTRL_NEWFAMILY, family)]).map_err(refused);
     }
+    let mut client = Client::connect_to(socket).map_err(refused)?;
     let command = request.command().ok_or(EINVAL)?;
     let mut answers = Vec::new();
     let take = |command: u8, attrs: &Attrs<'_>| answers.push((command, copy(attrs)));
@@ -136,16 +143,31 @@ fn copy(attrs: &Attrs<'_>) -> Writer {
     copy
 }
 
-fn family() -> Writer {
-    let mut attrs = Writer::new();
-    attrs
-        .text(CTRL_FAMILY_NAME, FAMILY)
-        .u16(CTRL_FAMILY_ID, FAMILY_ID)
-        // CTRL_ATTR_VERSION, CTRL_ATTR_HDRSIZE, CTRL_ATTR_MAXATTR
-        .u32(3, u32::from(VERSION))
-        .u32(4, 0)
-        .u32(5, 6);
-    attrs
+/// What rvsd says of the family, with the number that processes see.
+fn family(rvsd: &Path) -> Result<Writer, ClientError> {
+    let (unix, kind) = (AddressFamily::UNIX, SocketType::SEQPACKET);
+    let socket = socket_with(unix, kind, SocketFlags::CLOEXEC, None).map_err(io::Error::from)?;
+    let addr = SocketAddrUnix::new(rvsd).map_err(io::Error::from)?;
+    connect(&socket, &addr).map_err(io::Error::from)?;
+    let mut name = Writer::new();
+    name.text(CTRL_FAMILY_NAME, FAMILY);
+    let request = generic(CTRL, F_REQUEST, 1, 0, CTRL_GETFAMILY, &name);
+    send(&socket, &request, SendFlags::NOSIGNAL).map_err(io::Error::from)?;
+    let mut buffer = vec![0; MAX_DATAGRAM];
+    let (length, _) = recv(&socket, &mut *buffer, RecvFlags::empty()).map_err(io::Error::from)?;
+    let answer = Messages(buffer.get(..length).unwrap_or_default()).next();
+    let answer = answer.ok_or(ClientError::Malformed)?;
+    if answer.kind == ERROR {
+        return Err(ClientError::Refused(answer.errno().unwrap_or(EINVAL)));
+    }
+    let mut family = Writer::new();
+    for (kind, value) in answer.attrs() {
+        match kind {
+            CTRL_FAMILY_ID => family.u16(CTRL_FAMILY_ID, FAMILY_ID),
+            _ => family.put(kind, value),
+        };
+    }
+    Ok(family)
 }
 
 /// Puts consecutive messages together into datagrams of at most [`PART`] bytes.

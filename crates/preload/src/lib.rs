@@ -16,6 +16,25 @@ mod proc;
 mod sockopt;
 
 use std::ffi::c_int;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+/// The control socket, as the environment names it when the library is loaded: some programs clear
+/// their environment.
+fn rvsd() -> &'static Path {
+    static RVSD: OnceLock<PathBuf> = OnceLock::new();
+    RVSD.get_or_init(rvs_compat::rvsd)
+}
+
+/// Runs as the library is loaded.
+extern "C" fn prepare() {
+    next::find_all();
+    rvsd();
+}
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static PREPARE: extern "C" fn() = prepare;
 
 /// Sets `errno` and returns the -1 that goes with it.
 fn fail(errno: c_int) -> isize {

@@ -48,7 +48,7 @@ fn send_datagram(number: c_int, datagram: &[u8], flags: c_int) -> Option<ssize_t
         return None;
     }
     let flags = SendFlags::from_bits_retain(flags.cast_unsigned());
-    let sent = socket::send(fd, datagram, flags, cap_ack(number), &rvs_compat::rvsd());
+    let sent = socket::send(fd, datagram, flags, cap_ack(number), crate::rvsd());
     Some(match sent {
         Ok(()) => datagram.len() as ssize_t,
         Err(errno) => fail(errno.raw_os_error()),
@@ -184,7 +184,7 @@ pub unsafe extern "C" fn send(
     flags: c_int,
 ) -> ssize_t {
     // SAFETY: `data` is valid for `length` bytes by the manual page.
-    let sent = send_datagram(fd, unsafe { bytes(data, length) }, flags);
+    let sent = generic(fd).and_then(|_| send_datagram(fd, unsafe { bytes(data, length) }, flags));
     // SAFETY: the caller's arguments.
     sent.unwrap_or_else(|| unsafe { next::send(fd, data, length, flags) })
 }
@@ -202,8 +202,9 @@ pub unsafe extern "C" fn sendto(
     addr: *const sockaddr,
     addr_length: socklen_t,
 ) -> ssize_t {
-    // SAFETY: `addr` is valid for `addr_length` bytes by the manual page.
-    if unsafe { is_to_kernel(addr, addr_length) }
+    if generic(fd).is_some()
+        // SAFETY: `addr` is valid for `addr_length` bytes by the manual page.
+        && unsafe { is_to_kernel(addr, addr_length) }
         // SAFETY: `data` is valid for `length` bytes by the manual page.
         && let Some(sent) = send_datagram(fd, unsafe { bytes(data, length) }, flags)
     {

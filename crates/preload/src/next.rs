@@ -7,37 +7,52 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use libc::{FILE, mmsghdr, mode_t, msghdr, size_t, sockaddr, socklen_t, ssize_t, timespec};
 
-/// Finds a function once. Ends the process if there is none: then no program can have called it.
+/// Finds a function. Ends the process if there is none: then no program can have called it.
 fn resolve(place: &AtomicPtr<c_void>, name: &CStr) -> *mut c_void {
     let known = place.load(Ordering::Relaxed);
-    if !known.is_null() {
-        return known;
-    }
-    // SAFETY: the name ends with a NUL, and `RTLD_NEXT` is meant to be used from a shared library.
-    let found = unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) };
+    let found = if known.is_null() { look_up(place, name) } else { known };
     if found.is_null() {
         std::process::abort();
     }
+    found
+}
+
+fn look_up(place: &AtomicPtr<c_void>, name: &CStr) -> *mut c_void {
+    // SAFETY: the name ends with a NUL, and `RTLD_NEXT` is meant to be used from a shared library.
+    let found = unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) };
     place.store(found, Ordering::Relaxed);
     found
 }
 
+/// Finds all functions, as far as they are there. To be called as the library is loaded: the dynamic
+/// linker's lock must not be waited for in a signal handler, nor after a fork while another thread had
+/// it. What other libraries call before that is found when it is called.
+pub fn find_all() {
+    for (place, name) in ALL {
+        look_up(place, name);
+    }
+}
+
 macro_rules! next {
-    ($(fn $name:ident($($arg:ident: $kind:ty),*) -> $out:ty;)*) => { $(
+    ($(fn $name:ident($($arg:ident: $kind:ty),*) -> $out:ty;)*) => {
+        mod place {
+            use super::{AtomicPtr, c_void, null_mut};
+            $(
+                #[allow(non_upper_case_globals)]
+                pub static $name: AtomicPtr<c_void> = AtomicPtr::new(null_mut());
+            )*
+        }
+
+        const ALL: &[(&AtomicPtr<c_void>, &CStr)] =
+            &[$((&place::$name, name(concat!(stringify!($name), "\0")))),*];
+
+        $(
         /// The next definition of the function of this name.
         ///
         /// # Safety
         /// What the function's manual page demands.
         pub unsafe fn $name($($arg: $kind),*) -> $out {
-            static PLACE: AtomicPtr<c_void> = AtomicPtr::new(null_mut());
-            const NAME: &CStr = {
-                let name = concat!(stringify!($name), "\0");
-                match CStr::from_bytes_with_nul(name.as_bytes()) {
-                    Ok(name) => name,
-                    Err(_) => panic!("a name without NULs"),
-                }
-            };
-            let function = resolve(&PLACE, NAME);
+            let function = resolve(&place::$name, name(concat!(stringify!($name), "\0")));
             // SAFETY: a definition under libc's name has libc's type. Functions that take their last
             // argument by `...` read it from the register in which it is passed here (the psABIs of
             // x86-64 and AArch64 on Linux).
@@ -47,7 +62,15 @@ macro_rules! next {
             // SAFETY: the caller's arguments, on the same terms.
             unsafe { function($($arg),*) }
         }
-    )* };
+        )*
+    };
+}
+
+const fn name(text: &'static str) -> &'static CStr {
+    match CStr::from_bytes_with_nul(text.as_bytes()) {
+        Ok(name) => name,
+        Err(_) => panic!("a name with one NUL, at its end"),
+    }
 }
 
 next! {

@@ -26,7 +26,7 @@ unsafe fn node(path: *const c_char) -> Option<(Node, Client)> {
     // SAFETY: not null, and ended by a NUL.
     let path = unsafe { CStr::from_ptr(path) };
     let node = Node::at(Path::new(OsStr::from_bytes(path.to_bytes())))?;
-    Some((node, Client::connect_to(&rvs_compat::rvsd()).ok()?))
+    Some((node, Client::connect_to(crate::rvsd()).ok()?))
 }
 
 /// What `open` does with a path of ours.

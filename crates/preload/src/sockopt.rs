@@ -11,7 +11,7 @@ use crate::{bytes, fail, next};
 
 /// A connection to rvsd; `Err(Some(errno))` if it is there but not for us.
 fn client() -> Result<Client, Option<i32>> {
-    Client::connect_to(&rvs_compat::rvsd()).map_err(|error| {
+    Client::connect_to(crate::rvsd()).map_err(|error| {
         let errno = rvs_compat::errno(&error, sockopt::ENOPROTOOPT);
         (errno != sockopt::ENOPROTOOPT).then_some(errno)
     })

@@ -107,7 +107,7 @@ mod tests {
 
     /// Runs the program as the kernel does (socket filters' semantics, of which it uses four steps).
     fn run(program: &[sock_filter], call: u32, args: [u64; 6]) -> u32 {
-        let mut data = vec![0u8; 64];
+        let mut data = [0u8; 64];
         data[0..4].copy_from_slice(&call.to_ne_bytes());
         data[4..8].copy_from_slice(&ARCH.to_ne_bytes());
         for (index, arg) in args.iter().enumerate() {

@@ -1,4 +1,5 @@
-//! Debian's keepalived, unmodified, by `rvs run`: its health checks keep the director's table.
+//! Debian's keepalived, unmodified, by `rvs run`: its health checks keep the director's table, and its
+//! VRRP, which talks to the kernel by other families of netlink, brings up the virtual address.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -9,22 +10,23 @@ use rvs_testkit::lab::{Director, Host, Lab, LabError, Process, Topology, binary,
 use rvs_testkit::{need_lab, skip};
 
 const KEEPALIVED: &str = "/usr/sbin/keepalived";
-const VIP: &str = "10.7.0.30";
+const DIRECTOR: &str = "10.7.0.30";
+const VIP: &str = "10.7.0.22";
 /// Hosts with a web server: three real servers, and one that says sorry.
 const SERVERS: [(&str, &str); 4] =
     [("rs1", "10.7.0.45"), ("rs2", "10.7.0.46"), ("rs3", "10.7.0.47"), ("sorry", "10.7.0.99")];
 /// Time for two failed checks and the change that follows.
-const DETECTION: Duration = Duration::from_secs(20);
+const DETECTION: Duration = Duration::from_secs(40);
 
 fn lab() -> Result<Lab, LabError> {
     let mut topology = Topology::new().host("client", &["10.7.0.70/24"]);
-    topology = topology.host("director", &["10.7.0.30/24"]);
+    topology = topology.host("director", &[&format!("{DIRECTOR}/24")]);
     for (name, addr) in SERVERS {
         topology = topology.host(name, &[&format!("{addr}/24")]);
     }
     let lab = topology.build()?;
     for (name, _) in SERVERS {
-        lab.host(name).ip(&format!("route add 10.7.0.70 via {VIP}"))?;
+        lab.host(name).ip(&format!("route add 10.7.0.70 via {DIRECTOR}"))?;
     }
     Ok(lab)
 }
@@ -47,6 +49,8 @@ fn serve(host: &Host) -> Result<Process, LabError> {
 fn configuration() -> String {
     let mut text = format!(
         "global_defs {{\n  router_id lab\n}}\n\
+         vrrp_instance lab {{\n  state MASTER\n  interface eth0\n  virtual_router_id 51\n  \
+         priority 100\n  advert_int 1\n  virtual_ipaddress {{\n    {VIP}/24\n  }}\n}}\n\
          virtual_server {VIP} 80 {{\n  delay_loop 1\n  lvs_sched rr\n  lvs_method NAT\n  \
          protocol TCP\n  sorry_server {} 80\n",
         SERVERS[3].1
@@ -60,7 +64,7 @@ fn configuration() -> String {
     text + "}\n"
 }
 
-/// Starts keepalived's checks beside the director.
+/// Starts keepalived beside the director.
 fn keepalived(director: &Director) -> Result<Process, LabError> {
     let host = director.host();
     let folder = host.lab_dir();
@@ -68,9 +72,13 @@ fn keepalived(director: &Director) -> Result<Process, LabError> {
     std::fs::write(&file, configuration()).expect("a file of the lab");
     let mut command = host.command(binary("rvs")?);
     command.env("RVS_SOCKET", director.socket()).args(["run", "--", KEEPALIVED]);
-    command.args(["--dont-fork", "--log-console", "--no-syslog", "--check", "--use-file"]);
+    command.args(["--dont-fork", "--log-console", "--no-syslog", "--use-file"]);
     command.arg(&file);
-    for (option, name) in [("--pid", "keepalived.pid"), ("--checkers_pid", "checkers.pid")] {
+    for (option, name) in [
+        ("--pid", "keepalived.pid"),
+        ("--checkers_pid", "checkers.pid"),
+        ("--vrrp_pid", "vrrp.pid"),
+    ] {
         command.arg(option).arg(folder.join(name));
     }
     host.spawn("keepalived", command)
@@ -117,6 +125,9 @@ fn dead_servers_leave_the_table_and_come_back() -> Result<(), LabError> {
     let director = Director::start(&lab.host("director"), &[])?;
     let (client, log) = (lab.host("client"), keepalived(&director)?);
     wait_for_table(&director, &["rs1", "rs2", "rs3"], &log)?;
+    let addresses = || director.host().ip("-4 -o addr show dev eth0");
+    wait_until("the virtual address", DETECTION, || Ok(addresses()?.contains(VIP)))
+        .inspect_err(|_| println!("{}", log.log()))?;
     assert_eq!(answers(&client)?, names(&["rs1", "rs2", "rs3"]));
 
     // A server's process dies: connections are refused.
@@ -136,14 +147,22 @@ fn dead_servers_leave_the_table_and_come_back() -> Result<(), LabError> {
 
     // All come back.
     lab.host("rs3").ip("link set eth0 up")?;
-    lab.host("rs3").ip(&format!("route replace 10.7.0.70 via {VIP}"))?;
+    lab.host("rs3").ip(&format!("route replace 10.7.0.70 via {DIRECTOR}"))?;
     let _again = [serve(&lab.host("rs1"))?, serve(&lab.host("rs2"))?];
     wait_for_table(&director, &["rs1", "rs2", "rs3"], &log)?;
     assert_eq!(answers(&client)?, names(&["rs1", "rs2", "rs3"]));
+
+    // The director is restarted under it.
+    director.process().kill();
+    director.restart()?;
+    servers[2].kill();
+    wait_for_table(&director, &["rs1", "rs2"], &log)?;
+    assert_eq!(answers(&client)?, names(&["rs1", "rs2"]));
 
     // keepalived removes what it made when it ends.
     let status = log.terminate(Duration::from_secs(10))?;
     assert!(status.success(), "{status}: {}", log.log());
     assert!(!director.ipvsadm("-Ln")?.contains(VIP), "{}", director.ipvsadm("-Ln")?);
+    assert!(!addresses()?.contains(VIP), "{}", addresses()?);
     Ok(())
 }

@@ -2,11 +2,11 @@
 //! would take the place of, by seccomp user notification.
 //!
 //! ```text
-//!  rvs run --static ──starts──► supervise ──starts──► supervise --detached   (no child of the program)
-//!       │ installs the filter                              │
-//!       │ ── its pid and the listener's number ──────────► │ takes the listener (pidfd_getfd)
-//!       │ ◄─────────────────────────────────────── "ok" ── │
-//!       ▼ exec PROGRAM                                     ▼ answers until no process has the filter
+//!  rvs run --static ──starts──► rvs-supervisor ──starts──► rvs-supervisor   (no child of the program)
+//!       │ installs the filter                                  │
+//!       │ ── its pid and the listener's number ──────────────► │ takes the listener (pidfd_getfd)
+//!       │ ◄─────────────────────────────────────────── "ok" ── │
+//!       ▼ exec PROGRAM                                         ▼ answers while a process has the filter
 //! ```
 //!
 //! Generic netlink sockets are given high numbers, so that of all that a program sends and receives
@@ -15,10 +15,12 @@
 mod calls;
 mod memory;
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -82,8 +84,7 @@ pub fn begin(rvsd: &Path) -> Result<()> {
     }
     let (mut ours, theirs) = UnixStream::pair()?;
     let start = Command::new("/proc/self/exe")
-        .arg("supervise")
-        .arg("--socket")
+        .arg0(NAME)
         .arg(rvsd)
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .status()
@@ -103,11 +104,22 @@ pub fn begin(rvsd: &Path) -> Result<()> {
     }
 }
 
-/// The supervisor's part: starts it as nobody's child, or is it.
-pub fn supervise(rvsd: &Path, detached: bool) -> Result<()> {
-    if !detached {
+/// The name that the supervisor is started under.
+const NAME: &str = "rvs-supervisor";
+
+/// Its arguments, if this process is the supervisor.
+pub fn arguments() -> Option<Vec<OsString>> {
+    let mut words = std::env::args_os();
+    (words.next()? == NAME).then(|| words.collect())
+}
+
+/// The supervisor's part. Its arguments are the control socket, and whether it is nobody's child yet;
+/// else it starts one that is.
+pub fn supervise(arguments: &[OsString]) -> Result<()> {
+    let rvsd = arguments.first().context("no control socket")?;
+    if arguments.len() == 1 {
         let mut command = Command::new("/proc/self/exe");
-        command.args(["supervise", "--detached", "--socket"]).arg(rvsd);
+        command.arg0(NAME).arg(rvsd).arg("detached");
         // It reads its stdin as this process would, and outlives it.
         command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         return Ok(());
@@ -127,7 +139,7 @@ pub fn supervise(rvsd: &Path, detached: bool) -> Result<()> {
     write!(program, "ok")?;
     // Both descriptors of it: the program waits for the end.
     program.shutdown(std::net::Shutdown::Both)?;
-    serve(Supervisor::new(listener, rvsd))
+    serve(Supervisor::new(listener, Path::new(rvsd)))
 }
 
 fn take_listener(program: &UnixStream) -> Result<Listener> {

@@ -1,8 +1,10 @@
 //! ipvsadm 1.31 itself, on the sequence of command lines that was recorded with a kernel.
 
+use std::process::Command;
+
 use serde_json::Value;
 
-use crate::{Director, feed, need, recording, run, text};
+use crate::{Director, feed, need, recording, run, run_static, text};
 
 /// What differs because the director lacks a feature, or lists differently: command lines, or lines of
 /// whole groups. An entry without a line that differs fails the test: its time is over.
@@ -18,6 +20,16 @@ const DIFFERENT: &[(&str, &str)] = &[
 #[test]
 fn the_recorded_command_lines_print_what_they_printed_on_a_kernel() {
     need!("/usr/sbin/ipvsadm");
+    replay(run);
+}
+
+#[test]
+fn the_same_holds_under_supervision() {
+    need!("/usr/sbin/ipvsadm");
+    replay(run_static);
+}
+
+fn replay(run: fn(&Director, &str) -> Command) {
     let Some(rows) = recording("../shared/golden/ipvsadm.jsonl") else {
         rvs_testkit::skip!("../shared/golden/ipvsadm.jsonl is not there");
     };

@@ -17,21 +17,25 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use director::Director;
-use rvs_testkit::lab::workspace;
+use rvs_testkit::lab::{find_program, workspace};
 
-/// Why these tests cannot run here, if so.
-fn unavailable(program: &str) -> Option<String> {
-    if !std::path::Path::new(program).exists() {
-        return Some(format!("no {program} on this machine; `cargo xtask setup` installs it"));
+/// Where a program is, or why tests that need it cannot run here.
+fn find(program: &str) -> Result<String, String> {
+    if let Some(reason) = rvs_testkit::lab::unavailable() {
+        return Err(reason);
     }
-    rvs_testkit::lab::unavailable()
+    let absolute = PathBuf::from(program);
+    let found = if absolute.is_file() { Some(absolute) } else { find_program(program) };
+    let found = found.and_then(|path| path.into_os_string().into_string().ok());
+    found.ok_or_else(|| format!("no {program} on this machine; `cargo xtask setup` installs it"))
 }
 
-/// Ends the calling test as skipped where the program is missing.
+/// The path of a program; ends the calling test as skipped where it is missing.
 macro_rules! need {
     ($program:expr) => {
-        if let Some(reason) = crate::unavailable($program) {
-            rvs_testkit::skip!("{reason}");
+        match crate::find($program) {
+            Ok(path) => path,
+            Err(reason) => rvs_testkit::skip!("{reason}"),
         }
     };
 }

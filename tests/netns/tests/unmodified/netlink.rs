@@ -40,15 +40,15 @@ fn play(mut command: Command, different: &[(&str, &str)]) {
 
 #[test]
 fn a_socket_behaves_as_with_the_kernel_s_family() {
-    need!("/usr/bin/python3");
+    let python = need!("python3");
     let director = Director::start();
-    play(run(&director, "/usr/bin/python3"), &[DIRECTOR]);
+    play(run(&director, &python), &[DIRECTOR]);
 }
 
 #[test]
 fn a_supervised_socket_behaves_as_with_the_kernel_s_family() {
-    need!("/usr/bin/python3");
+    let python = need!("python3");
     let director = Director::start();
     let different: Vec<_> = [DIRECTOR].into_iter().chain(SUPERVISED).collect();
-    play(run_static(&director, "/usr/bin/python3"), &different);
+    play(run_static(&director, &python), &different);
 }

@@ -158,7 +158,7 @@ fn totals_keep_what_deleted_services_counted() {
 
 #[test]
 fn settings_can_be_read_and_not_written() {
-    need!("/usr/bin/python3");
+    let python = need!("python3");
     let row = recorded("sysctls");
     let director = Director::start();
     let folder = "/proc/sys/net/ipv4/vs";
@@ -173,9 +173,11 @@ fn settings_can_be_read_and_not_written() {
          \x20except PermissionError: print('refused')\n\
          print(os.path.isfile('{folder}/conntrack'), os.path.isdir('{folder}'))\n\
          print(os.path.exists('/proc/net/ip_vs'), os.access('/proc/net/ip_vs_stats', os.R_OK))\n\
+         os.environ.clear()\n\
+         print(open('{folder}/conntrack').read().strip())\n\
          print(os.path.exists('{folder}/nosuch'), os.path.exists('/proc/net/ip_vs_nosuch'))\n"
     );
-    let output = feed(run(&director, "/usr/bin/python3").arg("-c").arg(script), "");
-    let expected = "refused\nrefused\nrefused\nTrue True\nTrue True\nFalse False\n";
+    let output = feed(run(&director, &python).arg("-c").arg(script), "");
+    let expected = "refused\nrefused\nrefused\nTrue True\nTrue True\n0\nFalse False\n";
     assert_eq!(text(&output.stdout), expected, "{}", text(&output.stderr));
 }

@@ -49,14 +49,14 @@ fn play(mut command: Command) {
 
 #[test]
 fn every_recorded_call_gives_the_kernel_s_errno_and_bytes() {
-    need!("/usr/bin/python3");
+    let python = need!("python3");
     let director = Director::start();
-    play(run(&director, "/usr/bin/python3"));
+    play(run(&director, &python));
 }
 
 #[test]
 fn every_supervised_call_gives_the_kernel_s_errno_and_bytes() {
-    need!("/usr/bin/python3");
+    let python = need!("python3");
     let director = Director::start();
-    play(run_static(&director, "/usr/bin/python3"));
+    play(run_static(&director, &python));
 }

@@ -40,7 +40,7 @@ fn static_client() -> Scratch {
 
 #[test]
 fn a_statically_linked_client_works_under_supervision_only() {
-    need!("/usr/bin/cc");
+    need!("cc");
     let (client, director) = (static_client(), Director::start());
     let refused = feed(&mut run(&director, client.path()), "");
     assert_eq!(refused.status.code(), Some(1));
@@ -75,22 +75,22 @@ services: 0
 /// The program is `rvs` itself replaced: what signals it, and what it leaves, are its own.
 #[test]
 fn a_supervised_program_has_its_own_status_and_no_child() {
-    need!("/usr/bin/python3");
+    let python = need!("python3");
     let director = Director::start();
     let script = "import os, sys\n\
         try: os.wait(); print('a child')\n\
         except ChildProcessError: print('no child')\n\
         sys.exit(7)\n";
-    let output = feed(run_static(&director, "python3").args(["-c", script]), "");
+    let output = feed(run_static(&director, &python).args(["-c", script]), "");
     let found = (output.status.code(), text(&output.stdout), text(&output.stderr));
     assert_eq!(found, (Some(7), "no child\n".to_owned(), String::new()));
 }
 
 #[test]
 fn what_cannot_be_started_is_told_in_one_line() {
-    need!("/usr/bin/python3");
+    need!("/sbin/ldconfig");
     let director = Director::start();
-    // The dynamic linker itself is linked statically.
+    // By way of a script: ldconfig is linked statically.
     let script = Scratch::new("script");
     std::fs::write(&script.0, "#!/sbin/ldconfig\n").expect("a free name");
     mode(&script, 0o755);
