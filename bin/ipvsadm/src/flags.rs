@@ -284,6 +284,8 @@ pub const fn rules(cmd: Cmd) -> (&'static [Opt], &'static [Opt]) {
                 Thresholds,
                 PersistentConn,
                 NoSort,
+                // Of no use, but 1.31 takes it.
+                SyncId,
                 Exact,
                 TunInfo,
                 Json,

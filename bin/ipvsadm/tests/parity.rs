@@ -2,17 +2,14 @@
 //! time: counters and rates of all sizes, which no recording has.
 
 mod lab;
+mod theirs;
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use lab::{Ended, Lab, Memory};
+use lab::{Lab, Memory};
 use rvs_director::Director;
-
-/// Debian's.
-const THEIRS: &str = "/usr/sbin/ipvsadm";
 
 const RULES: &str = "-A -t 10.0.0.1:80 -s wrr -p 300 -M 255.255.255.0\n\
                      -a -t 10.0.0.1:80 -r 10.0.0.2:8080 -m -w 3 -x 9 -y 4\n\
@@ -31,21 +28,73 @@ const RULES: &str = "-A -t 10.0.0.1:80 -s wrr -p 300 -M 255.255.255.0\n\
                      -a -f 7 -r 10.0.0.6:99 -m\n\
                      -A -f 4294967295 -6 -s rr\n";
 
-/// `rvs` and the library that it preloads, where unmodified programs can be run.
-fn rvs() -> Option<PathBuf> {
-    let rvs = rvs_testkit::lab::binary("rvs").ok()?;
-    (rvs.with_file_name("librvs_ipvs.so").exists() && Path::new(THEIRS).exists()).then_some(rvs)
+/// Rules with addresses, ports and marks from all over: far apart ones compare by wrapped
+/// differences, so that the order depends on how exactly is sorted.
+fn scattered(seed: u64) -> String {
+    let mut state = seed;
+    let mut random = move || {
+        // xorshift64
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let mut addr = move |v6: bool| -> (IpAddr, u64) {
+        let (high, low) = (random(), random());
+        if v6 {
+            let bits = u128::from(high) << 64 | u128::from(low);
+            // Unicast.
+            return (Ipv6Addr::from_bits(bits & !(0xff << 120) | 0x20 << 120).into(), low);
+        }
+        // 1.0.0.0 to 223.255.255.255
+        (Ipv4Addr::from_bits(0x0100_0000 + (high % 0xdf00_0000) as u32).into(), low)
+    };
+    let mut rules = String::new();
+    for number in 0..40_u64 {
+        let v6 = number % 3 == 0;
+        let (vip, more) = addr(v6);
+        let service = match number % 5 {
+            0 => format!("-f {}{}", more % 0xffff_ffff + 1, if v6 { " -6" } else { "" }),
+            1 => format!("-u {}", SocketAddr::new(vip, (more % 65_535) as u16 + 1)),
+            _ => format!("-t {}", SocketAddr::new(vip, (more % 65_535) as u16 + 1)),
+        };
+        rules += &format!("-A {service} -s rr\n");
+        for _ in 0..more % 7 {
+            let (server, more) = addr(v6);
+            rules += &format!("-a {service} -r {} -m\n", SocketAddr::new(server, more as u16));
+        }
+    }
+    rules
 }
 
-fn theirs(rvs: &Path, lab: &Lab, args: &[&str]) -> Ended {
-    let output = Command::new(rvs)
-        .args(["run", "--", THEIRS])
-        .args(args)
-        .env("RVS_SOCKET", lab.socket())
-        .output()
-        .expect("rvs");
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+#[test]
+fn scattered_tables_are_sorted_and_saved_alike() {
+    let Some(rvs) = theirs::rvs() else {
+        rvs_testkit::skip!("there is no {}, or no librvs_ipvs.so beside rvs", theirs::IPVSADM);
+    };
+    let lab = Lab::new("scattered", Memory::default());
+    for seed in 1..40_u64 {
+        let rules = scattered(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let (code, _, stderr) = lab.run(env!("CARGO_BIN_EXE_ipvsadm-restore"), &[], Some(&rules));
+        assert_eq!((code, stderr.as_str()), (0, ""), "seed {seed}");
+        for args in [&["-Ln"][..], &["-Ln", "--nosort"], &["-Sn"]] {
+            let (code, mut ours, _) = lab.ipvsadm(args, None);
+            if args == ["-Sn"] {
+                // Theirs shows marks as signed numbers.
+                let signed = |word: &str| match word.parse::<u32>() {
+                    Ok(mark) => mark.cast_signed().to_string(),
+                    Err(_) => word.to_owned(),
+                };
+                let line = |line: &str| line.split(' ').map(signed).collect::<Vec<_>>().join(" ");
+                ours = ours.lines().map(|text| line(text) + "\n").collect();
+            }
+            assert_eq!(
+                (code, ours, String::new()),
+                theirs::run(&rvs, &lab, args),
+                "seed {seed} {args:?}"
+            );
+        }
+    }
 }
 
 /// A director with traffic: each client that comes while `counts` finds more of it.
@@ -64,8 +113,8 @@ fn busy(counts: Arc<AtomicBool>) -> Lab {
 
 #[test]
 fn listings_of_a_busy_director_are_the_same_byte_for_byte() {
-    let Some(rvs) = rvs() else {
-        rvs_testkit::skip!("there is no {THEIRS}, or no librvs_ipvs.so beside rvs");
+    let Some(rvs) = theirs::rvs() else {
+        rvs_testkit::skip!("there is no {}, or no librvs_ipvs.so beside rvs", theirs::IPVSADM);
     };
     let counts = Arc::new(AtomicBool::new(true));
     let lab = busy(counts.clone());
@@ -92,7 +141,7 @@ fn listings_of_a_busy_director_are_the_same_byte_for_byte() {
         ] {
             let args: Vec<&str> = form.split(' ').collect();
             let ours = lab.ipvsadm(&args, None);
-            assert_eq!(ours, theirs(&rvs, &lab, &args), "round {round}: {form}");
+            assert_eq!(ours, theirs::run(&rvs, &lab, &args), "round {round}: {form}");
             seen += &ours.1;
         }
     }
