@@ -82,6 +82,12 @@ fn line(random: &mut Random) -> Vec<&'static str> {
 /// Whether ours does otherwise on purpose (`docs/ipvsadm-differences.md`).
 fn is_different(words: &[&str]) -> bool {
     let save = words.iter().any(|word| word.starts_with("-S"));
+    // A mask before an IPv6 service.
+    let ipv6 = |word: &&str| word.contains("fd00") || *word == "-6";
+    let mask = words.iter().position(|word| *word == "-M");
+    if mask.is_some_and(|at| words.iter().skip(at).any(|word| ipv6(&word))) {
+        return true;
+    }
     // Help and version; names of hosts.
     words.contains(&"-h")
         || words.contains(&"--help")

@@ -46,10 +46,14 @@ impl Options {
         let Some(text) = self.netmask.clone() else {
             return Ok(if family == Family::V4 { u32::MAX } else { 128 });
         };
-        let bits = netmask(family, &text)?;
         if family == Family::V6 {
-            return Ok(bits);
+            // It was checked where it stands; before the service that was as an IPv4 mask.
+            return Ok(netmask(family, &text).unwrap_or_else(|_| {
+                self.warn(format!("-M {text} is ignored: it is no IPv6 prefix length"));
+                128
+            }));
         }
+        let bits = netmask(family, &text)?;
         let mask = Ipv4Addr::from_bits(bits);
         if let Some(length) = text.parse::<u32>().ok().filter(|length| (1..=32).contains(length)) {
             let meant = Ipv4Addr::from_bits(u32::MAX << (32 - length));
