@@ -170,17 +170,15 @@ fn counters(out: &mut dyn Write, stats: &Stats, rates: &Rates, format: Format) -
 /// A counter in nine columns, scaled when it is long. The steps are 1.31's: from 10⁸ on K, from 10⁹
 /// on M, from 10¹¹ on G, from 10¹⁴ on T.
 fn large(number: u64, exact: bool) -> String {
-    let (unit, scale) = match number {
-        0..100_000_000 => (' ', 1),
-        _ if exact => (' ', 1),
-        0..1_000_000_000 => ('K', 1_000),
-        0..100_000_000_000 => ('M', 1_000_000),
-        0..100_000_000_000_000 => ('G', 1_000_000_000),
-        _ => ('T', 1_000_000_000_000),
-    };
-    match unit {
-        ' ' => format!(" {number:>8}"),
-        unit => format!("{:>8}{unit}", number / scale),
+    const STEPS: [(u64, u64, char); 4] = [
+        (100_000_000_000_000, 1_000_000_000_000, 'T'),
+        (100_000_000_000, 1_000_000_000, 'G'),
+        (1_000_000_000, 1_000_000, 'M'),
+        (100_000_000, 1_000, 'K'),
+    ];
+    match STEPS.iter().find(|(from, ..)| number >= *from).filter(|_| !exact) {
+        Some((_, scale, unit)) => format!("{:>8}{unit}", number / scale),
+        None => format!(" {number:>8}"),
     }
 }
 
