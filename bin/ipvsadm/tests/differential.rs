@@ -85,7 +85,7 @@ fn is_different(words: &[&str]) -> bool {
     // A mask before an IPv6 service.
     let ipv6 = |word: &&str| word.contains("fd00") || *word == "-6";
     let mask = words.iter().position(|word| *word == "-M");
-    if mask.is_some_and(|at| words.iter().skip(at).any(|word| ipv6(&word))) {
+    if mask.is_some_and(|at| words.iter().skip(at).any(ipv6)) {
         return true;
     }
     // Help and version; names of hosts.
