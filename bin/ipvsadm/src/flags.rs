@@ -284,6 +284,7 @@ pub const fn rules(cmd: Cmd) -> (&'static [Opt], &'static [Opt]) {
                 Thresholds,
                 PersistentConn,
                 NoSort,
+                SyncId,
                 Exact,
                 TunInfo,
                 Json,
@@ -295,6 +296,11 @@ pub const fn rules(cmd: Cmd) -> (&'static [Opt], &'static [Opt]) {
         Cmd::StopDaemon => (&[], &[SyncId]),
         Cmd::Flush | Cmd::Restore | Cmd::SetTimeouts | Cmd::Help | Cmd::Version => (&[], &[]),
     }
+}
+
+/// Whether a command does anything with an option that it takes: 1.31 takes some for nothing.
+pub fn is_useful(cmd: Cmd, opt: Opt) -> bool {
+    !(cmd == Cmd::List && opt == Opt::SyncId)
 }
 
 /// The name of a command in error messages.

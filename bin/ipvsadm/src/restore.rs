@@ -53,14 +53,13 @@ pub fn restore(
     out: &mut dyn Write,
     client: &mut Option<Client>,
 ) -> Result<(), Failure> {
-    let bar = progress(source.len);
-    let mut waiting = Waiting::default();
+    let mut waiting = Waiting::new(progress(source.len));
     let mut result = Ok(());
     for (index, line) in source.lines.split(b'\n').enumerate() {
         let number = index + 1;
         let step = match line {
             Ok(line) => {
-                bar.inc(line.len() as u64 + 1);
+                waiting.bar.inc(line.len() as u64 + 1);
                 one(&String::from_utf8_lossy(&line), number, out, client, &mut waiting)
             }
             Err(error) => Err(Failure::new(1, format!("cannot read: {error}"))),
@@ -76,7 +75,7 @@ pub fn restore(
         }
     }
     let result = result.and_then(|()| waiting.send(client));
-    bar.finish_and_clear();
+    waiting.bar.finish_and_clear();
     result?;
     match waiting.refused {
         0 => Ok(()),
@@ -112,7 +111,7 @@ fn one(
     }
     let parsed = command::parse(&words)?;
     for warning in &parsed.warnings {
-        eprintln!("line {number}: warning: {warning}");
+        waiting.say(&format!("line {number}: warning: {warning}"));
     }
     if let Some(change) = execute::change(&parsed.command) {
         let client = connect(client)?;
@@ -133,8 +132,8 @@ fn one(
 }
 
 /// Changes that wait for more of them.
-#[derive(Default)]
 struct Waiting {
+    bar: ProgressBar,
     batch: Batch,
     /// Line and subject of each change in the batch.
     lines: Vec<(usize, Subject)>,
@@ -143,6 +142,15 @@ struct Waiting {
 }
 
 impl Waiting {
+    fn new(bar: ProgressBar) -> Self {
+        Self { bar, batch: Batch::default(), lines: Vec::new(), refused: 0 }
+    }
+
+    /// Says something on stderr, above the bar.
+    fn say(&self, text: &str) {
+        self.bar.suspend(|| eprintln!("{text}"));
+    }
+
     fn send(&mut self, client: &mut Option<Client>) -> Result<(), Failure> {
         match client {
             Some(client) => self.send_to(client),
@@ -157,7 +165,7 @@ impl Waiting {
         for ((number, subject), outcome) in lines.into_iter().zip(outcomes) {
             if let Err(error) = outcome {
                 self.refused += 1;
-                eprintln!("line {number}: {}", explain(&error, subject));
+                self.say(&format!("line {number}: {}", explain(&error, subject)));
             }
         }
         Ok(())

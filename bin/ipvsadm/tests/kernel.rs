@@ -37,7 +37,7 @@ fn the_kernel_s_table_is_set_up_as_ipvsadm_does_it() {
     };
     let out = std::env::temp_dir().join(format!("rvs-kernel-{}", std::process::id()));
     let output = Command::new(oracle)
-        .args(["-t", "400", "-o"])
+        .args(["-t", "330", "-o"])
         .arg(&out)
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kernel.sh"))
         .args([

@@ -108,6 +108,14 @@ fn rules(services: &[Service]) -> String {
     text
 }
 
+/// The lines in an order that does not depend on the table's age: 1.31's does, when marks or addresses
+/// are so far apart that their differences wrap.
+fn sorted(rules: &str) -> Vec<&str> {
+    let mut lines: Vec<&str> = rules.lines().collect();
+    lines.sort_unstable();
+    lines
+}
+
 #[test]
 fn what_is_saved_is_restored() {
     let lab = Lab::new("roundtrip", Memory::default());
@@ -136,7 +144,7 @@ fn what_is_saved_is_restored() {
             let (code, _, stderr) = lab.ipvsadm(&["-R"], Some(saved));
             prop_assert!(code == 0, "{}\n{}", stderr, saved);
             let (_, again, _) = lab.ipvsadm(&["-Sn"], None);
-            prop_assert_eq!(&again, &numeric);
+            prop_assert_eq!(sorted(&again), sorted(&numeric));
         }
         Ok(())
     });

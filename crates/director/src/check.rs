@@ -35,7 +35,8 @@ pub(crate) fn service_config(
     if let ServiceKey::Address { protocol, .. } = service.key
         && !datapath.supports(protocol)
     {
-        let text = format!("{protocol:?} services are not balanced yet");
+        let name = format!("{protocol:?}").to_uppercase();
+        let text = format!("{name} services are not balanced yet");
         return Err(Refusal::new(EOPNOTSUPP, text));
     }
     let mut flags = service.flags;

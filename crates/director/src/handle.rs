@@ -16,6 +16,9 @@ use crate::{Director, Refusal, check};
 /// at 250 Hz.
 const MAX_TIMEOUT: u32 = i32::MAX as u32 / 250;
 
+/// Bytes of a connection, and some to spare.
+const CONN: usize = 192;
+
 impl<D: Datapath> Director<D> {
     /// Carries out one command.
     pub(crate) fn execute(
@@ -259,9 +262,9 @@ impl<D: Datapath> Director<D> {
         let limit = attrs.u32(cmd_attr::LIMIT).map_or(usize::MAX, |limit| limit.max(1) as usize);
         let start = attrs.u64(cmd_attr::CURSOR).unwrap_or_default();
         let next = self.datapath.conns_from(start, &mut |row| {
-            let mut inner = Writer::new();
+            let mut inner = Writer::with_capacity(CONN);
             ipvs::put_conn(&mut inner, row);
-            let mut attrs = Writer::new();
+            let mut attrs = Writer::with_capacity(CONN);
             attrs.nest(cmd_attr::CONN, &inner);
             answers.push((command::GET_CONNS, attrs));
             answers.len() < limit

@@ -4,7 +4,7 @@
 use rvs_core::control::Datapath;
 use rvs_netlink::attr::Writer;
 use rvs_netlink::client::{CTRL_FAMILY_ID, CTRL_FAMILY_NAME, CTRL_GETFAMILY, CTRL_NEWFAMILY};
-use rvs_netlink::errno::{EINVAL, ENOENT, EOPNOTSUPP};
+use rvs_netlink::errno::{EBUSY, EINVAL, ENOENT, EOPNOTSUPP};
 use rvs_netlink::ipvs::{self, cmd_attr, command};
 use rvs_netlink::message::{
     self, CTRL, F_ACK, F_DUMP, F_MULTI, F_REQUEST, Message, Messages, acknowledge, generic, refuse,
@@ -17,6 +17,10 @@ pub const FAMILY_ID: u16 = 0x23;
 
 /// Messages of a dump share datagrams up to this size.
 const DATAGRAM: usize = 32 * 1024;
+
+/// A dump is refused once the answers to a datagram are longer than this, as the kernel refuses one
+/// while another is under way: a small datagram is not to fill the memory with dumps.
+const MAX_BEFORE_DUMP: usize = 256 * 1024;
 
 /// Message types below this are netlink's own (`NLMSG_MIN_TYPE`).
 const MIN_TYPE: u16 = 16;
@@ -36,8 +40,11 @@ impl<D: Datapath> Director<D> {
 
     fn answer(&mut self, request: &Message<'_>, replies: &mut Vec<Vec<u8>>) {
         let dump = request.flags & F_DUMP == F_DUMP;
+        let sent = || replies.iter().map(Vec::len).sum::<usize>();
         let result = if request.flags & F_REQUEST == 0 || request.kind < MIN_TYPE {
             Ok(None)
+        } else if dump && sent() > MAX_BEFORE_DUMP {
+            Err(Refusal::new(EBUSY, "another dump is under way"))
         } else {
             self.dispatch(request, dump)
         };

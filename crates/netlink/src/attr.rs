@@ -74,6 +74,11 @@ impl Writer {
         Self::default()
     }
 
+    /// Nothing yet, with room for this many bytes.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self(Vec::with_capacity(bytes))
+    }
+
     /// Appends an attribute; values are at most 65,531 bytes long.
     pub fn put(&mut self, kind: u16, value: &[u8]) -> &mut Self {
         let len = (value.len() + 4) as u16;

@@ -8,6 +8,8 @@ pub const ENOENT: i32 = 2;
 pub const ESRCH: i32 = 3;
 /// Out of memory, or of places in a table.
 pub const ENOMEM: i32 = 12;
+/// Another dump is under way.
+pub const EBUSY: i32 = 16;
 /// There already is one.
 pub const EEXIST: i32 = 17;
 /// No such device.

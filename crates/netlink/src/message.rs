@@ -189,6 +189,12 @@ mod tests {
             assert_eq!((answer.errno(), answer.explanation()), (Some(95), Some("not yet")));
             assert_eq!(answer.flags & F_CAPPED == 0, len < 60_000);
         }
+        // A message whose length is no multiple of four.
+        let request =
+            Message { kind: 35, flags: 5, sequence: 1, port: 0, payload: &[1, 1, 0, 0, 9] };
+        let answer = refuse(&request, 22, "odd");
+        let answer = Messages(&answer).next().expect("a whole message");
+        assert_eq!(answer.explanation(), Some("odd"));
     }
 
     proptest! {

@@ -6,6 +6,9 @@ use super::options::Options;
 use crate::Failure;
 use crate::flags::Opt;
 
+/// Names of tunnel types, by number (`IP_VS_CONN_F_TUNNEL_TYPE_*`).
+pub(super) const TUNNELS: [&str; 3] = ["ipip", "gue", "gre"];
+
 impl Options {
     /// The real server; its port is the service's unless given, and always so where packets keep
     /// their destination port.
@@ -58,13 +61,8 @@ impl Options {
         if given && forward != ForwardMethod::Tunnel {
             return Err(Failure::usage("Tunnel options conflict with forward method"));
         }
-        let name = self.tunnel_type.as_deref().unwrap_or("ipip");
-        let kind = match name {
-            "ipip" => 0,
-            "gue" => 1,
-            "gre" => 2,
-            _ => return Err(Failure::usage("illegal tunnel type specified")),
-        };
+        let kind = self.tunnel_type.unwrap_or_default();
+        let name = TUNNELS.get(usize::from(kind)).unwrap_or(&"");
         if kind == 1 && self.tunnel_port.is_none() {
             let text = "You need to supply the 'tun-port' option for the 'gue' tunnel type";
             return Err(Failure::usage(text));

@@ -37,8 +37,9 @@ impl Options {
             )));
         }
         let format = self.format();
-        let counts = format.stats || format.rate || format.thresholds;
-        if counts && chosen.first().is_some_and(|opt| *opt != Opt::Service) {
+        let mut is_other_form = format.stats || format.rate || format.thresholds;
+        is_other_form |= format.persistent && !self.has(Opt::Connection);
+        if is_other_form && chosen.first().is_some_and(|opt| *opt != Opt::Service) {
             return Err(Failure::usage("options conflicts in the list command"));
         }
         let mut forms = FORMS.into_iter().filter(|opt| self.has(*opt));
@@ -46,6 +47,9 @@ impl Options {
             && !format.json
         {
             self.warn(format!("--{} is ignored beside --{}", ignored.name(), used.name()));
+        }
+        if self.has(Opt::SyncId) {
+            self.warn("--syncid has no effect on listings");
         }
         Ok(match chosen.first() {
             Some(Opt::Connection) => Command::ListConns(format),

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use rvs_core::types::{Family, ForwardMethod, Protocol, ServiceKey};
 
+use super::dest::TUNNELS;
+use super::service::netmask;
 use super::{number, timeout};
 use crate::Failure;
 use crate::address::{self, HostPort};
@@ -30,7 +32,7 @@ pub(super) struct Options {
     pub lower: u32,
     pub engine: Option<String>,
     pub sched_flags: Option<String>,
-    pub tunnel_type: Option<String>,
+    pub tunnel_type: Option<u8>,
     pub tunnel_port: Option<u16>,
     pub sync_id: u32,
     pub interface: Option<String>,
@@ -86,7 +88,11 @@ impl Options {
                     Some(value) => timeout(value, 1)?,
                 });
             }
-            Opt::Netmask => self.netmask = Some(value.to_owned()),
+            Opt::Netmask => {
+                let family = self.service.map_or(Family::V4, |service| service.family());
+                netmask(family, value)?;
+                self.netmask = Some(value.to_owned());
+            }
             Opt::Server => {
                 let protocol = self.protocol.unwrap_or(Protocol::Tcp);
                 let illegal = "illegal real server address[:port] specified";
@@ -115,7 +121,11 @@ impl Options {
             Opt::SyncMaxlen => {
                 self.max_len = Some(number(value, 1..=65_535, "sync-maxlen")? as u16)
             }
-            Opt::TunType => self.tunnel_type = Some(value.to_owned()),
+            Opt::TunType => {
+                let kind = TUNNELS.iter().position(|name| *name == value);
+                let illegal = || Failure::usage("illegal tunnel type specified");
+                self.tunnel_type = Some(kind.ok_or_else(illegal)? as u8);
+            }
             Opt::TunPort => {
                 self.tunnel_port = Some(number(value, 1..=65_535, "tunnel port")? as u16)
             }

@@ -41,28 +41,39 @@ impl Options {
         Ok(ipvs::Service { key, scheduler, flags, timeout, netmask, pe })
     }
 
-    /// IPv4: a mask in dotted form. IPv6: a prefix length.
+    /// The netmask, as the family of the service has it.
     fn netmask(&mut self, family: Family) -> Result<u32, Failure> {
-        let text = match (family, self.netmask.clone()) {
-            (Family::V4, None) => return Ok(u32::MAX),
-            (Family::V6, None) => return Ok(128),
-            (_, Some(text)) => text,
+        let Some(text) = self.netmask.clone() else {
+            return Ok(if family == Family::V4 { u32::MAX } else { 128 });
         };
         if family == Family::V6 {
-            let length = text.parse().ok().filter(|length| (1..=128).contains(length));
-            return length.ok_or_else(|| Failure::usage("illegal ipv6 netmask specified"));
+            // It was checked where it stands; before the service that was as an IPv4 mask.
+            return Ok(netmask(family, &text).unwrap_or_else(|_| {
+                self.warn(format!("-M {text} is ignored: it is no IPv6 prefix length"));
+                128
+            }));
         }
-        let Some(HostPort { addr: IpAddr::V4(mask), .. }) = address::parse(&text, Protocol::Tcp)
-        else {
-            return Err(Failure::usage("illegal virtual server persistent mask specified"));
-        };
+        let bits = netmask(family, &text)?;
+        let mask = Ipv4Addr::from_bits(bits);
         if let Some(length) = text.parse::<u32>().ok().filter(|length| (1..=32).contains(length)) {
             let meant = Ipv4Addr::from_bits(u32::MAX << (32 - length));
             self.warn(format!("-M {text} is the mask {mask}; a prefix of {text} bits is {meant}"));
-        } else if mask.to_bits().leading_ones() + mask.to_bits().trailing_zeros() < 32 {
+        } else if bits.leading_ones() + bits.trailing_zeros() < 32 {
             self.warn(format!("netmask {mask} has holes"));
         }
-        Ok(mask.to_bits())
+        Ok(bits)
+    }
+}
+
+/// A netmask. IPv4: an address, its bits. IPv6: a prefix length.
+pub(super) fn netmask(family: Family, text: &str) -> Result<u32, Failure> {
+    if family == Family::V6 {
+        let length = text.parse().ok().filter(|length| (1..=128).contains(length));
+        return length.ok_or_else(|| Failure::usage("illegal ipv6 netmask specified"));
+    }
+    match address::parse(text, Protocol::Tcp) {
+        Some(HostPort { addr: IpAddr::V4(mask), .. }) => Ok(mask.to_bits()),
+        _ => Err(Failure::usage("illegal virtual server persistent mask specified")),
     }
 }
 

@@ -30,7 +30,8 @@ fn choices(flag: &Flag) -> Vec<&'static str> {
 /// Every form of the flags that a command takes.
 fn options(cmd: Cmd) -> Vec<String> {
     let (required, allowed) = flags::rules(cmd);
-    let has = |opt| required.contains(&opt) || allowed.contains(&opt);
+    let has =
+        |opt| (required.contains(&opt) || allowed.contains(&opt)) && flags::is_useful(cmd, opt);
     let takes = |flag: &&Flag| match flag.kind {
         Kind::Option(Opt::Plain) => flag.long == "ipv6" && has(Opt::Service),
         Kind::Option(opt) => has(opt),

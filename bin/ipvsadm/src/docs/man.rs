@@ -61,7 +61,7 @@ fn options_of(page: &mut String, cmd: Cmd) {
     let (required, allowed) = flags::rules(cmd);
     let named = |opts: &[Opt]| -> String {
         let flags = FLAGS.iter().filter(|flag| match flag.kind {
-            Kind::Option(opt) => opts.contains(&opt),
+            Kind::Option(opt) => opts.contains(&opt) && flags::is_useful(cmd, opt),
             Kind::Command(_) => false,
         });
         let names: Vec<String> = flags

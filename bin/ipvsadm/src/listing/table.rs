@@ -162,35 +162,48 @@ fn counters(out: &mut dyn Write, stats: &Stats, rates: &Rates, format: Format) -
         [rates.cps, rates.in_pps, rates.out_pps, rates.in_bps, rates.out_bps]
     };
     for number in numbers {
-        write!(out, " {}", large(number, format.exact))?;
+        write!(out, "{}", large(number, format.exact))?;
     }
     writeln!(out)
 }
 
-/// A counter in eight columns, scaled by powers of 1000 when it has no room.
+/// A counter in nine columns, scaled when it is long. The steps are 1.31's: from 10⁸ on K, from 10⁹
+/// on M, from 10¹¹ on G, from 10¹⁴ on T.
 fn large(number: u64, exact: bool) -> String {
-    if exact || number < 100_000_000 {
-        return format!("{number:>8}");
+    const STEPS: [(u64, u64, char); 4] = [
+        (100_000_000_000_000, 1_000_000_000_000, 'T'),
+        (100_000_000_000, 1_000_000_000, 'G'),
+        (1_000_000_000, 1_000_000, 'M'),
+        (100_000_000, 1_000, 'K'),
+    ];
+    match STEPS.iter().find(|(from, ..)| number >= *from).filter(|_| !exact) {
+        Some((_, scale, unit)) => format!("{:>8}{unit}", number / scale),
+        None => format!(" {number:>8}"),
     }
-    // The largest u64 has 20 digits: 18,446,744 T.
-    let (mut scaled, mut unit) = (number, ' ');
-    for next in ['K', 'M', 'G', 'T'] {
-        if scaled >= 100_000_000 || unit == ' ' {
-            (scaled, unit) = (scaled / 1000, next);
-        }
-    }
-    format!("{scaled:>7}{unit}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::large;
 
+    /// As ipvsadm 1.31 showed them.
     #[test]
     fn large_numbers_are_scaled_unless_exact() {
-        assert_eq!(large(99_999_999, false), "99999999");
-        assert_eq!(large(100_000_000, false), " 100000K");
-        assert_eq!(large(123_456_789_012, false), " 123456M");
-        assert_eq!(large(123_456_789_012, true), "123456789012");
+        for (number, shown) in [
+            (0, "        0"),
+            (99_999_999, " 99999999"),
+            (100_000_000, "  100000K"),
+            (999_999_999, "  999999K"),
+            (1_000_000_000, "    1000M"),
+            (99_999_999_999, "   99999M"),
+            (100_000_000_000, "     100G"),
+            (99_999_999_999_999, "   99999G"),
+            (100_000_000_000_000, "     100T"),
+            (9_999_999_999_999_999_999, " 9999999T"),
+            (u64::MAX, "18446744T"),
+        ] {
+            assert_eq!(large(number, false), shown);
+        }
+        assert_eq!(large(123_456_789_012, true), " 123456789012");
     }
 }

@@ -32,7 +32,17 @@ impl Lab {
     }
 
     /// Starts a director.
+    #[allow(dead_code, reason = "not every test that shares this file needs it")]
     pub fn new(name: &str, datapath: Memory) -> Self {
+        Self::start(name, Director::new(datapath), |_| {})
+    }
+
+    /// Starts a director; before each client it does what is to be done.
+    pub fn start(
+        name: &str,
+        mut director: Director<Memory>,
+        before: impl Fn(&mut Director<Memory>) + Send + 'static,
+    ) -> Self {
         let lab = Self::nobody(name);
         let socket =
             socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
@@ -40,8 +50,8 @@ impl Lab {
         bind(&socket, &SocketAddrUnix::new(&lab.socket).expect("a short path")).expect("a name");
         listen(&socket, 8).expect("a bound socket");
         std::thread::spawn(move || {
-            let mut director = Director::new(datapath);
             while let Ok(client) = accept(&socket) {
+                before(&mut director);
                 converse(&mut director, &client);
             }
         });

@@ -1,5 +1,7 @@
 //! A data path that moves no packets: a table. The tests of `ipvsadm` use it as well.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use rvs_core::control::{Change, ConnRow, Datapath, DatapathError, DestStatus, Stats};
 use rvs_core::types::{
     DestConfig, DestKey, ForwardMethod, Protocol, ServiceConfig, ServiceKey, Timeouts,
@@ -11,6 +13,7 @@ pub struct Memory {
     services: Vec<(ServiceKey, ServiceConfig, Vec<DestConfig>)>,
     timeouts: Timeouts,
     conns: u16,
+    rounds: u64,
 }
 
 impl Memory {
@@ -18,6 +21,29 @@ impl Memory {
     #[allow(dead_code, reason = "not every test that shares this file needs connections")]
     pub fn with_conns(conns: u16) -> Self {
         Self { conns, ..Self::default() }
+    }
+
+    /// Lets traffic pass: counters of all sizes grow.
+    #[allow(dead_code, reason = "not every test that shares this file needs counters")]
+    pub fn count(&mut self) {
+        self.rounds += 1;
+    }
+
+    /// Counters of at most so many bits, with any number of digits, by what they are of.
+    fn counted(&self, subject: impl Hash, bits: u32) -> Stats {
+        let number = |which: u8| {
+            let mut hasher = DefaultHasher::new();
+            (&subject, which).hash(&mut hasher);
+            let random = hasher.finish() >> (64 - bits);
+            (random >> (random % u64::from(bits))).wrapping_mul(self.rounds)
+        };
+        Stats {
+            conns: number(0),
+            in_pkts: number(1),
+            out_pkts: number(2),
+            in_bytes: number(3),
+            out_bytes: number(4),
+        }
     }
 }
 
@@ -49,12 +75,16 @@ impl Datapath for Memory {
         }
     }
 
-    fn service_stats(&self, _: &ServiceKey) -> Stats {
-        Stats::default()
+    fn service_stats(&self, key: &ServiceKey) -> Stats {
+        self.counted(key, 64)
     }
 
-    fn dest_status(&self, _: &ServiceKey, _: &DestKey) -> DestStatus {
-        DestStatus::default()
+    fn dest_status(&self, key: &ServiceKey, dest: &DestKey) -> DestStatus {
+        // ipvsadm 1.31 shows no more than 32 bits of a destination's counters.
+        let stats = self.counted((key, dest), 27);
+        let [active_conns, inactive_conns, persist_conns] =
+            [stats.in_pkts, stats.out_pkts, stats.in_bytes].map(|number| number as u32);
+        DestStatus { active_conns, inactive_conns, persist_conns, stats }
     }
 
     fn zero(&mut self, _: &ServiceKey) {}

@@ -66,21 +66,71 @@ pub fn put_conn(attrs: &mut Writer, row: &ConnRow) {
         .u8(conn_attr::TEMPLATE, row.template.into());
 }
 
-/// Reads a connection; `None` if something is missing.
+/// Reads a connection; `None` if something is missing. One pass: there may be a million of them.
 pub fn conn(attrs: &Attrs<'_>) -> Option<Conn> {
-    let outer = family(attrs.u16(conn_attr::AF)?)?;
-    let inner = family(attrs.u16(conn_attr::DEST_AF)?)?;
-    let address = |family, kind| Some(addr(family, attrs.find(kind)?));
-    let number = attrs.u8(conn_attr::FORWARD);
+    let mut values = [None; conn_attr::TEMPLATE as usize + 1];
+    for (kind, value) in attrs.clone() {
+        if let Some(place) = values.get_mut(usize::from(kind)) {
+            *place = Some(value);
+        }
+    }
+    let get = |kind: u16| values.get(usize::from(kind)).copied().flatten();
+    let byte = |kind| get(kind)?.first().copied();
+    let family = |kind| family(u16::from_ne_bytes(*get(kind)?.first_chunk()?));
+    let port = |kind| Some(u16::from_be_bytes(*get(kind)?.first_chunk()?));
+    let end = |family, kind, port_kind| Some((addr(family, get(kind)?), port(port_kind)?));
+    let (outer, inner) = (family(conn_attr::AF)?, family(conn_attr::DEST_AF)?);
+    let state = get(conn_attr::STATE)?.split(|b| *b == 0).next()?;
     Some(Conn {
-        protocol: attrs.u8(conn_attr::PROTOCOL)?,
-        client: (address(outer, conn_attr::CLIENT)?, attrs.be16(conn_attr::CLIENT_PORT)?),
-        service: (address(outer, conn_attr::VIRTUAL)?, attrs.be16(conn_attr::VIRTUAL_PORT)?),
-        dest: (address(inner, conn_attr::DEST)?, attrs.be16(conn_attr::DEST_PORT)?),
-        state: attrs.text(conn_attr::STATE)?.to_owned(),
-        expires: attrs.u32(conn_attr::EXPIRES)?,
-        forward: number.and_then(ForwardMethod::from_number),
-        template: attrs.u8(conn_attr::TEMPLATE).map(|flag| flag != 0),
+        protocol: byte(conn_attr::PROTOCOL)?,
+        client: end(outer, conn_attr::CLIENT, conn_attr::CLIENT_PORT)?,
+        service: end(outer, conn_attr::VIRTUAL, conn_attr::VIRTUAL_PORT)?,
+        dest: end(inner, conn_attr::DEST, conn_attr::DEST_PORT)?,
+        state: str::from_utf8(state).ok()?.to_owned(),
+        expires: u32::from_ne_bytes(*get(conn_attr::EXPIRES)?.first_chunk()?),
+        forward: byte(conn_attr::FORWARD).and_then(ForwardMethod::from_number),
+        template: byte(conn_attr::TEMPLATE).map(|flag| flag != 0),
         pe: None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attr::Writer;
+
+    fn row() -> ConnRow {
+        ConnRow {
+            protocol: 17,
+            client: "fd00::2".parse().expect("a literal"),
+            client_port: 40_000,
+            virtual_addr: "fd09::1".parse().expect("a literal"),
+            virtual_port: 53,
+            dest: [10, 1, 0, 11].into(),
+            dest_port: 5353,
+            forward: ForwardMethod::Tunnel,
+            state: "UDP",
+            expires: 300,
+            template: false,
+        }
+    }
+
+    #[test]
+    fn a_connection_is_read_as_it_was_written() {
+        let mut attrs = Writer::new();
+        put_conn(&mut attrs, &row());
+        let read = conn(&Attrs(attrs.bytes())).expect("a connection");
+        assert_eq!(read.client, (row().client, 40_000));
+        assert_eq!(read.service, (row().virtual_addr, 53));
+        assert_eq!(read.dest, (row().dest, 5353));
+        assert_eq!((read.protocol, read.state.as_str(), read.expires), (17, "UDP", 300));
+        assert_eq!((read.forward, read.template), (Some(ForwardMethod::Tunnel), Some(false)));
+    }
+
+    #[test]
+    fn a_connection_without_an_address_is_none() {
+        let mut attrs = Writer::new();
+        attrs.u8(conn_attr::PROTOCOL, 6).u16(conn_attr::AF, 2).u16(conn_attr::DEST_AF, 2);
+        assert_eq!(conn(&Attrs(attrs.bytes())), None);
+    }
 }

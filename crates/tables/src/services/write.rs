@@ -32,9 +32,9 @@ impl<M: Memory> Services<M> {
         let position = self.by_key.get(key).copied();
         let taken = match self.take(position, key, config, dests) {
             Ok(taken) => taken,
-            Err(full) if self.retired.is_empty() => return Err(full),
+            // What was deleted just now may be all that is missing: a restore clears first.
             Err(_) => {
-                self.reclaim();
+                self.tick();
                 self.take(position, key, config, dests)?
             }
         };
