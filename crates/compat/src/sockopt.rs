@@ -110,7 +110,7 @@ fn service_command(client: &mut Client, number: i32, value: &[u8]) -> Result<(),
     }
     let present = match tables::service(client, &key) {
         Ok(_) => true,
-        Err(ClientError::Refused(ESRCH)) => false,
+        Err(error) if error.errno() == Some(ESRCH) => false,
         Err(error) => return Err(crate::errno(&error, ENOPROTOOPT)),
     };
     match (number, present) {

@@ -239,7 +239,8 @@ fn methods() -> impl Strategy<Value = Vec<ForwardMethod>> {
 }
 
 fn schedulers() -> impl Strategy<Value = Scheduler> {
-    let all = Scheduler::ALL.iter().copied().filter(|s| *s != Scheduler::None);
+    let all =
+        Scheduler::ALL.iter().copied().filter(|s| !matches!(s, Scheduler::None | Scheduler::Ovf));
     prop::sample::select(all.collect::<Vec<_>>())
 }
 

@@ -27,7 +27,7 @@ pub(super) fn text(client: &mut Client) -> Result<String, ClientError> {
     for service in addressed.into_iter().chain(marked) {
         // A service that went meanwhile has no destinations.
         let dests = match tables::dests(client, &service.config.key) {
-            Err(ClientError::Refused(_)) => Vec::new(),
+            Err(error) if error.errno().is_some() => Vec::new(),
             dests => dests?,
         };
         text += &self::service(&service);
