@@ -5,7 +5,7 @@ use core::cell::Cell;
 
 use crate::addr::Addr;
 use crate::flow::Flow;
-use crate::layout::{Config, ConnSet, Dest, DestStats, Key, Row, ServiceAddr, Slot, Version};
+use crate::layout::{Config, Conn, ConnSet, Dest, DestStats, Key, Row, ServiceAddr, Slot, Version};
 use crate::reason::Reason;
 use crate::schedule::{Scheduled, schedule};
 use crate::table;
@@ -56,6 +56,9 @@ pub trait Env: Copy {
 pub trait Tables<A: Addr>: Env {
     /// A set of the connection table.
     fn set(&self, index: u32) -> Option<&ConnSet<A>>;
+    /// This CPU's entry for packets that leave no connection behind: it is in no set, and holds what
+    /// it is filled with until the packet is done.
+    fn passing(&self) -> Option<&Conn<A>>;
     /// Number of sets, less one; the number is a power of two.
     fn set_mask(&self, config: &Config) -> u32;
     /// Index in `SLOTS` of the service with this address.

@@ -21,6 +21,7 @@ use crate::nat;
 use crate::packet::Packet;
 use crate::proto::{Direction, tcp};
 use crate::reason::Reason;
+use crate::schedule::PASSING;
 use crate::table;
 use crate::types::{Family, ForwardMethod};
 
@@ -177,9 +178,8 @@ fn opening<'e, A: Addr, E: Tables<A>>(
 /// The way of a packet whose connection was just entered.
 #[inline(always)]
 fn scheduled<'e, A: Addr, E: Tables<A>>(env: &'e E, index: u32) -> Verdict<'e, A> {
-    let Some(entry) = table::entry(env, index + 1) else {
-        return Verdict::Drop(Reason::Inconsistent);
-    };
+    let entry = if index == PASSING { env.passing() } else { table::entry(env, index + 1) };
+    let Some(entry) = entry else { return Verdict::Drop(Reason::Inconsistent) };
     let dest_index = entry.dest.get();
     let Some(dest) = env.dest(dest_index) else { return Verdict::Drop(Reason::Inconsistent) };
     let method = Word(entry.word.get()).forward();

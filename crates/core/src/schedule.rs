@@ -20,6 +20,9 @@ use crate::types::{Family, ForwardMethod, ServiceFlags};
 /// Added to the protocol in a template's key, so that no packet finds it.
 pub const TEMPLATE_KEY: u32 = 0x100;
 
+/// In place of an entry's index: [`Tables::passing`].
+pub const PASSING: u32 = u32::MAX;
+
 /// What came of scheduling: an entry's index, or a reason in the high half.
 ///
 /// A plain number because a BPF subprogram's signature is described to the kernel, which refuses
@@ -77,11 +80,34 @@ fn try_schedule<A: Addr, E: Tables<A>>(
         return Err(Reason::NoDest);
     }
     let row = env.row(version.first_row.get().wrapping_add(index)).ok_or(Reason::Inconsistent)?;
-    let entry = connect(env, flow, row, control)?;
+    let one_packet = version.flags.get() & ServiceFlags::ONEPACKET.bits() != 0;
+    let entry = if one_packet && flow.key.protocol == protocol::UDP as u32 {
+        pass(env, flow, row)?
+    } else {
+        connect(env, flow, row, control)?
+    };
     if let Some(stats) = env.stats(row.dest) {
         stats.conns.set(stats.conns.get().wrapping_add(1));
     }
     Ok(entry)
+}
+
+/// One-packet scheduling: the packet goes to `row`'s destination, and no connection is left that
+/// another would follow, or be translated back by (`IP_VS_CONN_F_ONE_PACKET`;
+/// `tests/oracle/recorded/ops.jsonl`).
+#[inline(always)]
+fn pass<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, row: &Row) -> Result<u32, Reason> {
+    let dest = env.dest(row.dest).ok_or(Reason::Inconsistent)?;
+    let conn = env.passing().ok_or(Reason::Inconsistent)?;
+    conn.dest.set(row.dest);
+    conn.target.set(A::from_words(dest.addr.get()));
+    let port_be = match dest.port_be.get() as u16 {
+        0 => flow.key.dport_be,
+        port => port,
+    };
+    conn.target_port_be.set(port_be as u32);
+    conn.word.set(live(0, row.forward as u32, 0).0);
+    Ok(PASSING)
 }
 
 /// Enters a connection to `row`'s destination, with its reply direction if it is masqueraded; the

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use rvs_core::addr::{V4, V6};
 use rvs_core::env::{Env, Tables, Visit};
-use rvs_core::layout::{Config, ConnSet, Dest, DestStats, Row, ServiceAddr, Slot, Version};
+use rvs_core::layout::{Config, Conn, ConnSet, Dest, DestStats, Row, ServiceAddr, Slot, Version};
 use rvs_core::reason::Reason;
 use rvs_core::time::Tick;
 
@@ -107,6 +107,11 @@ impl Tables<V4> for Shared<'_> {
         self.0.conns4.get(index as usize)
     }
 
+    fn passing(&self) -> Option<&Conn<V4>> {
+        // No packet passes here.
+        None
+    }
+
     fn set_mask(&self, config: &Config) -> u32 {
         config.mask4.get()
     }
@@ -119,6 +124,11 @@ impl Tables<V4> for Shared<'_> {
 impl Tables<V6> for Shared<'_> {
     fn set(&self, index: u32) -> Option<&ConnSet<V6>> {
         self.0.conns6.get(index as usize)
+    }
+
+    fn passing(&self) -> Option<&Conn<V6>> {
+        // No packet passes here.
+        None
     }
 
     fn set_mask(&self, config: &Config) -> u32 {

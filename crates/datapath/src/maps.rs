@@ -16,7 +16,7 @@ use crate::memory::Mapped;
 use crate::object::OpenError;
 
 /// Names of all maps, as in `crates/ebpf/src/maps.rs`.
-pub const MAPS: [&str; 17] = [
+pub const MAPS: [&str; 19] = [
     "CONFIG",
     "SERVICES4",
     "SERVICES6",
@@ -28,6 +28,8 @@ pub const MAPS: [&str; 17] = [
     "DEST_STATS",
     "CONNS4",
     "CONNS6",
+    "PASSING4",
+    "PASSING6",
     "REASONS",
     "ICMP_BUDGET",
     "ICMP_REQUEST",
@@ -56,10 +58,11 @@ impl Default for Sizes {
 
 impl Sizes {
     /// Number of elements by map.
-    pub(crate) fn entries(&self) -> [(&'static str, u32); 10] {
+    pub(crate) fn entries(&self) -> [(&'static str, u32); 12] {
         let connections = self.connections.clamp(8, 1 << 26).next_power_of_two();
         let sets = connections * 4 / WAYS as u32;
         let destinations = self.destinations.max(1) + 1;
+        let cpus = aya::util::nr_cpus().map_or(1 << 12, |cpus| cpus as u32);
         // Room for the old and the new version of everything, and for what waits to be freed.
         [
             ("SERVICES4", self.services),
@@ -72,6 +75,8 @@ impl Sizes {
             ("DEST_STATS", destinations),
             ("CONNS4", sets),
             ("CONNS6", sets),
+            ("PASSING4", cpus),
+            ("PASSING6", cpus),
         ]
         .map(|(name, entries)| (name, entries.max(1)))
     }

@@ -3,12 +3,14 @@
 use core::cell::Cell;
 use core::ffi::{c_long, c_void};
 
-use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns};
 use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_loop};
 use rvs_core::addr::{V4, V6};
 use rvs_core::env::{Env, Tables, Visit};
 use rvs_core::flow::Flow;
-use rvs_core::layout::{Config, ConnSet, Dest, DestStats, Key, Row, ServiceAddr, Slot, Version};
+use rvs_core::layout::{
+    Config, Conn, ConnSet, Dest, DestStats, Key, Row, ServiceAddr, Slot, Version,
+};
 use rvs_core::reason::Reason;
 use rvs_core::schedule::{Scheduled, schedule};
 use rvs_core::table;
@@ -116,6 +118,12 @@ impl Tables<V4> for Kernel {
     }
 
     #[inline(always)]
+    fn passing(&self) -> Option<&Conn<V4>> {
+        // SAFETY: a helper without arguments.
+        maps::PASSING4.get(unsafe { bpf_get_smp_processor_id() })
+    }
+
+    #[inline(always)]
     fn set_mask(&self, config: &Config) -> u32 {
         config.mask4.get()
     }
@@ -146,6 +154,12 @@ impl Tables<V6> for Kernel {
     #[inline(always)]
     fn set(&self, index: u32) -> Option<&ConnSet<V6>> {
         maps::CONNS6.get(index)
+    }
+
+    #[inline(always)]
+    fn passing(&self) -> Option<&Conn<V6>> {
+        // SAFETY: a helper without arguments.
+        maps::PASSING6.get(unsafe { bpf_get_smp_processor_id() })
     }
 
     #[inline(always)]

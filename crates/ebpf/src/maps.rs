@@ -4,8 +4,8 @@ use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, ProgramArray};
 use aya_ebpf::macros::btf_map;
 use rvs_core::addr::{V4, V6};
 use rvs_core::layout::{
-    Config, ConnSet, Dest, DestStats, INTERFACES as MAX_INTERFACES, Interface, Row, ServiceAddr,
-    Slot, Version,
+    Config, Conn, ConnSet, Dest, DestStats, INTERFACES as MAX_INTERFACES, Interface, Row,
+    ServiceAddr, Slot, Version,
 };
 use rvs_core::reason::Reason;
 
@@ -47,6 +47,13 @@ pub static CONNS4: Array<ConnSet<V4>, 1024, MMAPABLE> = Array::new();
 /// The IPv6 connection table.
 #[btf_map]
 pub static CONNS6: Array<ConnSet<V6>, 1024, MMAPABLE> = Array::new();
+/// By CPU number, an entry for an IPv4 packet that leaves no connection behind. No per-CPU array:
+/// the kernel aligns the elements of those to eight bytes only.
+#[btf_map]
+pub static PASSING4: Array<Conn<V4>, 1> = Array::new();
+/// The same for IPv6.
+#[btf_map]
+pub static PASSING6: Array<Conn<V6>, 1> = Array::new();
 /// See [`Interface`].
 #[btf_map]
 pub static INTERFACES: Array<Interface, { MAX_INTERFACES as usize }, MMAPABLE> = Array::new();

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use rvs_core::addr::{V4, V6};
 use rvs_core::env::{Env, Tables, Visit};
-use rvs_core::layout::{Config, ConnSet, Dest, DestStats, Row, ServiceAddr, Slot, Version};
+use rvs_core::layout::{Config, Conn, ConnSet, Dest, DestStats, Row, ServiceAddr, Slot, Version};
 use rvs_core::reason::Reason;
 use rvs_core::time::Tick;
 use rvs_tables::{Memory, ServiceHash};
@@ -93,6 +93,10 @@ impl Tables<V4> for &Plain {
         self.conns4.get(index as usize)
     }
 
+    fn passing(&self) -> Option<&Conn<V4>> {
+        Some(&self.passing4)
+    }
+
     fn set_mask(&self, config: &Config) -> u32 {
         config.mask4.get()
     }
@@ -105,6 +109,10 @@ impl Tables<V4> for &Plain {
 impl Tables<V6> for &Plain {
     fn set(&self, index: u32) -> Option<&ConnSet<V6>> {
         self.conns6.get(index as usize)
+    }
+
+    fn passing(&self) -> Option<&Conn<V6>> {
+        Some(&self.passing6)
     }
 
     fn set_mask(&self, config: &Config) -> u32 {

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use rvs_core::addr::{V4, V6};
 use rvs_core::control::{DatapathError, Stats};
-use rvs_core::layout::{Config, ConnSet, Dest, DestStats, Row, Slot, Version};
+use rvs_core::layout::{Config, Conn, ConnSet, Dest, DestStats, Row, Slot, Version};
 use rvs_core::reason::Reason;
 use rvs_core::time::Tick;
 use rvs_tables::sweeper::{self, Pass};
@@ -39,6 +39,8 @@ pub struct Plain {
     pub(crate) dests: Vec<Dest>,
     pub(crate) stats: Vec<DestStats>,
     pub(crate) conns4: Vec<ConnSet<V4>>,
+    pub(crate) passing4: Conn<V4>,
+    pub(crate) passing6: Conn<V6>,
     pub(crate) conns6: Vec<ConnSet<V6>>,
     pub(crate) services: HashMap<ServiceHash, u32>,
     pub(crate) reasons: Vec<Cell<u64>>,
@@ -76,6 +78,8 @@ impl Plain {
             dests: zeroed(sizes.destinations + 1),
             stats: zeroed(sizes.destinations + 1),
             conns4: zeroed(sets),
+            passing4: Conn::default(),
+            passing6: Conn::default(),
             conns6: zeroed(sets),
             services: HashMap::new(),
             reasons: zeroed(Reason::ALL.len() as u32),

@@ -6,7 +6,7 @@ use rvs_core::control::{Change, DatapathError};
 use rvs_core::layout::{CONFIG_FWMARK, CONFIG_PORT_ZERO, Row, Slot};
 use rvs_core::sched::{self, dh, mh, rr, sh, wrr};
 use rvs_core::types::{
-    DestConfig, Family, ForwardMethod, Protocol, Scheduler, ServiceConfig, ServiceFlags, ServiceKey,
+    DestConfig, Family, ForwardMethod, Protocol, Scheduler, ServiceConfig, ServiceKey,
 };
 
 use super::{Placed, Retired, Service, Services, Trash};
@@ -64,7 +64,7 @@ impl<M: Memory> Services<M> {
         config: &ServiceConfig,
         dests: &[DestConfig],
     ) -> Result<Taken, DatapathError> {
-        if let Some(what) = unsupported(config, dests) {
+        if let Some(what) = unsupported(dests) {
             return Err(DatapathError::Unsupported(what));
         }
         let known = |dest: &DestConfig| self.known(position, key, dest).is_some();
@@ -416,10 +416,7 @@ impl<M: Memory> Services<M> {
 }
 
 /// What of a service the packet path cannot do yet.
-fn unsupported(config: &ServiceConfig, dests: &[DestConfig]) -> Option<&'static str> {
-    if config.flags.contains(ServiceFlags::ONEPACKET) {
-        return Some("one-packet scheduling yet");
-    }
+fn unsupported(dests: &[DestConfig]) -> Option<&'static str> {
     let is_other =
         |dest: &DestConfig| dest.forward == ForwardMethod::Tunnel && dest.tunnel_type != 0;
     dests.iter().any(is_other).then_some("GUE and GRE tunnels yet, only ipip")
