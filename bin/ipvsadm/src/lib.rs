@@ -24,16 +24,23 @@ pub struct Failure {
     pub code: u8,
     /// The line.
     pub message: String,
+    /// Whether it ends a restore; else the lines after it are carried out.
+    pub ends_restore: bool,
 }
 
 impl Failure {
     fn new(code: u8, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), ends_restore: true }
     }
 
     /// The command line makes no sense.
     fn usage(message: impl Into<String>) -> Self {
         Self::new(2, message)
+    }
+
+    /// An option that is none, or not given as it is to be.
+    fn option(message: impl Into<String>) -> Self {
+        Self { ends_restore: false, ..Self::new(255, message) }
     }
 
     /// Not even a command was found.

@@ -46,8 +46,8 @@ pub fn program(args: &[String], out: &mut dyn Write) -> Result<(), Failure> {
     restore(Source { lines: Box::new(std::io::Cursor::new(rules)), len }, out, &mut client)
 }
 
-/// Carries out the lines. As in ipvsadm a refused change is told and the rest goes on; a line that
-/// is no command ends it, and so does a listing that fails.
+/// Carries out the lines. As in ipvsadm a refused change or an unknown option is told and the rest
+/// goes on; a line that makes no sense otherwise ends it, and so does a listing that fails.
 pub fn restore(
     source: Source,
     out: &mut dyn Write,
@@ -85,7 +85,7 @@ pub fn restore(
 }
 
 fn at(number: usize, failure: Failure) -> Failure {
-    Failure::new(failure.code, format!("line {number}: {}", failure.message))
+    Failure { message: format!("line {number}: {}", failure.message), ..failure }
 }
 
 /// Whether to read on.
@@ -109,7 +109,14 @@ fn one(
     if words.is_empty() {
         return Ok(Next::Line);
     }
-    let parsed = command::parse(&words)?;
+    let parsed = match command::parse(&words) {
+        Err(failure) if !failure.ends_restore => {
+            waiting.send(client)?;
+            waiting.refuse(number, &failure.message);
+            return Ok(Next::Line);
+        }
+        parsed => parsed?,
+    };
     for warning in &parsed.warnings {
         waiting.say(&format!("line {number}: warning: {warning}"));
     }
@@ -151,6 +158,12 @@ impl Waiting {
         self.bar.suspend(|| eprintln!("{text}"));
     }
 
+    /// Counts a line that did nothing and says why.
+    fn refuse(&mut self, number: usize, why: &str) {
+        self.refused += 1;
+        self.say(&format!("line {number}: {why}"));
+    }
+
     fn send(&mut self, client: &mut Option<Client>) -> Result<(), Failure> {
         match client {
             Some(client) => self.send_to(client),
@@ -164,8 +177,7 @@ impl Waiting {
             self.batch.send(client).map_err(|e| Failure::new(255, explain(&e, Subject::Other)))?;
         for ((number, subject), outcome) in lines.into_iter().zip(outcomes) {
             if let Err(error) = outcome {
-                self.refused += 1;
-                self.say(&format!("line {number}: {}", explain(&error, subject)));
+                self.refuse(number, &explain(&error, subject));
             }
         }
         Ok(())

@@ -162,6 +162,15 @@ fn a_restore_names_the_lines_and_leaves_what_1_31_leaves() {
             "2 lines were refused",
         ]
     );
+    // An option that is none stops nothing.
+    let rules = "-A -t 1.2.3.4:3 --bogus\n-A -t 1.2.3.4:3\n-D -t 1.2.3.4:3 -s\n";
+    let (code, _, stderr) = lab.ipvsadm(&["-R"], Some(rules));
+    assert_eq!(code, 255);
+    assert_eq!(
+        stderr.lines().collect::<Vec<_>>(),
+        ["line 1: --bogus: unknown option", "line 3: -s: missing argument", "2 lines were refused",]
+    );
+    assert_eq!(lab.ipvsadm(&["-D", "-t", "1.2.3.4:3"], None).0, 0);
     // A bad line late in a long file: all before it is done, nothing after it.
     let mut rules: String = (1000..2000).map(|port| format!("-A -t 1.2.3.4:{port}\n")).collect();
     rules += "-A -t nonsense:x\n-A -t 1.2.3.4:2000\n";

@@ -54,11 +54,14 @@ fn the_kernel_s_table_is_set_up_as_ipvsadm_does_it() {
     assert!(output.status.success(), "{}\n{stderr}", String::from_utf8_lossy(&output.stdout));
     let mut differences_found = differences(&golden, &out.join("ipvsadm.jsonl"));
     differences_found.extend(differences(Path::new(CMDLINE), &out.join("cmdline.jsonl")));
-    let conns = |name: &str| std::fs::read_to_string(out.join(name)).expect("connections");
-    let (theirs, ours) = (conns("conns-usrsbin"), conns("conns-"));
+    let read = |name: &str| std::fs::read_to_string(out.join(name)).expect("a listing");
+    let (theirs, ours) = (read("conns-usrsbin"), read("conns-"));
+    let nosort = (read("nosort-usrsbin"), read("nosort-"));
     let _ = std::fs::remove_dir_all(&out);
     assert!(differences_found.is_empty(), "{}", differences_found.join("\n"));
     let kinds = ["UDP mm:ss  UDP", "UDP mm:ss  NONE", "TCP mm:ss  ", "fd09::9"];
     assert!(kinds.iter().all(|kind| theirs.contains(kind)), "{theirs}\n{stderr}");
     assert_eq!(ours, theirs);
+    assert!(nosort.0.lines().count() > 30, "{}", nosort.0);
+    assert_eq!(nosort.1, nosort.0);
 }

@@ -22,7 +22,10 @@ for _ in $(seq 100); do ss -ltn | grep -q ':8000 ' && break; sleep 0.1; done
 echo x | timeout 10 socat -t 1 - UDP:10.9.9.9:53 >/dev/null 2>&1
 echo x | timeout 10 socat -t 1 - UDP6:[fd09::9]:53 >/dev/null 2>&1
 echo x | timeout 10 socat -t 1 - TCP:10.9.9.9:80 >/dev/null 2>&1
+# A kernel's own order differs from boot to boot, so that no recording can be compared with.
+for port in $(seq 30); do /usr/sbin/ipvsadm -A -t 10.9.8.$port:$port -s rr; done
 for program in /usr/sbin/ipvsadm ./ipvsadm; do
+  $program -Ln --nosort >"/out/nosort-$(dirname "$program" | tr -dc a-z)"
   for form in -Lnc '-Lnc --persistent-conn'; do
     $program $form | sed 's/ [0-9][0-9]:[0-9][0-9] / mm:ss /' | sort
   done >"/out/conns-$(dirname "$program" | tr -dc a-z)"

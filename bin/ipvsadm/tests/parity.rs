@@ -90,7 +90,7 @@ fn scattered_tables_are_sorted_and_saved_alike() {
             }
             assert_eq!(
                 (code, ours, String::new()),
-                theirs::run(&rvs, &lab, args),
+                theirs::run(&rvs, &lab, args, None),
                 "seed {seed} {args:?}"
             );
         }
@@ -141,7 +141,7 @@ fn listings_of_a_busy_director_are_the_same_byte_for_byte() {
         ] {
             let args: Vec<&str> = form.split(' ').collect();
             let ours = lab.ipvsadm(&args, None);
-            assert_eq!(ours, theirs::run(&rvs, &lab, &args), "round {round}: {form}");
+            assert_eq!(ours, theirs::run(&rvs, &lab, &args, None), "round {round}: {form}");
             seen += &ours.1;
         }
     }

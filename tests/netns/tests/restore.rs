@@ -62,8 +62,8 @@ fn restore(servers: usize) -> Result<(), LabError> {
     };
     assert!(sorted(&saved) == sorted(&rules), "what is saved is not what was restored");
     // Bounds for a busy machine; docs/ipvsadm-speed.md has what was measured on an idle one.
-    assert!(restoring < Duration::from_secs(30), "restoring took {restoring:?}");
-    assert!(listing_took < Duration::from_secs(5), "listing took {listing_took:?}");
+    assert!(restoring < Duration::from_secs(60), "restoring took {restoring:?}");
+    assert!(listing_took < Duration::from_secs(10), "listing took {listing_took:?}");
     Ok(())
 }
 

@@ -116,7 +116,7 @@ pub fn parse<S: AsRef<str>>(words: &[S]) -> Result<Parsed, Failure> {
     }
     let options = Options::collect(&line)?;
     if let Some(broken) = &line.broken {
-        return Err(Failure::new(255, broken.clone()));
+        return Err(Failure::option(broken));
     }
     if cmd == Cmd::SetTimeouts {
         options.check(cmd)?;

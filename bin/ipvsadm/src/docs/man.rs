@@ -112,8 +112,9 @@ With \\fB\\-\\-json\\fR a listing is one JSON object: {\"services\": [...]}, {\"
 {\"daemons\": [...]} or {\"tcp\": n, \"tcpfin\": n, \"udp\": n}. Services have all counters, rates and
 thresholds whatever else was asked for. Lists have one element a line.
 .SH RESTORING
-\\fB\\-R\\fR carries lines out in order. A line that the director refuses is told with its number and
-the rest goes on; a line that is no command ends it, and what came before stays. On a terminal a bar
+\\fB\\-R\\fR carries lines out in order. A line that the director refuses, or with an unknown option, is
+told with its number and the rest goes on; a line that makes no sense otherwise ends it, and what came
+before stays. On a terminal a bar
 shows how far it is.
 .SH WARNINGS
 Command lines that ipvsadm takes although they cannot be meant work as they always did, and are

@@ -1,7 +1,8 @@
 //! The real ipvsadm 1.31 of Debian, run unmodified against a director of ours.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::lab::{Ended, Lab};
 
@@ -15,13 +16,21 @@ pub fn rvs() -> Option<PathBuf> {
 }
 
 /// Runs it.
-pub fn run(rvs: &Path, lab: &Lab, args: &[&str]) -> Ended {
-    let output = Command::new(rvs)
+pub fn run(rvs: &Path, lab: &Lab, args: &[&str], stdin: Option<&str>) -> Ended {
+    let mut child = Command::new(rvs)
         .args(["run", "--", IPVSADM])
         .args(args)
         .env("RVS_SOCKET", lab.socket())
-        .output()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .expect("rvs");
+    let mut input = child.stdin.take().expect("a pipe");
+    // It may end without having read everything.
+    let _ = input.write_all(stdin.unwrap_or_default().as_bytes());
+    drop(input);
+    let output = child.wait_with_output().expect("a child");
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
 }
