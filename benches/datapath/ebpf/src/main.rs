@@ -181,9 +181,9 @@ fn parse(data: usize, end: usize) -> Option<Parsed> {
 fn found(data: usize, end: usize) -> bool {
     let value = match parse(data, end) {
         // SAFETY: nothing changes the elements while they are read.
-        Some(Parsed::V4(key)) => unsafe { HASH4.get(&key) },
+        Some(Parsed::V4(key)) => unsafe { HASH4.get(key) },
         // SAFETY: as above.
-        Some(Parsed::V6(key)) => unsafe { HASH6.get(&key) },
+        Some(Parsed::V6(key)) => unsafe { HASH6.get(key) },
         None => None,
     };
     value.is_some_and(|value| value[0] == 1)
@@ -193,8 +193,8 @@ fn found(data: usize, end: usize) -> bool {
 fn inserted(data: usize, end: usize) -> bool {
     const NO_EXIST: u64 = 1;
     match parse(data, end) {
-        Some(Parsed::V4(key)) => HASH4.insert(&key, [1, 0], NO_EXIST).is_ok(),
-        Some(Parsed::V6(key)) => HASH6.insert(&key, [1, 0], NO_EXIST).is_ok(),
+        Some(Parsed::V4(key)) => HASH4.insert(key, [1, 0], NO_EXIST).is_ok(),
+        Some(Parsed::V6(key)) => HASH6.insert(key, [1, 0], NO_EXIST).is_ok(),
         None => false,
     }
 }
