@@ -23,6 +23,7 @@ use crate::proto::{Direction, tcp};
 use crate::reason::Reason;
 use crate::schedule::PASSING;
 use crate::table;
+use crate::time::Tick;
 use crate::types::{Family, ForwardMethod};
 
 /// How often a state change is tried again when another CPU changed the connection meanwhile.
@@ -288,7 +289,7 @@ fn assure<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>) {
 /// Accounts for a packet that is about to leave: connection state, expiry, counters.
 /// Not inlined: see [`Forward::rewrite`].
 #[inline(never)]
-pub fn commit<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, forward: &Forward<'_, A>) {
+pub fn commit<A: Addr, E: Tables<A>>(env: &E, now: Tick, flow: &Flow<A>, forward: &Forward<'_, A>) {
     let Some(config) = env.config() else { return };
     let timeout = if flow.key.protocol == protocol::TCP as u32 {
         let state = tcp_state(env, flow, forward);
@@ -299,7 +300,7 @@ pub fn commit<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, forward: &Forward<
         }
         config.udp_timeout.get()
     };
-    let expires = env.now().after(timeout).0;
+    let expires = now.after(timeout).0;
     if forward.conn.expires.get() != expires {
         forward.conn.expires.set(expires);
     }

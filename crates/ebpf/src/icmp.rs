@@ -144,7 +144,7 @@ fn send<A: Errors>(mut frame: Frame, request: &Request) -> i32 {
     if build::<A>(&mut frame, request).is_none() {
         return SHOT;
     }
-    let route = route::lookup(frame.0.cast(), A::FAMILY, request.dst, 0);
+    let Some(route) = route::lookup(frame.0.cast(), A::FAMILY, request.dst, 0) else { return SHOT };
     if route.result != route::SUCCESS && route.result != route::NO_NEIGHBOUR {
         return SHOT;
     }

@@ -10,6 +10,7 @@ use rvs_core::layout::{
 use rvs_core::reason::Reason;
 
 use crate::icmp::Request;
+use crate::route::{self, Hop};
 
 /// `BPF_F_MMAPABLE`: rvsd reads and writes the map as memory.
 const MMAPABLE: usize = 1 << 10;
@@ -54,6 +55,9 @@ pub static PASSING4: Array<Conn<V4>, 1> = Array::new();
 /// The same for IPv6.
 #[btf_map]
 pub static PASSING6: Array<Conn<V6>, 1> = Array::new();
+/// Ways out that were looked up lately. Not pinned: it is filled again within a tick.
+#[btf_map]
+pub static HOPS: PerCpuArray<Hop, { route::HOPS as usize }> = PerCpuArray::new();
 /// See [`Interface`].
 #[btf_map]
 pub static INTERFACES: Array<Interface, { MAX_INTERFACES as usize }, MMAPABLE> = Array::new();

@@ -56,7 +56,9 @@ where
     }
     let way = forward.way(flow);
     let len = flow.len + way.extra;
-    let route = route::lookup(frame.0.cast(), way.family, way.dst, len as u16);
+    let Some(route) = route::lookup(frame.0.cast(), way.family, way.dst, len as u16) else {
+        return drop(Reason::Inconsistent);
+    };
     match route.result {
         route::SUCCESS | route::NO_NEIGHBOUR => {}
         route::FRAG_NEEDED => return drop(Reason::TooBig),

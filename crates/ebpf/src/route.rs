@@ -1,19 +1,26 @@
-//! The way out, by the kernel's own routing table.
+//! The way out, by the kernel's own routing table, looked up once a tick and CPU for each
+//! destination: a change of routes or neighbours is seen a tick later at the latest, 134 ms, whether
+//! rvsd runs or not.
 
 use core::ffi::c_void;
 
 use aya_ebpf::bindings::{bpf_fib_lookup as FibParams, bpf_redir_neigh};
 use aya_ebpf::helpers::generated::bpf_fib_lookup;
+use rvs_core::env::Env as _;
+use rvs_core::time::Tick;
 use rvs_core::types::Family;
 
+use crate::env::Kernel;
+use crate::maps;
+
 /// `BPF_FIB_LKUP_RET_SUCCESS`
-pub const SUCCESS: i64 = 0;
+pub const SUCCESS: u32 = 0;
 /// `BPF_FIB_LKUP_RET_NO_NEIGH`
-pub const NO_NEIGHBOUR: i64 = 7;
+pub const NO_NEIGHBOUR: u32 = 7;
 /// `BPF_FIB_LKUP_RET_FRAG_NEEDED`
-pub const FRAG_NEEDED: i64 = 8;
+pub const FRAG_NEEDED: u32 = 8;
 /// `BPF_FIB_LKUP_RET_NOT_FWDED`: local, or no unicast route.
-pub const NOT_FORWARDED: i64 = 4;
+pub const NOT_FORWARDED: u32 = 4;
 
 /// Looks up as if the host itself sent: the loopback's index as the incoming interface. That is
 /// what IPVS does (`ip_route_output_key`), and it asks for forwarding to be on only on `lo`, which
@@ -26,54 +33,103 @@ const AF_INET6: u8 = 10;
 /// A way out.
 pub struct Route {
     /// The helper's answer.
-    pub result: i64,
-    /// Interface, addresses, MTU.
-    pub params: FibParams,
+    pub result: u32,
+    /// When it was asked for.
+    pub now: Tick,
+    /// What it said, until this CPU asks again.
+    pub hop: &'static Hop,
 }
+
+/// `HOPS`: the latest answer for one of the destinations that share the place.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Hop {
+    dst: [u32; 4],
+    /// When it was given; 0 if it is not to be used again.
+    tick: u32,
+    /// `AF_INET` or `AF_INET6`.
+    family: u32,
+    /// Interface.
+    pub ifindex: u32,
+    /// MTU: of the way out, or the one that was too small, after [`FRAG_NEEDED`].
+    pub mtu: u32,
+    /// The neighbour's MAC address.
+    pub dmac: [u8; 6],
+    /// The interface's MAC address.
+    pub smac: [u8; 6],
+    /// The neighbour's family: a gateway's may be another.
+    next_family: u32,
+    /// The neighbour, words in network byte order.
+    next: [u32; 4],
+}
+
+/// Elements of `HOPS`, a power of two.
+pub const HOPS: u32 = 1024;
 
 /// Routes a packet of `len` bytes from the IP header on to `dst` (words in network byte order).
-/// With `len` 0 the MTU is not looked at.
+/// With `len` 0 the MTU is not looked at. `None` never happens.
 #[inline(always)]
-pub fn lookup(ctx: *mut c_void, family: Family, dst: [u32; 4], len: u16) -> Route {
-    // SAFETY: all-zero is a valid value of this plain struct. It is filled in where it stays: a copy
-    // of it would not fit the stack.
-    let mut route = Route { result: 0, params: unsafe { core::mem::zeroed() } };
-    route.params.ifindex = LOOPBACK;
-    route.params.__bindgen_anon_1.tot_len = len;
-    if matches!(family, Family::V4) {
-        route.params.family = AF_INET;
-        route.params.__bindgen_anon_4.ipv4_dst = dst[0];
+pub fn lookup(ctx: *mut c_void, family: Family, dst: [u32; 4], len: u16) -> Option<Route> {
+    let now = Kernel.now();
+    let [a, b, c, d] = dst;
+    let index = (a ^ b ^ c ^ d).wrapping_mul(0x9e37_79b1) >> (32 - HOPS.trailing_zeros());
+    let hop = maps::HOPS.get_ptr_mut(index)?;
+    let family = if matches!(family, Family::V4) { AF_INET } else { AF_INET6 };
+    // SAFETY: this CPU's own element; nothing writes it while the packet is processed but `ask`.
+    let known = unsafe { &*hop };
+    let [e, f, g, h] = known.dst;
+    let result = if known.tick == now.0
+        && (a, b, c, d) == (e, f, g, h)
+        && known.family == family as u32
+        && len as u32 <= known.mtu
+    {
+        SUCCESS
     } else {
-        route.params.family = AF_INET6;
-        route.params.__bindgen_anon_4.ipv6_dst = dst;
-    }
-    // SAFETY: `params` is a live struct of the size that is passed.
-    route.result =
-        unsafe { bpf_fib_lookup(ctx, &mut route.params, size_of::<FibParams>() as i32, 0) };
-    route
+        // SAFETY: as above.
+        let place = unsafe { &mut *hop };
+        (place.dst, place.tick, place.family) = (dst, now.0, family as u32);
+        ask(ctx, place, len)
+    };
+    // SAFETY: as above.
+    Some(Route { result, now, hop: unsafe { &*hop } })
 }
 
-impl Route {
-    /// The MTU that was too small, after [`FRAG_NEEDED`].
-    #[inline(always)]
-    pub fn mtu(&self) -> u16 {
-        // SAFETY: both members of the union are a `u16`.
-        unsafe { self.params.__bindgen_anon_1.mtu_result }
+/// Asks the kernel. A function of its own: its stack frame is not below those of what comes after.
+#[inline(never)]
+fn ask(ctx: *mut c_void, hop: &mut Hop, len: u16) -> u32 {
+    // SAFETY: all-zero is a valid value of this plain struct.
+    let mut params: FibParams = unsafe { core::mem::zeroed() };
+    params.family = hop.family as u8;
+    params.ifindex = LOOPBACK;
+    params.__bindgen_anon_1.tot_len = len;
+    if params.family == AF_INET {
+        params.__bindgen_anon_4.ipv4_dst = hop.dst[0];
+    } else {
+        params.__bindgen_anon_4.ipv6_dst = hop.dst;
     }
+    // SAFETY: `params` is a live struct of the size that is passed.
+    let result = unsafe { bpf_fib_lookup(ctx, &mut params, size_of::<FibParams>() as i32, 0) };
+    if result != SUCCESS as i64 || len == 0 {
+        hop.tick = 0;
+    }
+    hop.ifindex = params.ifindex;
+    // SAFETY: both members of the union are a `u16`.
+    hop.mtu = unsafe { params.__bindgen_anon_1.mtu_result } as u32;
+    (hop.dmac, hop.smac) = (params.dmac, params.smac);
+    hop.next_family = params.family as u32;
+    // SAFETY: IPv4 look-ups leave an IPv4 next hop in the first word.
+    hop.next = unsafe { params.__bindgen_anon_4.ipv6_dst };
+    result as u32
+}
 
+impl Hop {
     /// The next hop for `bpf_redirect_neigh`.
     #[inline(always)]
-    pub fn next_hop(&self) -> bpf_redir_neigh {
+    pub fn neighbour(&self) -> bpf_redir_neigh {
         // SAFETY: all-zero is a valid value of this plain struct.
-        let mut hop: bpf_redir_neigh = unsafe { core::mem::zeroed() };
-        hop.nh_family = self.params.family as u32;
-        if self.params.family == AF_INET {
-            // SAFETY: IPv4 look-ups leave an IPv4 next hop here.
-            hop.__bindgen_anon_1.ipv4_nh = unsafe { self.params.__bindgen_anon_4.ipv4_dst };
-        } else {
-            // SAFETY: every bit pattern is an address.
-            hop.__bindgen_anon_1.ipv6_nh = unsafe { self.params.__bindgen_anon_4.ipv6_dst };
-        }
-        hop
+        let mut neighbour: bpf_redir_neigh = unsafe { core::mem::zeroed() };
+        neighbour.nh_family = self.next_family;
+        neighbour.__bindgen_anon_1.ipv6_nh = self.next;
+        neighbour
     }
 }

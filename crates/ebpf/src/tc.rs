@@ -243,18 +243,20 @@ where
         return icmp::request(flow, &Message { kind: A::TIME_EXCEEDED, info: 0, source });
     }
     let len = length(&frame, flow, &way).min(u16::MAX as u32) as u16;
-    let route = route::lookup(frame.0.cast(), way.family, way.dst, len);
+    let Some(route) = route::lookup(frame.0.cast(), way.family, way.dst, len) else {
+        return drop(Reason::Inconsistent);
+    };
     match route.result {
         route::SUCCESS | route::NO_NEIGHBOUR => {}
         route::FRAG_NEEDED => {
             Kernel.count(Reason::TooBig);
-            let info = (route.mtu() as u32).saturating_sub(way.extra);
+            let info = route.hop.mtu.saturating_sub(way.extra);
             return icmp::request(flow, &Message { kind: A::TOO_BIG, info, source });
         }
         route::NOT_FORWARDED => return pass(Reason::LocalDest),
         _ => return drop(Reason::NoRoute),
     }
-    commit(&Kernel, flow, forward);
+    commit(&Kernel, route.now, flow, forward);
     let rewritten = if way.extra != 0 {
         encapsulate(&mut frame, flow, forward, &way)
     } else {
@@ -303,19 +305,19 @@ pub fn encapsulate<A: Ip>(
 #[inline(always)]
 pub fn transmit(frame: &mut Frame, route: &Route, family: Family) -> i32 {
     if route.result == route::NO_NEIGHBOUR {
-        let mut hop = route.next_hop();
+        let mut hop = route.hop.neighbour();
         // SAFETY: `hop` is a live struct of the size that is passed.
         return unsafe {
-            bpf_redirect_neigh(route.params.ifindex, &mut hop, size_of_val(&hop) as i32, 0) as i32
+            bpf_redirect_neigh(route.hop.ifindex, &mut hop, size_of_val(&hop) as i32, 0) as i32
         };
     }
     let Some(ethernet) = frame.at_mut::<Ethernet>(0) else {
         return drop(Reason::RewriteFailed);
     };
-    ethernet.dst = route.params.dmac;
-    ethernet.src = route.params.smac;
+    ethernet.dst = route.hop.dmac;
+    ethernet.src = route.hop.smac;
     let ethertype = if matches!(family, Family::V4) { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 };
     ethernet.ethertype.set(ethertype);
     // SAFETY: plain arguments.
-    unsafe { bpf_redirect(route.params.ifindex, 0) as i32 }
+    unsafe { bpf_redirect(route.hop.ifindex, 0) as i32 }
 }

@@ -133,7 +133,9 @@ where
     }
     let way = forward.way(flow);
     let len = flow.len + way.extra;
-    let route = route::lookup(frame.0.cast(), way.family, way.dst, len as u16);
+    let Some(route) = route::lookup(frame.0.cast(), way.family, way.dst, len as u16) else {
+        return drop(Reason::Inconsistent);
+    };
     match route.result {
         route::SUCCESS => {}
         route::NO_NEIGHBOUR => return pass(Reason::PuntNeighbour),
@@ -144,10 +146,10 @@ where
     if forward.exceeded_mtu(len) != 0 {
         return pass(Reason::PuntIcmp);
     }
-    if !takes_xdp(&frame, route.params.ifindex) {
+    if !takes_xdp(&frame, route.hop.ifindex) {
         return pass(Reason::PuntDevice);
     }
-    commit(&Kernel, flow, forward);
+    commit(&Kernel, route.now, flow, forward);
     let rewritten = if way.extra != 0 {
         encapsulate(&mut frame, flow, forward, &way)
     } else {
@@ -204,16 +206,16 @@ fn transmit(frame: &mut Frame, route: &Route, family: Family) -> u32 {
     let Some(ethernet) = frame.at_mut::<Ethernet>(0) else {
         return drop(Reason::RewriteFailed);
     };
-    ethernet.dst = route.params.dmac;
-    ethernet.src = route.params.smac;
+    ethernet.dst = route.hop.dmac;
+    ethernet.src = route.hop.smac;
     let ethertype = if matches!(family, Family::V4) { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 };
     ethernet.ethertype.set(ethertype);
     // SAFETY: the context is valid for the whole run.
     let ingress = unsafe { (*frame.0).ingress_ifindex };
     let bounces = || maps::INTERFACES.get(ingress).is_some_and(|i| i.flags & INTERFACE_NO_TX == 0);
-    if route.params.ifindex == ingress && bounces() {
+    if route.hop.ifindex == ingress && bounces() {
         return xdp_action::XDP_TX;
     }
     // SAFETY: plain arguments.
-    unsafe { bpf_redirect(route.params.ifindex, 0) as u32 }
+    unsafe { bpf_redirect(route.hop.ifindex, 0) as u32 }
 }

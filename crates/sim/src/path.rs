@@ -62,7 +62,7 @@ where
         return Outcome::Pass(Reason::LocalDest);
     }
     let way = forward.way(&flow);
-    commit(&env, &flow, &forward);
+    commit(&env, Env::now(&env), &flow, &forward);
     let rewritten = if way.extra != 0 {
         encapsulate(env, frame, &flow, &forward, &way)
     } else {

@@ -11,6 +11,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use rvs_core::addr::{Addr, V4};
 use rvs_core::conn::{REPLY, Word};
+use rvs_core::env::Env;
 use rvs_core::flow::Flow;
 use rvs_core::layout::{Key, WAYS};
 use rvs_core::pipeline::{Verdict, commit, end, resolve};
@@ -139,7 +140,7 @@ impl Bench {
                 assert_eq!(forward.dest_index, dest, "client {client} keeps its destination");
                 assert_eq!(forward.entry.target.get().to_words(), forward.dest.addr.get());
                 assert!(known.is_some() || self.free() >= self.entries());
-                commit(&maps, &flow, &forward);
+                commit(&maps, Env::now(&maps), &flow, &forward);
                 self.model.insert(client, Known { dest, last: self.now });
             }
             Verdict::Drop(Reason::TableFull) => {
