@@ -13,6 +13,7 @@ use crate::pipeline::{end, partner};
 use crate::proto::tcp;
 use crate::reason::Reason;
 use crate::sched::{self, NONE};
+use crate::sysctl::Sysctl;
 use crate::table;
 use crate::time::ticks;
 use crate::types::{Family, ForwardMethod, ServiceFlags};
@@ -247,7 +248,7 @@ fn persistent<A: Addr, E: Tables<A>>(
             found: NONE,
         };
         env.repeat(version.rows.get(), &mut row);
-        if row.found != NONE {
+        if row.found != NONE && !quiescent(env, template) {
             template.expires.set(env.now().after(template.pair.get()).0);
             return Ok((row.found, number));
         }
@@ -272,6 +273,15 @@ fn persistent<A: Addr, E: Tables<A>>(
     dest::bind(env, dest, word);
     table::publish(env, template, word);
     Ok((picked, number))
+}
+
+/// Whether a template's destination takes no new connections, so that `expire_quiescent_template`
+/// ends it.
+#[inline(always)]
+fn quiescent<A: Addr, E: Tables<A>>(env: &E, template: &Conn<A>) -> bool {
+    let Some(config) = env.config() else { return false };
+    config.sysctl(Sysctl::ExpireQuiescentTemplate) != 0
+        && env.dest(template.dest.get()).is_some_and(|dest| dest.weight.get() == 0)
 }
 
 /// A persistence netmask as words in network byte order. IPv4: a mask in host order. IPv6: a

@@ -3,7 +3,7 @@
 
 use rvs_core::addr::{Addr, V4, V6, words};
 use rvs_core::control::{Change, DatapathError};
-use rvs_core::layout::{CONFIG_FWMARK, CONFIG_PORT_ZERO, Row, Slot};
+use rvs_core::layout::{CONFIG_FWMARK, CONFIG_PORT_ZERO, CONFIG_SECURE_TCP, Row, Slot};
 use rvs_core::sched::{self, dh, mh, rr, sh, wrr};
 use rvs_core::types::{
     DestConfig, Family, ForwardMethod, Protocol, Scheduler, ServiceConfig, ServiceFlags, ServiceKey,
@@ -147,10 +147,11 @@ impl<M: Memory> Services<M> {
                 }
             };
             self.set_thresholds(index, config);
-            if let Some(dest) = self.maps.dests().get(index as usize)
-                && (added || config.weight != 0)
-            {
-                dest.last_weight.set(config.weight);
+            if let Some(dest) = self.maps.dests().get(index as usize) {
+                dest.weight.set(config.weight);
+                if added || config.weight != 0 {
+                    dest.last_weight.set(config.weight);
+                }
             }
             placed.push(Placed { config: *config, index });
         }
@@ -411,7 +412,7 @@ impl<M: Memory> Services<M> {
                 }
             }
         }
-        config.flags.set(flags);
+        config.flags.set(flags | config.flags.get() & CONFIG_SECURE_TCP);
     }
 }
 
