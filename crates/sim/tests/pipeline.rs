@@ -118,7 +118,7 @@ impl Bench {
             let expected = Packet { src: vip(self.v6), ttl: 63, ..packet.clone() };
             assert_eq!(run(&self.sim, &packet), (Outcome::Sent, expected.build()));
             if tcp {
-                known.state = next(Direction::Output, known.state, Event::of(flags));
+                known.state = next(false, Direction::Output, known.state, Event::of(flags));
             }
             self.model.insert(id, known);
             let stats = self.stats.entry((protocol, known.server)).or_default();
@@ -146,7 +146,7 @@ impl Bench {
         });
         if tcp {
             let direction = if now.both_ways { Direction::Input } else { Direction::InputOnly };
-            now.state = next(direction, now.state, Event::of(flags));
+            now.state = next(false, direction, now.state, Event::of(flags));
         }
         let server = self.servers[now.server];
         let dst = match server.forward {
