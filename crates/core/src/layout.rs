@@ -94,6 +94,10 @@ pub struct Slot {
     pub addr: Cell<[u32; 4]>,
     /// Virtual port, host order.
     pub port: Cell<u32>,
+    /// Generations of the scheduler's cache so far: see `sched::cache`.
+    pub generation: Cell<u32>,
+    /// Addresses in the scheduler's cache.
+    pub cached: Cell<u32>,
     /// Unused.
     pub reserved: Cell<u32>,
     /// Counters of destinations that are gone, and, negated, of what was zeroed: added to the sum
@@ -289,7 +293,7 @@ pub struct ConnSet<A: Copy> {
 
 const _: () = assert!(size_of::<Conn<V4>>() == 64 && size_of::<Conn<V6>>() == 128);
 const _: () = assert!(size_of::<Version>() == 64 && size_of::<Dest>() == 128);
-const _: () = assert!(size_of::<Row>() == 16 && size_of::<Slot>() == 80);
+const _: () = assert!(size_of::<Row>() == 16 && size_of::<Slot>() == 88);
 
 /// Words of a source- or destination-hashing table (`IP_VS_SH_TAB_SIZE`, `IP_VS_DH_TAB_SIZE`).
 pub const HASH_SIZE: u32 = 256;

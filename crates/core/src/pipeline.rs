@@ -24,6 +24,8 @@ use crate::nat;
 use crate::packet::Packet;
 use crate::proto::{Direction, tcp};
 use crate::reason::Reason;
+use crate::sched::Place;
+use crate::schedule::Picked;
 use crate::sysctl::Sysctl;
 use crate::table;
 use crate::types::{Family, ForwardMethod};
@@ -186,7 +188,13 @@ fn opening<'e, A: Addr, E: Tables<A>>(
     if defence::drops(config) {
         return Verdict::Drop(Reason::Defence);
     }
-    match env.schedule(flow, slot).entry() {
+    let mut outcome = env.schedule(flow, slot, Picked::NOTHING);
+    let version = outcome.asks();
+    if version != 0 {
+        let row = env.cached(&flow.key, Place { slot, version });
+        outcome = env.schedule(flow, slot, Picked { version, row });
+    }
+    match outcome.entry() {
         Ok(index) => scheduled(env, index),
         Err(reason) => Verdict::Drop(reason),
     }

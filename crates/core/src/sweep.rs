@@ -2,10 +2,11 @@
 //! the entries that it ends are cleared one RCU grace period later.
 
 use crate::addr::Addr;
-use crate::conn::{DEAD, FREE, REPLY, TEMPLATE, Word};
+use crate::conn::{CACHE, DEAD, FREE, REPLY, TEMPLATE, Word};
 use crate::env::Tables;
 use crate::layout::{Conn, Key};
 use crate::pipeline::end;
+use crate::sched::cache;
 use crate::sysctl::Sysctl;
 use crate::time::{Tick, ticks};
 
@@ -32,6 +33,9 @@ pub fn sweep<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>, now: Tick) -> Swept
         DEAD => return Swept::Dead,
         _ if !word.is_live() => return Swept::Free,
         _ => {}
+    }
+    if word.has(CACHE) {
+        return cache::sweep(env, conn, now);
     }
     if word.has(REPLY) {
         // It ends with its connection.

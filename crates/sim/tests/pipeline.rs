@@ -130,8 +130,11 @@ impl Bench {
             let state = known.state;
             state == State::TimeWait as u32 || state == State::Close as u32
         };
-        let opens = tcp && flags & (SYN | ACK | RST) == SYN;
+        let opens = tcp && flags & SYN != 0;
         let known = known.filter(|known| !(opens && over(known)));
+        if known.is_none() {
+            self.model.remove(&id);
+        }
         let packet = packet(at, vip(self.v6));
         let (outcome, frame) = run(&self.sim, &packet);
         if known.is_none() && tcp && flags & (SYN | RST) != SYN {
