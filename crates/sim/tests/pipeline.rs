@@ -69,7 +69,9 @@ impl Bench {
             .zip(methods)
             .map(|(last, method)| {
                 let port = if *method == ForwardMethod::Masquerade { 8080 } else { 80 };
-                dest(SocketAddr::new(address(v6, last), port), *method, u32::from(last % 3 + 1))
+                // More than there are clients: ovf takes no more connections than weight.
+                let weight = 16 * u32::from(last % 3 + 1);
+                dest(SocketAddr::new(address(v6, last), port), *method, weight)
             })
             .collect();
         for protocol in [Protocol::Tcp, Protocol::Udp] {
