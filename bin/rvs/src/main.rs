@@ -6,6 +6,7 @@ mod proc;
 mod run;
 mod status;
 mod supervise;
+mod sysctl;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ Usage: rvs status [--reasons] [--pin DIR] [--socket PATH]
        rvs run [--static] [--socket PATH] [--] COMMAND [ARGUMENT...]
        rvs proc [--socket PATH] ip_vs|ip_vs_app|ip_vs_conn|ip_vs_conn_sync|ip_vs_stats|
                                 ip_vs_stats_percpu
+       rvs sysctl [--socket PATH] [NAME[=VALUE]]...
 
   status      what the data path holds and where it is attached
   --reasons   packets that were not forwarded, by reason
@@ -32,6 +34,7 @@ Usage: rvs status [--reasons] [--pin DIR] [--socket PATH]
   run         starts a program made for the kernel's ip_vs, such as keepalived, with rvsd in its place
   --static    the same for a statically linked program (docs/unmodified-clients.md has the limits)
   proc        prints what a kernel with ip_vs has in /proc/net
+  sysctl      prints the kernel's settings below net.ipv4.vs, or changes them
 
   --pin DIR       folder of the pins [/sys/fs/bpf/rvs]
   --socket PATH   rvsd's control socket [$RVS_SOCKET, else /run/rvs/control.sock]
@@ -105,6 +108,7 @@ fn run() -> anyhow::Result<()> {
             Value(word) if command.as_deref() == Some("proc") && object.is_none() => {
                 object = Some(word);
             }
+            Value(word) if command.as_deref() == Some("sysctl") => rest.push(word),
             _ => return Err(arg.unexpected().into()),
         }
     }
@@ -120,6 +124,7 @@ fn run() -> anyhow::Result<()> {
         (Some("run"), Some(program)) => run::run(&place.socket, &program, &rest),
         (Some("run"), None) => anyhow::bail!("run what? try rvs --help"),
         (Some("proc"), Some(name)) => proc::print(&place.socket, &name.to_string_lossy()),
+        (Some("sysctl"), _) => sysctl::sysctl(&place.socket, &rest),
         (Some("proc"), None) => anyhow::bail!("which file? try rvs --help"),
         (Some(other), _) => anyhow::bail!("no command {other}; try rvs --help"),
         (None, _) => anyhow::bail!("no command given; try rvs --help"),

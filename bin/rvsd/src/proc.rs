@@ -13,13 +13,14 @@ use anyhow::{Context, Result};
 use fuser::{
     BackgroundSession, BsdFileFlags, Config, Errno, FileAttr, FileHandle, FileType, Filesystem,
     FopenFlags, Generation, INodeNo, LockOwner, MountOption, OpenAccMode, OpenFlags, ReplyAttr,
-    ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, Request, SessionACL, TimeOrNow,
+    ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, Request, SessionACL,
+    TimeOrNow, WriteFlags,
 };
 use rustix::mount::{UnmountFlags, unmount};
 use rvs_compat::path::Node;
 use rvs_compat::proc::File;
 use rvs_compat::sysctl;
-use rvs_netlink::Client;
+use rvs_netlink::{Client, ClientError};
 
 /// How long the kernel may keep names and attributes: they never change.
 const FOR_LONG: Duration = Duration::from_secs(3600);
@@ -104,7 +105,11 @@ impl Tree {
             ctime: time,
             crtime: time,
             kind: if is_folder { FileType::Directory } else { FileType::RegularFile },
-            perm: if is_folder { 0o555 } else { 0o444 },
+            perm: match entry.file {
+                None => 0o555,
+                Some(Node::Setting(_)) => 0o644,
+                Some(_) => 0o444,
+            },
             nlink: if is_folder { 2 } else { 1 },
             uid: 0,
             gid: 0,
@@ -122,14 +127,36 @@ impl Tree {
 
     fn text(&self, node: Node) -> Result<String, Errno> {
         match node {
-            Node::Setting(name) => Ok(sysctl::text(name).unwrap_or_default().to_owned()),
+            Node::Setting(name) => self.ask(name, |client| sysctl::text(client, name)),
             Node::Settings => Err(Errno::EISDIR),
-            Node::Proc(file) => Client::connect_to(&self.socket)
-                .and_then(|mut client| file.text(&mut client))
-                .map_err(|error| {
-                    tracing::warn!(file = file.name(), "{error}");
-                    Errno::EIO
-                }),
+            Node::Proc(file) => self.ask(file.name(), |client| file.text(client)),
+        }
+    }
+
+    /// Asks the control socket; what it refuses has its errno.
+    fn ask<T>(
+        &self,
+        file: &str,
+        question: impl FnOnce(&mut Client) -> Result<T, ClientError>,
+    ) -> Result<T, Errno> {
+        let answer = Client::connect_to(&self.socket).and_then(|mut client| question(&mut client));
+        answer.map_err(|error| match error.errno() {
+            Some(errno) => {
+                tracing::info!(file, "{error}");
+                Errno::from_i32(errno)
+            }
+            None => {
+                tracing::warn!(file, "{error}");
+                Errno::EIO
+            }
+        })
+    }
+
+    /// The setting that a file is.
+    fn setting(&self, number: INodeNo) -> Option<&'static str> {
+        match self.entry(number)?.1.file? {
+            Node::Setting(name) => Some(name),
+            _ => None,
         }
     }
 }
@@ -157,10 +184,10 @@ impl Filesystem for Tree {
     fn setattr(
         &self,
         _: &Request,
-        _: INodeNo,
-        _: Option<u32>,
-        _: Option<u32>,
-        _: Option<u32>,
+        number: INodeNo,
+        mode: Option<u32>,
+        user: Option<u32>,
+        group: Option<u32>,
         _: Option<u64>,
         _: Option<TimeOrNow>,
         _: Option<TimeOrNow>,
@@ -172,7 +199,13 @@ impl Filesystem for Tree {
         _: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        reply.error(Errno::EACCES);
+        // Truncated before it is written; otherwise as it is.
+        match self.entry(number).filter(|_| self.setting(number).is_some()) {
+            Some((index, entry)) if mode.or(user).or(group).is_none() => {
+                reply.attr(&FOR_LONG, &self.attributes(index, entry));
+            }
+            _ => reply.error(Errno::EACCES),
+        }
     }
 
     fn open(&self, _: &Request, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
@@ -180,7 +213,7 @@ impl Filesystem for Tree {
             return reply.error(Errno::ENOENT);
         };
         // Root passes the check of the mode.
-        if flags.acc_mode() != OpenAccMode::O_RDONLY {
+        if flags.acc_mode() != OpenAccMode::O_RDONLY && self.setting(number).is_none() {
             return reply.error(Errno::EACCES);
         }
         match self.text(node) {
@@ -209,6 +242,28 @@ impl Filesystem for Tree {
         let start = usize::try_from(offset).unwrap_or(usize::MAX).min(text.len());
         let end = start.saturating_add(size as usize).min(text.len());
         reply.data(text.as_bytes().get(start..end).unwrap_or_default());
+    }
+
+    /// Each write is a value, as in `/proc/sys`: what does not begin at the start is ignored.
+    fn write(
+        &self,
+        _: &Request,
+        number: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _: WriteFlags,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let Some(name) = self.setting(number) else { return reply.error(Errno::EACCES) };
+        let Ok(text) = std::str::from_utf8(data) else { return reply.error(Errno::EINVAL) };
+        let set = |client: &mut Client| sysctl::set(client, name, text);
+        match if offset == 0 { self.ask(name, set) } else { Ok(()) } {
+            Ok(()) => reply.written(data.len() as u32),
+            Err(errno) => reply.error(errno),
+        }
     }
 
     fn release(

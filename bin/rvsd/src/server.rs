@@ -76,6 +76,7 @@ impl Server {
                 next = Instant::now() + TICK;
                 ticks += 1;
                 self.director.datapath_mut().tick();
+                self.director.datapath_mut().defend(memory_left());
                 if ticks.is_multiple_of(ESTIMATE) {
                     self.director.tick();
                 }
@@ -158,6 +159,13 @@ impl Server {
             tracing::debug!(errno = refusal.errno, "refused: {}", refusal.message);
         }
     }
+}
+
+/// Pages of memory that are free or hold buffers.
+fn memory_left() -> u64 {
+    let info = rustix::system::sysinfo();
+    let bytes = (info.freeram + info.bufferram).saturating_mul(info.mem_unit.into());
+    bytes / rustix::param::page_size() as u64
 }
 
 /// What is ready.

@@ -1,5 +1,5 @@
-//! Files of `/proc` that a program opens: files in memory with the text of the moment. No setting can
-//! be written.
+//! Files of `/proc` that a program opens: files in memory with the text of the moment. Settings are
+//! not written this way: `rvs sysctl` and `rvsd --proc` do that.
 
 use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -20,7 +20,9 @@ pub fn open_node(node: Node, client: &mut Client, flags: OFlags) -> Result<Owned
     }
     let text = match node {
         Node::Proc(file) => file.text(client).map_err(|error| crate::errno(&error, EIO))?,
-        Node::Setting(name) => crate::sysctl::text(name).unwrap_or_default().to_owned(),
+        Node::Setting(name) => {
+            crate::sysctl::text(client, name).map_err(|error| crate::errno(&error, EIO))?
+        }
         Node::Settings => return Err(ENOENT),
     };
     in_memory(&text, flags).map_err(|error| error.raw_os_error().unwrap_or(EIO))

@@ -37,6 +37,8 @@ pub const INACTIVE: u32 = 1 << 8;
 pub const NO_OUTPUT: u32 = 1 << 9;
 /// A persistence template (`IP_VS_CONN_F_TEMPLATE`).
 pub const TEMPLATE: u32 = 1 << 10;
+/// What a scheduler remembers, no connection: see `sched::cache`.
+pub const CACHE: u32 = 1 << 11;
 const FORWARD_SHIFT: u32 = 12;
 
 /// State of a template: one of its connections was established, or answered

@@ -4,6 +4,7 @@
 use core::fmt;
 use core::net::IpAddr;
 
+use crate::sysctl::Sysctl;
 use crate::types::{
     DestConfig, DestKey, ForwardMethod, Protocol, ServiceConfig, ServiceKey, Timeouts,
 };
@@ -148,6 +149,16 @@ pub trait Datapath {
 
     /// Sets the timeouts for whatever happens from now on.
     fn set_timeouts(&mut self, timeouts: Timeouts) -> Result<(), DatapathError>;
+
+    /// The value of a setting.
+    fn sysctl(&self, sysctl: Sysctl) -> i32 {
+        sysctl.default()
+    }
+
+    /// Changes a setting to a value within its bounds, for whatever happens from now on.
+    fn set_sysctl(&mut self, _sysctl: Sysctl, _value: i32) -> Result<(), DatapathError> {
+        Err(DatapathError::Unsupported("settings"))
+    }
 
     /// Capacity of the connection table, in connections.
     fn conn_capacity(&self) -> u32;

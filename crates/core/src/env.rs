@@ -7,7 +7,8 @@ use crate::addr::Addr;
 use crate::flow::Flow;
 use crate::layout::{Config, Conn, ConnSet, Dest, DestStats, Key, Row, ServiceAddr, Slot, Version};
 use crate::reason::Reason;
-use crate::schedule::{Scheduled, schedule};
+use crate::sched::{Place, pick_cached};
+use crate::schedule::{Picked, Scheduled, schedule};
 use crate::table;
 use crate::time::Tick;
 
@@ -66,7 +67,7 @@ pub trait Tables<A: Addr>: Env {
 
     /// Index, plus one, of the live entry with this key; 0 if there is none.
     ///
-    /// This and the next two are functions of the environment because in the kernel they are global
+    /// This and the next three are functions of the environment because in the kernel they are global
     /// ones: the verifier follows them once, not on every path that leads to them and from them.
     #[inline(always)]
     fn find(&self, key: &Key<A>) -> u32 {
@@ -79,9 +80,15 @@ pub trait Tables<A: Addr>: Env {
         table::claim(self, key).map_or(0, |(_, index)| index + 1)
     }
 
+    /// [`pick_cached`](crate::sched::pick_cached).
+    #[inline(always)]
+    fn cached(&self, key: &Key<A>, place: Place) -> u32 {
+        pick_cached(self, key, place)
+    }
+
     /// [`schedule`](crate::schedule::schedule).
     #[inline(always)]
-    fn schedule(&self, flow: &Flow<A>, slot: u32) -> Scheduled {
-        schedule(self, flow, slot)
+    fn schedule(&self, flow: &Flow<A>, slot: u32, picked: Picked) -> Scheduled {
+        schedule(self, flow, slot, picked)
     }
 }

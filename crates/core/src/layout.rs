@@ -21,9 +21,10 @@
 use core::cell::Cell;
 
 use crate::addr::{Addr, V4, V6};
+use crate::sysctl;
 
 /// Version of everything in this file. rvsd adopts pinned maps of its own version only.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// TCP state numbers are below this: size of the timeout table.
 pub const TCP_STATES: usize = 16;
@@ -47,6 +48,12 @@ pub struct Config {
     pub reserved: Cell<u32>,
     /// Timeout of a TCP connection by state, in ticks.
     pub tcp_timeouts: [Cell<u32>; TCP_STATES],
+    /// Of how many new connections one is dropped; 0 if none is. See `defence`.
+    pub drop_rate: Cell<i32>,
+    /// New connections until the next is dropped.
+    pub drop_counter: Cell<i32>,
+    /// Settings, by [`Sysctl`](crate::sysctl::Sysctl).
+    pub sysctls: [Cell<i32>; sysctl::PLACES],
     /// One bit a port: whether any TCP (row 0) or UDP (row 1) service has it. Spares packets that
     /// are nobody's the look-up of a service.
     pub ports: [[Cell<u64>; 1024]; 2],
@@ -56,6 +63,8 @@ pub struct Config {
 pub const CONFIG_PORT_ZERO: u32 = 1;
 /// In [`Config::flags`]: a fwmark service exists.
 pub const CONFIG_FWMARK: u32 = 2;
+/// In [`Config::flags`]: TCP states follow the tables of `secure_tcp`.
+pub const CONFIG_SECURE_TCP: u32 = 4;
 
 /// Key of `SERVICES4` and `SERVICES6`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -85,6 +94,10 @@ pub struct Slot {
     pub addr: Cell<[u32; 4]>,
     /// Virtual port, host order.
     pub port: Cell<u32>,
+    /// Generations of the scheduler's cache so far: see `sched::cache`.
+    pub generation: Cell<u32>,
+    /// Addresses in the scheduler's cache.
+    pub cached: Cell<u32>,
     /// Unused.
     pub reserved: Cell<u32>,
     /// Counters of destinations that are gone, and, negated, of what was zeroed: added to the sum
@@ -161,8 +174,10 @@ pub struct Dest {
     pub last_weight: Cell<u32>,
     /// MTU that the route to it was given or has learnt; 0 if it has none of its own.
     pub mtu: Cell<u32>,
+    /// Its weight.
+    pub weight: Cell<u32>,
     /// Unused.
-    pub reserved: [Cell<u32>; 2],
+    pub reserved: Cell<u32>,
     /// Active connections.
     pub active: Cell<u32>,
     /// Inactive connections.
@@ -278,7 +293,7 @@ pub struct ConnSet<A: Copy> {
 
 const _: () = assert!(size_of::<Conn<V4>>() == 64 && size_of::<Conn<V6>>() == 128);
 const _: () = assert!(size_of::<Version>() == 64 && size_of::<Dest>() == 128);
-const _: () = assert!(size_of::<Row>() == 16 && size_of::<Slot>() == 80);
+const _: () = assert!(size_of::<Row>() == 16 && size_of::<Slot>() == 88);
 
 /// Words of a source- or destination-hashing table (`IP_VS_SH_TAB_SIZE`, `IP_VS_DH_TAB_SIZE`).
 pub const HASH_SIZE: u32 = 256;

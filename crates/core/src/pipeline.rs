@@ -13,15 +13,20 @@ use rvs_wire::{Ipv4, Ipv6, protocol, tcp_flags};
 
 use crate::addr::Addr;
 use crate::conn::{ASSURED, INACTIVE, NO_OUTPUT, REPLY, TEMPLATE, Word};
+use crate::defence;
 use crate::dest;
 use crate::env::Tables;
 use crate::flow::{Flow, Ip};
-use crate::layout::{CONFIG_FWMARK, CONFIG_PORT_ZERO, Config, Conn, Dest, ServiceAddr};
+use crate::layout::{
+    CONFIG_FWMARK, CONFIG_PORT_ZERO, CONFIG_SECURE_TCP, Config, Conn, Dest, ServiceAddr,
+};
 use crate::nat;
 use crate::packet::Packet;
 use crate::proto::{Direction, tcp};
 use crate::reason::Reason;
-use crate::schedule::PASSING;
+use crate::sched::Place;
+use crate::schedule::{PASSING, Picked};
+use crate::sysctl::Sysctl;
 use crate::table;
 use crate::time::Tick;
 use crate::types::{Family, ForwardMethod};
@@ -124,12 +129,18 @@ fn established<'e, A: Addr, E: Tables<A>>(
     flow: &Flow<A>,
     entry: &'e Conn<A>,
 ) -> Verdict<'e, A> {
-    let word = Word(entry.word.get());
-    if is_syn(flow) && starts_over(word) && !word.has(REPLY) {
+    if is_syn(flow) && starts_over(env, config, entry) {
         end(env, entry);
         return opening(env, config, flow);
     }
-    of_entry(env, entry)
+    let verdict = of_entry(env, entry);
+    if matches!(verdict, Verdict::Drop(Reason::DestGone))
+        && config.sysctl(Sysctl::ExpireNodestConn) != 0
+    {
+        end(env, entry);
+        return opening(env, config, flow);
+    }
+    verdict
 }
 
 /// The way that an entry leads.
@@ -167,10 +178,24 @@ fn opening<'e, A: Addr, E: Tables<A>>(
         return Verdict::Pass(Reason::NotOurs);
     };
     // Only a SYN opens a connection (not a SYN that also resets); the host answers anything else.
-    if tcp && (flow.tcp_flags & (tcp_flags::SYN | tcp_flags::RST)) != tcp_flags::SYN {
+    let opens = match flow.tcp_flags & (tcp_flags::SYN | tcp_flags::RST) {
+        tcp_flags::SYN => true,
+        0 => config.sysctl(Sysctl::SloppyTcp) != 0,
+        _ => false,
+    };
+    if tcp && !opens {
         return Verdict::Pass(Reason::NoConnection);
     }
-    match env.schedule(flow, slot).entry() {
+    if defence::drops(config) {
+        return Verdict::Drop(Reason::Defence);
+    }
+    let mut outcome = env.schedule(flow, slot, Picked::NOTHING);
+    let version = outcome.asks();
+    if version != 0 {
+        let row = env.cached(&flow.key, Place { slot, version });
+        outcome = env.schedule(flow, slot, Picked { version, row });
+    }
+    match outcome.entry() {
         Ok(index) => scheduled(env, index),
         Err(reason) => Verdict::Drop(reason),
     }
@@ -221,16 +246,31 @@ fn service<A: Addr, E: Tables<A>>(
 
 #[inline(always)]
 fn is_syn<A: Copy>(flow: &Flow<A>) -> bool {
-    const OPENING: u8 = tcp_flags::SYN | tcp_flags::ACK | tcp_flags::RST;
-    flow.key.protocol == protocol::TCP as u32 && flow.tcp_flags & OPENING == tcp_flags::SYN
+    flow.key.protocol == protocol::TCP as u32 && flow.tcp_flags & tcp_flags::SYN != 0
 }
 
 /// Whether a SYN on this connection opens a new one with the same addresses
-/// (`is_new_conn_expected` with `conn_reuse_mode` 1; `tests/oracle/recorded/reuse.jsonl`).
+/// (`is_new_conn_expected`; `tests/oracle/recorded/reuse.jsonl`).
 #[inline(always)]
-fn starts_over(word: Word) -> bool {
+fn starts_over<A: Addr, E: Tables<A>>(env: &E, config: &Config, entry: &Conn<A>) -> bool {
+    let word = Word(entry.word.get());
+    if word.has(REPLY) {
+        return false;
+    }
+    if config.sysctl(Sysctl::ExpireNodestConn) != 0
+        && env.dest(entry.dest.get()).is_some_and(|dest| dest.weight.get() == 0)
+    {
+        return true;
+    }
+    let mode = config.sysctl(Sysctl::ConnReuseMode);
+    if mode == 0 || entry.control.get() != 0 {
+        return false;
+    }
     let state = word.state();
-    state == tcp::State::TimeWait as u32 || state == tcp::State::Close as u32
+    let over = state == tcp::State::TimeWait as u32 || state == tcp::State::Close as u32;
+    // Who does not see replies cannot tell whether the destination has closed as well.
+    let half = state == tcp::State::FinWait as u32 && word.has(NO_OUTPUT) && mode & 2 != 0;
+    over || half
 }
 
 /// The live entry of the other direction.
@@ -292,7 +332,8 @@ fn assure<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>) {
 pub fn commit<A: Addr, E: Tables<A>>(env: &E, now: Tick, flow: &Flow<A>, forward: &Forward<'_, A>) {
     let Some(config) = env.config() else { return };
     let timeout = if flow.key.protocol == protocol::TCP as u32 {
-        let state = tcp_state(env, flow, forward);
+        let secure = config.flags.get() & CONFIG_SECURE_TCP != 0;
+        let state = tcp_state(env, flow, forward, secure);
         config.tcp_timeouts.get((state & 15) as usize).map_or(0, |timeout| timeout.get())
     } else {
         if forward.reply {
@@ -324,7 +365,12 @@ pub fn count<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, forward: &Forward<'
 /// Moves a TCP connection to the state that the packet leads to, and between the active and
 /// inactive counts (`set_tcp_state`). The new state.
 #[inline(always)]
-fn tcp_state<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, forward: &Forward<'_, A>) -> u32 {
+fn tcp_state<A: Addr, E: Tables<A>>(
+    env: &E,
+    flow: &Flow<A>,
+    forward: &Forward<'_, A>,
+    secure: bool,
+) -> u32 {
     let event = tcp::Event::of(flow.tcp_flags);
     let mut state = tcp::State::None as u32;
     for _ in 0..RETRIES {
@@ -336,7 +382,7 @@ fn tcp_state<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, forward: &Forward<'
         } else {
             (Direction::Input, old)
         };
-        state = tcp::next(direction, old.state(), event);
+        state = tcp::next(secure, direction, old.state(), event);
         new = new.with_state(state);
         new = if tcp::is_active(state) { Word(new.0 & !INACTIVE) } else { Word(new.0 | INACTIVE) };
         // Only a live connection changes: an ended one was counted out already.

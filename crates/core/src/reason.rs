@@ -70,6 +70,8 @@ reasons! {
     ReplyInUse = "drop.reply_in_use",
     /// Dropped: the destination of an established connection is gone.
     DestGone = "drop.dest_gone",
+    /// Dropped: a new connection, to defend against a flood (`drop_packet`).
+    Defence = "drop.defence",
     /// Dropped: there is no route to the destination or client.
     NoRoute = "drop.no_route",
     /// Dropped: a map is missing an element that the configuration names.

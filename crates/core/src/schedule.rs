@@ -6,13 +6,14 @@ use rvs_wire::protocol;
 use crate::addr::Addr;
 use crate::conn::{INACTIVE, NO_OUTPUT, REPLY, TEMPLATE, Word};
 use crate::dest;
-use crate::env::{Env, Tables, Visit};
+use crate::env::Tables;
 use crate::flow::Flow;
 use crate::layout::{Conn, Key, Row, Slot, Version};
 use crate::pipeline::{end, partner};
 use crate::proto::tcp;
 use crate::reason::Reason;
-use crate::sched::{self, NONE};
+use crate::sched::{self, NONE, RowOf};
+use crate::sysctl::Sysctl;
 use crate::table;
 use crate::time::ticks;
 use crate::types::{Family, ForwardMethod, ServiceFlags};
@@ -41,6 +42,13 @@ impl Scheduled {
         self.0
     }
 
+    /// The version of the service whose scheduler is to be asked first, by
+    /// [`Tables::cached`]; 0 if there is an answer.
+    #[inline(always)]
+    pub fn asks(self) -> u32 {
+        if (self.0 >> 32) as u32 == ASKS { self.0 as u32 } else { 0 }
+    }
+
     /// The index of the new connection's entry.
     #[inline(always)]
     pub fn entry(self) -> Result<u32, Reason> {
@@ -51,12 +59,62 @@ impl Scheduled {
     }
 }
 
+/// In the high half of [`Scheduled`]: no reason.
+const ASKS: u32 = u32::MAX;
+
+impl From<Reason> for Scheduled {
+    #[inline(always)]
+    fn from(reason: Reason) -> Self {
+        Self((reason as u64 + 1) << 32)
+    }
+}
+
+/// What a scheduler that remembers chose ([`Tables::cached`]): a row of a version.
+#[derive(Clone, Copy, Debug)]
+pub struct Picked {
+    /// Index in `VERSIONS`; 0 while nobody was asked.
+    pub version: u32,
+    /// Index in the version's rows, or [`NONE`].
+    pub row: u32,
+}
+
+impl Picked {
+    /// Nobody was asked.
+    pub const NOTHING: Self = Self { version: 0, row: NONE };
+
+    /// The row for a new connection.
+    #[inline(always)]
+    fn or_pick<A: Addr, E: Tables<A>>(
+        self,
+        env: &E,
+        slot: &Slot,
+        version: &Version,
+        flow: &Flow<A>,
+    ) -> Result<u32, Scheduled> {
+        if !sched::remembers(version) {
+            return Ok(sched::pick(env, version, &flow.key));
+        }
+        let index = slot.version.get();
+        if self.version == index { Ok(self.row) } else { Err(asking(index)) }
+    }
+}
+
+#[inline(always)]
+fn asking(version: u32) -> Scheduled {
+    Scheduled((ASKS as u64) << 32 | version as u64)
+}
+
 /// Schedules a connection for the packet and enters it into the connection table.
 #[inline(always)]
-pub fn schedule<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, slot_index: u32) -> Scheduled {
-    match try_schedule(env, flow, slot_index) {
+pub fn schedule<A: Addr, E: Tables<A>>(
+    env: &E,
+    flow: &Flow<A>,
+    slot: u32,
+    picked: Picked,
+) -> Scheduled {
+    match try_schedule(env, flow, slot, picked) {
         Ok(index) => Scheduled(index as u64),
-        Err(reason) => Scheduled((reason as u64 + 1) << 32),
+        Err(other) => other,
     }
 }
 
@@ -65,19 +123,20 @@ fn try_schedule<A: Addr, E: Tables<A>>(
     env: &E,
     flow: &Flow<A>,
     slot_index: u32,
-) -> Result<u32, Reason> {
+    picked: Picked,
+) -> Result<u32, Scheduled> {
     let slot = env.slot(slot_index).ok_or(Reason::Inconsistent)?;
     let version = env.version(slot.version.get()).ok_or(Reason::Inconsistent)?;
     let mut control = 0;
     let index = if version.flags.get() & ServiceFlags::PERSISTENT.bits() != 0 {
-        let (index, template) = persistent(env, flow, slot, version)?;
+        let (index, template) = persistent(env, flow, slot, version, picked)?;
         control = template;
         index
     } else {
-        sched::pick(env, version, &flow.key)
+        picked.or_pick(env, slot, version, flow)?
     };
     if index == NONE {
-        return Err(Reason::NoDest);
+        return Err(Reason::NoDest.into());
     }
     let row = env.row(version.first_row.get().wrapping_add(index)).ok_or(Reason::Inconsistent)?;
     let one_packet = version.flags.get() & ServiceFlags::ONEPACKET.bits() != 0;
@@ -222,26 +281,6 @@ fn count_controlled<A: Addr, E: Tables<A>>(env: &E, control: u32) {
     }
 }
 
-/// Finds the row of one destination.
-struct RowOf<E> {
-    env: E,
-    first_row: u32,
-    dest: u32,
-    found: u32,
-}
-
-impl<E: Env> Visit for RowOf<E> {
-    #[inline(always)]
-    fn visit(&mut self, index: u32) -> bool {
-        let Some(row) = self.env.row(self.first_row.wrapping_add(index)) else { return false };
-        if row.dest == self.dest {
-            self.found = index;
-            return false;
-        }
-        true
-    }
-}
-
 /// Row and template (index plus one) for a connection to a persistent service: what the client's
 /// template says while its destination is in the service, else what the scheduler says. A template
 /// keeps the timeout that it was made with (`tests/oracle/recorded/persist.jsonl`).
@@ -251,7 +290,8 @@ fn persistent<A: Addr, E: Tables<A>>(
     flow: &Flow<A>,
     slot: &Slot,
     version: &Version,
-) -> Result<(u32, u32), Reason> {
+    picked: Picked,
+) -> Result<(u32, u32), Scheduled> {
     let any_port = slot.port.get() == 0;
     // All addresses and protocols of one mark share a template, under the mark in place of the
     // address (`ip_vs_sched_persist`).
@@ -273,15 +313,15 @@ fn persistent<A: Addr, E: Tables<A>>(
             found: NONE,
         };
         env.repeat(version.rows.get(), &mut row);
-        if row.found != NONE {
+        if row.found != NONE && !quiescent(env, template) {
             template.expires.set(env.now().after(template.pair.get()).0);
             return Ok((row.found, number));
         }
         end(env, template);
     }
-    let picked = sched::pick(env, version, &flow.key);
+    let picked = picked.or_pick(env, slot, version, flow)?;
     if picked == NONE {
-        return Err(Reason::NoDest);
+        return Err(Reason::NoDest.into());
     }
     let row = env.row(version.first_row.get().wrapping_add(picked)).ok_or(Reason::Inconsistent)?;
     let dest = env.dest(row.dest).ok_or(Reason::Inconsistent)?;
@@ -298,6 +338,15 @@ fn persistent<A: Addr, E: Tables<A>>(
     dest::bind(env, dest, word);
     table::publish(env, template, word);
     Ok((picked, number))
+}
+
+/// Whether a template's destination takes no new connections, so that `expire_quiescent_template`
+/// ends it.
+#[inline(always)]
+fn quiescent<A: Addr, E: Tables<A>>(env: &E, template: &Conn<A>) -> bool {
+    let Some(config) = env.config() else { return false };
+    config.sysctl(Sysctl::ExpireQuiescentTemplate) != 0
+        && env.dest(template.dest.get()).is_some_and(|dest| dest.weight.get() == 0)
 }
 
 /// A persistence netmask as words in network byte order. IPv4: a mask in host order. IPv6: a

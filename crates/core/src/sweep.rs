@@ -2,10 +2,12 @@
 //! the entries that it ends are cleared one RCU grace period later.
 
 use crate::addr::Addr;
-use crate::conn::{DEAD, FREE, REPLY, TEMPLATE, Word};
+use crate::conn::{CACHE, DEAD, FREE, REPLY, TEMPLATE, Word};
 use crate::env::Tables;
 use crate::layout::{Conn, Key};
 use crate::pipeline::end;
+use crate::sched::cache;
+use crate::sysctl::Sysctl;
 use crate::time::{Tick, ticks};
 
 /// What became of an entry.
@@ -32,19 +34,29 @@ pub fn sweep<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>, now: Tick) -> Swept
         _ if !word.is_live() => return Swept::Free,
         _ => {}
     }
+    if word.has(CACHE) {
+        return cache::sweep(env, conn, now);
+    }
     if word.has(REPLY) {
         // It ends with its connection.
         return Swept::Live;
     }
-    if !now.reached(Tick(conn.expires.get())) {
+    let used = word.has(TEMPLATE) && conn.control.get() != 0;
+    if !now.reached(Tick(conn.expires.get())) && (used || !bereft(env, conn)) {
         return Swept::Live;
     }
-    if word.has(TEMPLATE) && conn.control.get() != 0 {
+    if used {
         conn.pair.set(ticks(CONTROL_TIMEOUT));
         conn.expires.set(now.after(ticks(CONTROL_TIMEOUT)).0);
         return Swept::Live;
     }
     if end(env, conn) { Swept::Dead } else { Swept::Live }
+}
+
+/// Whether `expire_nodest_conn` ends an entry: its destination is gone.
+fn bereft<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>) -> bool {
+    env.config().is_some_and(|config| config.sysctl(Sysctl::ExpireNodestConn) != 0)
+        && env.dest(conn.dest.get()).is_some_and(|dest| dest.trash.get() != 0)
 }
 
 /// Clears a dead entry for new use. Only after a grace period: no packet may still be looking.

@@ -160,6 +160,10 @@ schedulers! {
     Mh = 11, "mh";
     /// Weighted random twos choice.
     Twos = 12, "twos";
+    /// Locality-based least connection.
+    Lblc = 13, "lblc";
+    /// Locality-based least connection with replication.
+    Lblcr = 14, "lblcr";
 }
 
 impl fmt::Display for Scheduler {

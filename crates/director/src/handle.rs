@@ -37,6 +37,7 @@ impl<D: Datapath> Director<D> {
                 // There are none yet.
                 command::GET_DAEMON => Ok(Vec::new()),
                 command::GET_CONNS => Ok(self.dump_conns(attrs)),
+                command::GET_SYSCTL => self.dump_sysctls(attrs),
                 _ => Err(Refusal::new(EOPNOTSUPP, format!("command {command} is no dump"))),
             };
         }
@@ -57,7 +58,8 @@ impl<D: Datapath> Director<D> {
             command::ZERO => self.zero(attrs).map(nothing),
             command::FLUSH => self.flush().map(nothing),
             command::GET_STATS => Ok(self.get_stats()),
-            command::GET_DEST | command::GET_DAEMON | command::GET_CONNS => {
+            command::SET_SYSCTL => self.set_sysctl(attrs).map(nothing),
+            command::GET_DEST | command::GET_DAEMON | command::GET_CONNS | command::GET_SYSCTL => {
                 Err(Refusal::new(EOPNOTSUPP, format!("command {command} is only a dump")))
             }
             _ => Err(Refusal::new(EOPNOTSUPP, format!("no command {command}"))),

@@ -9,10 +9,12 @@ mod check;
 mod estimator;
 mod handle;
 mod reply;
+mod sysctl;
 mod table;
 mod totals;
 
 use rvs_core::control::{Change, Datapath, DatapathError};
+use rvs_core::sysctl::Sysctl;
 
 use estimator::Estimators;
 use table::{Service, Table};
@@ -83,9 +85,12 @@ impl<D: Datapath> Director<D> {
         &mut self.datapath
     }
 
-    /// Brings the rates up to date. To be called every two seconds (`IPVS_EST_TICK` of the
+    /// Brings the rates up to date, unless `run_estimation` is 0: then they stay as they are. To be called every two seconds (`IPVS_EST_TICK` of the
     /// kernel's estimator).
     pub fn tick(&mut self) {
+        if self.datapath.sysctl(Sysctl::RunEstimation) == 0 {
+            return;
+        }
         let mut estimators = std::mem::take(&mut self.estimators);
         estimators.begin();
         for service in self.services.iter() {

@@ -12,7 +12,8 @@ use rvs_core::layout::{
     Config, Conn, ConnSet, Dest, DestStats, Key, Row, ServiceAddr, Slot, Version,
 };
 use rvs_core::reason::Reason;
-use rvs_core::schedule::{Scheduled, schedule};
+use rvs_core::sched::{NONE, Place, pick_cached};
+use rvs_core::schedule::{Picked, Scheduled, schedule};
 use rvs_core::table;
 use rvs_core::time::Tick;
 
@@ -145,8 +146,13 @@ impl Tables<V4> for Kernel {
     }
 
     #[inline(always)]
-    fn schedule(&self, flow: &Flow<V4>, slot: u32) -> Scheduled {
-        Scheduled::from_raw(rvs_schedule4(flow, slot))
+    fn cached(&self, key: &Key<V4>, place: Place) -> u32 {
+        rvs_cached4(key, place.slot, place.version)
+    }
+
+    #[inline(always)]
+    fn schedule(&self, flow: &Flow<V4>, slot: u32, picked: Picked) -> Scheduled {
+        Scheduled::from_raw(rvs_schedule4(flow, slot, picked.version, picked.row))
     }
 }
 
@@ -184,8 +190,13 @@ impl Tables<V6> for Kernel {
     }
 
     #[inline(always)]
-    fn schedule(&self, flow: &Flow<V6>, slot: u32) -> Scheduled {
-        Scheduled::from_raw(rvs_schedule6(flow, slot))
+    fn cached(&self, key: &Key<V6>, place: Place) -> u32 {
+        rvs_cached6(key, place.slot, place.version)
+    }
+
+    #[inline(always)]
+    fn schedule(&self, flow: &Flow<V6>, slot: u32, picked: Picked) -> Scheduled {
+        Scheduled::from_raw(rvs_schedule6(flow, slot, picked.version, picked.row))
     }
 }
 
@@ -193,7 +204,7 @@ impl Tables<V6> for Kernel {
 ///
 /// The verifier proves that a pointer to a struct, if it is not null, spans the struct.
 macro_rules! global {
-    ($addr:ty, $find:ident, $claim:ident, $schedule:ident) => {
+    ($addr:ty, $find:ident, $claim:ident, $cached:ident, $schedule:ident) => {
         /// See [`Tables::find`].
         #[unsafe(no_mangle)]
         #[inline(never)]
@@ -212,17 +223,33 @@ macro_rules! global {
             claimed.map_or(0, |(_, index)| index + 1)
         }
 
+        /// See [`Tables::cached`].
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $cached(key: *const Key<$addr>, slot: u32, version: u32) -> u32 {
+            // SAFETY: see the macro.
+            match unsafe { key.as_ref() } {
+                Some(key) => pick_cached(&Kernel, key, Place { slot, version }),
+                None => NONE,
+            }
+        }
+
         /// See [`Tables::schedule`].
         #[unsafe(no_mangle)]
         #[inline(never)]
-        pub extern "C" fn $schedule(flow: *const Flow<$addr>, slot: u32) -> u64 {
+        pub extern "C" fn $schedule(
+            flow: *const Flow<$addr>,
+            slot: u32,
+            version: u32,
+            row: u32,
+        ) -> u64 {
             // SAFETY: see the macro.
             match unsafe { flow.as_ref() } {
-                Some(flow) => schedule(&Kernel, flow, slot).raw(),
+                Some(flow) => schedule(&Kernel, flow, slot, Picked { version, row }).raw(),
                 None => 0,
             }
         }
     };
 }
-global!(V4, rvs_find4, rvs_claim4, rvs_schedule4);
-global!(V6, rvs_find6, rvs_claim6, rvs_schedule6);
+global!(V4, rvs_find4, rvs_claim4, rvs_cached4, rvs_schedule4);
+global!(V6, rvs_find6, rvs_claim6, rvs_cached6, rvs_schedule6);

@@ -65,6 +65,9 @@ impl Plain {
             udp_timeout: Cell::default(),
             reserved: Cell::default(),
             tcp_timeouts: array::from_fn(|_| Cell::default()),
+            drop_rate: Cell::default(),
+            drop_counter: Cell::default(),
+            sysctls: array::from_fn(|_| Cell::default()),
             ports: array::from_fn(|_| array::from_fn(|_| Cell::default())),
         };
         // One place more than asked for where the first is nobody's; twice as many where the old

@@ -69,7 +69,9 @@ impl Bench {
             .zip(methods)
             .map(|(last, method)| {
                 let port = if *method == ForwardMethod::Masquerade { 8080 } else { 80 };
-                dest(SocketAddr::new(address(v6, last), port), *method, u32::from(last % 3 + 1))
+                // More than there are clients: ovf takes no more connections than weight.
+                let weight = 16 * u32::from(last % 3 + 1);
+                dest(SocketAddr::new(address(v6, last), port), *method, weight)
             })
             .collect();
         for protocol in [Protocol::Tcp, Protocol::Udp] {
@@ -118,7 +120,7 @@ impl Bench {
             let expected = Packet { src: vip(self.v6), ttl: 63, ..packet.clone() };
             assert_eq!(run(&self.sim, &packet), (Outcome::Sent, expected.build()));
             if tcp {
-                known.state = next(Direction::Output, known.state, Event::of(flags));
+                known.state = next(false, Direction::Output, known.state, Event::of(flags));
             }
             self.model.insert(id, known);
             let stats = self.stats.entry((protocol, known.server)).or_default();
@@ -130,8 +132,11 @@ impl Bench {
             let state = known.state;
             state == State::TimeWait as u32 || state == State::Close as u32
         };
-        let opens = tcp && flags & (SYN | ACK | RST) == SYN;
+        let opens = tcp && flags & SYN != 0;
         let known = known.filter(|known| !(opens && over(known)));
+        if known.is_none() {
+            self.model.remove(&id);
+        }
         let packet = packet(at, vip(self.v6));
         let (outcome, frame) = run(&self.sim, &packet);
         if known.is_none() && tcp && flags & (SYN | RST) != SYN {
@@ -146,7 +151,7 @@ impl Bench {
         });
         if tcp {
             let direction = if now.both_ways { Direction::Input } else { Direction::InputOnly };
-            now.state = next(direction, now.state, Event::of(flags));
+            now.state = next(false, direction, now.state, Event::of(flags));
         }
         let server = self.servers[now.server];
         let dst = match server.forward {

@@ -9,7 +9,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use rvs_core::addr::{Addr, V4};
 use rvs_core::layout::{Dest, HASH_SIZE, Key, Version};
-use rvs_core::sched::{NONE, pick};
+use rvs_core::sched::{NONE, Place, pick, pick_cached, remembers};
 use rvs_core::types::{DestConfig, ForwardMethod, Protocol, Scheduler, ServiceFlags, ServiceKey};
 use rvs_sim::{Plain, SimDatapath};
 use rvs_tables::Memory;
@@ -114,10 +114,15 @@ impl Bench {
         self.sim.maps()
     }
 
+    /// Where the one service is.
+    fn place(&self) -> Place {
+        let mut slots = (0..).zip(self.maps().slots());
+        let (slot, held) = slots.find(|(_, slot)| slot.version.get() != 0).expect("one service");
+        Place { slot, version: held.version.get() }
+    }
+
     fn version(&self) -> &Version {
-        let slot = self.maps().slots().iter().find(|slot| slot.version.get() != 0);
-        let index = slot.expect("there is one service").version.get();
-        &self.maps().versions()[index as usize]
+        &self.maps().versions()[self.place().version as usize]
     }
 
     fn dest(&self, index: usize) -> &Dest {
@@ -134,7 +139,12 @@ impl Bench {
             dport_be: 80u16.to_be(),
             protocol: Protocol::Tcp as u32,
         };
-        match pick(&self.maps(), self.version(), &key) {
+        let picked = if remembers(self.version()) {
+            pick_cached(&self.maps(), &key, self.place())
+        } else {
+            pick(&self.maps(), self.version(), &key)
+        };
+        match picked {
             NONE => None,
             index => Some(index as usize),
         }

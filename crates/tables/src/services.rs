@@ -10,8 +10,10 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use rvs_core::control::{Change, ConnRow, Datapath, DatapathError, DestStatus, Stats};
+use rvs_core::defence;
 use rvs_core::layout::WAYS;
 use rvs_core::proto::tcp;
+use rvs_core::sysctl::Sysctl;
 use rvs_core::time::{seconds, ticks};
 use rvs_core::types::{DestConfig, DestKey, ServiceConfig, ServiceKey, Timeouts};
 
@@ -66,6 +68,8 @@ pub struct Services<M> {
     sequence: u32,
     /// Places taken since [`Services::take_new`] was called last.
     new: Vec<(u32, IpAddr)>,
+    /// Pages of memory that were left when [`Services::defend`] was called last.
+    available: u64,
 }
 
 impl<M: Memory> Services<M> {
@@ -96,6 +100,13 @@ impl<M: Memory> Services<M> {
         if let Some(dest) = self.maps.dests().get(dest as usize) {
             dest.mtu.set(mtu.unwrap_or(0));
         }
+    }
+
+    /// Brings the measures against floods up to date with the pages of memory that are left: free
+    /// ones and buffers. To be called every second or so.
+    pub fn defend(&mut self, available: u64) {
+        self.available = available;
+        defence::update(self.maps.config(), available);
     }
 
     /// Frees what no packet and no connection uses any more. To be called every second or so.
@@ -275,6 +286,21 @@ impl<M: Memory> Datapath for Services<M> {
             }
         }
         config.udp_timeout.set(ticks(timeouts.udp));
+        Ok(())
+    }
+
+    fn sysctl(&self, sysctl: Sysctl) -> i32 {
+        self.maps.config().sysctl(sysctl)
+    }
+
+    fn set_sysctl(&mut self, sysctl: Sysctl, value: i32) -> Result<(), DatapathError> {
+        let config = self.maps.config();
+        let changed = config.sysctl(sysctl) != value;
+        config.set_sysctl(sysctl, value);
+        // What other settings mean to these shows within a second, as in the kernel.
+        if changed && matches!(sysctl, Sysctl::DropPacket | Sysctl::SecureTcp) {
+            self.defend(self.available);
+        }
         Ok(())
     }
 

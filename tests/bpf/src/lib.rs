@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod frame;
+pub mod replay;
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -158,12 +158,43 @@ mod input_only {
     pub const RST_ROW: Row = row([CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL]);
 }
 
-/// The state after `event`. A packet with none of SYN, FIN, ACK and RST closes the connection, as
+/// Where the tables of `secure_tcp` differ: only what destinations send takes a connection out of
+/// SYN_RECV and SYNACK, but for its end.
+#[rustfmt::skip]
+mod secure {
+    use super::*;
+    //                                     NO  ES  SS  SR  FW  TW  CL  CW  LA  LI  SA
+    pub const INPUT_SYN_ROW: Row      = row([SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SA]);
+    pub const INPUT_FIN_ROW: Row      = row([CL, CW, SS, TW, TW, TW, CL, CW, LA, LI, SA]);
+    pub const INPUT_ACK_ROW: Row      = row([ES, ES, SS, SR, FW, TW, CL, CW, CL, LI, SA]);
+    pub const INPUT_RST_ROW: Row      = row([CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL]);
+    pub const OUTPUT_SYN_ROW: Row     = row([SS, ES, SS, SA, SS, SS, SS, SS, SS, LI, SA]);
+    pub const INPUT_ONLY_SYN_ROW: Row = row([SA, ES, ES, SR, SA, SA, SA, SA, SA, SA, SA]);
+}
+
+/// The state after `event`; `secure` chooses the tables of `secure_tcp`. A packet with none of SYN, FIN, ACK and RST closes the connection, as
 /// in the kernel.
 #[inline(always)]
-pub const fn next(direction: Direction, state: u32, event: Event) -> u32 {
-    let row = match (direction, event) {
-        (_, Event::None) => return CL as u32,
+pub const fn next(secure: bool, direction: Direction, state: u32, event: Event) -> u32 {
+    let row = if secure { secure_row(direction, event) } else { row_of(direction, event) };
+    (row >> (4 * (state & 15))) as u32 & 15
+}
+
+const fn secure_row(direction: Direction, event: Event) -> Row {
+    match (direction, event) {
+        (Direction::Input, Event::Syn) => secure::INPUT_SYN_ROW,
+        (Direction::Input, Event::Fin) => secure::INPUT_FIN_ROW,
+        (Direction::Input, Event::Ack) => secure::INPUT_ACK_ROW,
+        (Direction::Input, Event::Rst) => secure::INPUT_RST_ROW,
+        (Direction::Output, Event::Syn) => secure::OUTPUT_SYN_ROW,
+        (Direction::InputOnly, Event::Syn) => secure::INPUT_ONLY_SYN_ROW,
+        _ => row_of(direction, event),
+    }
+}
+
+const fn row_of(direction: Direction, event: Event) -> Row {
+    match (direction, event) {
+        (_, Event::None) => row([CL; 11]),
         (Direction::Input, Event::Syn) => input::SYN_ROW,
         (Direction::Input, Event::Fin) => input::FIN_ROW,
         (Direction::Input, Event::Ack) => input::ACK_ROW,
@@ -176,8 +207,7 @@ pub const fn next(direction: Direction, state: u32, event: Event) -> u32 {
         (Direction::InputOnly, Event::Fin) => input_only::FIN_ROW,
         (Direction::InputOnly, Event::Ack) => input_only::ACK_ROW,
         (Direction::InputOnly, Event::Rst) => input_only::RST_ROW,
-    };
-    (row >> (4 * (state & 15))) as u32 & 15
+    }
 }
 
 #[cfg(test)]
@@ -195,7 +225,7 @@ mod tests {
             (Direction::Output, FIN | ACK, TW),
             (Direction::Input, ACK, TW),
         ] {
-            state = next(direction, state, Event::of(flags));
+            state = next(false, direction, state, Event::of(flags));
             assert_eq!(state, expected as u32, "{direction:?} {flags:#x}");
         }
     }

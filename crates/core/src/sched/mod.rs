@@ -5,8 +5,11 @@
 //! packet (the position of rr and wrr) is one 64-bit word in the version, changed by
 //! compare-exchange.
 
+pub mod cache;
 pub mod dh;
 pub mod fo;
+pub mod lblc;
+pub mod lblcr;
 pub mod lc;
 pub mod mh;
 pub mod nq;
@@ -19,9 +22,11 @@ pub mod wlc;
 pub mod wrr;
 
 use crate::addr::Addr;
-use crate::env::Env;
+use crate::env::{Env, Tables, Visit};
 use crate::layout::{Dest, HASH_SIZE, Key, MH_SIZE, Row, Version};
 use crate::types::Scheduler;
+
+pub use cache::Place;
 
 /// No row.
 pub const NONE: u32 = u32::MAX;
@@ -30,8 +35,7 @@ pub const NONE: u32 = u32::MAX;
 /// After that the pick stands and the position is the other CPU's.
 const RETRIES: u32 = 4;
 
-/// Index in the version's rows of the destination for a new connection, or [`NONE`]. `addr` is
-/// the client's address.
+/// Index in the version's rows of the destination for a new connection, or [`NONE`].
 #[inline(always)]
 pub fn pick<A: Addr, E: Env>(env: &E, version: &Version, key: &Key<A>) -> u32 {
     match Scheduler::from_number(version.scheduler.get()) {
@@ -47,7 +51,52 @@ pub fn pick<A: Addr, E: Env>(env: &E, version: &Version, key: &Key<A>) -> u32 {
         Some(Scheduler::Dh) => dh::pick(env, version, key),
         Some(Scheduler::Mh) => mh::pick(env, version, key),
         Some(Scheduler::Twos) => twos::pick(env, version),
+        // `pick_cached` is for these.
+        Some(Scheduler::Lblc | Scheduler::Lblcr) => NONE,
         Some(Scheduler::None) | None => NONE,
+    }
+}
+
+/// Whether [`pick_cached`] is to be asked, not [`pick`].
+#[inline(always)]
+pub fn remembers(version: &Version) -> bool {
+    let number = version.scheduler.get();
+    number == Scheduler::Lblc as u32 || number == Scheduler::Lblcr as u32
+}
+
+/// The same for the schedulers that remember: a step of its own before the connection is made, for
+/// the sake of the kernel's stack. [`Tables::cached`] is how to call it.
+#[inline(always)]
+pub fn pick_cached<A: Addr, E: Tables<A>>(env: &E, key: &Key<A>, place: Place) -> u32 {
+    let Some(version) = env.version(place.version) else { return NONE };
+    if version.scheduler.get() == Scheduler::Lblcr as u32 {
+        lblcr::pick(env, version, place, key.dst)
+    } else {
+        lblc::pick(env, version, place, key.dst)
+    }
+}
+
+/// Finds the row of one destination.
+pub(crate) struct RowOf<E> {
+    /// Where to look.
+    pub env: E,
+    /// The version's first row.
+    pub first_row: u32,
+    /// Index in `DESTS`.
+    pub dest: u32,
+    /// The row's index, or [`NONE`].
+    pub found: u32,
+}
+
+impl<E: Env> Visit for RowOf<E> {
+    #[inline(always)]
+    fn visit(&mut self, index: u32) -> bool {
+        let Some(row) = self.env.row(self.first_row.wrapping_add(index)) else { return false };
+        if row.dest == self.dest {
+            self.found = index;
+            return false;
+        }
+        true
     }
 }
 

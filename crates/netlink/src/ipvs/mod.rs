@@ -51,6 +51,11 @@ pub mod command {
     pub const GET_CONNS: u8 = 64;
     /// Counters and rates of everything: what the kernel tells by `/proc/net/ip_vs_stats`.
     pub const GET_STATS: u8 = 80;
+    /// A dump of the settings, or of the one that is named: what the kernel tells by
+    /// `/proc/sys/net/ipv4/vs`.
+    pub const GET_SYSCTL: u8 = 96;
+    /// Changes a setting.
+    pub const SET_SYSCTL: u8 = 97;
 }
 
 /// Top-level attributes, `IPVS_CMD_ATTR_*`. From [`cmd_attr::CONN`] on they are RVS's own.
@@ -76,6 +81,10 @@ pub mod cmd_attr {
     pub const CURSOR: u16 = 66;
     /// The most rows of a page (u32).
     pub const LIMIT: u16 = 67;
+    /// Name of a setting.
+    pub const SYSCTL_NAME: u16 = 96;
+    /// A setting's value, as text.
+    pub const SYSCTL_VALUE: u16 = 97;
 }
 
 /// Attributes of a service, `IPVS_SVC_ATTR_*`.

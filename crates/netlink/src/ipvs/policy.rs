@@ -40,6 +40,8 @@ pub const COMMAND: Policy = &[
     (cmd_attr::TIMEOUT_UDP, AtLeast(4)),
     (cmd_attr::CURSOR, AtLeast(8)),
     (cmd_attr::LIMIT, AtLeast(4)),
+    (cmd_attr::SYSCTL_NAME, Text(63)),
+    (cmd_attr::SYSCTL_VALUE, Text(255)),
 ];
 
 /// Attributes of a service.

@@ -1,7 +1,7 @@
 //! The connection table as `ipvsadm -Lnc` lists it.
 
 use rvs_core::addr::{Addr, from_words};
-use rvs_core::conn::{ASSURED, REPLY, TEMPLATE, Word};
+use rvs_core::conn::{ASSURED, CACHE, REPLY, TEMPLATE, Word};
 use rvs_core::control::ConnRow;
 use rvs_core::layout::{Conn, ConnSet, WAYS};
 use rvs_core::proto::{tcp, udp};
@@ -45,10 +45,10 @@ fn part<A: Addr, M: Memory>(
     None
 }
 
-/// The row of a live entry; none for reply directions.
+/// The row of a live entry; none for reply directions and what schedulers remember.
 fn row<A: Addr, M: Memory>(maps: &M, conn: &Conn<A>, now: Tick) -> Option<ConnRow> {
     let word = Word(conn.word.get());
-    if !word.is_live() || word.has(REPLY) {
+    if !word.is_live() || word.has(REPLY | CACHE) {
         return None;
     }
     let key = conn.key.get();

@@ -3,7 +3,7 @@
 
 use rvs_core::addr::{Addr, V4, V6, words};
 use rvs_core::control::{Change, DatapathError};
-use rvs_core::layout::{CONFIG_FWMARK, CONFIG_PORT_ZERO, Row, Slot};
+use rvs_core::layout::{CONFIG_FWMARK, CONFIG_PORT_ZERO, CONFIG_SECURE_TCP, Row, Slot};
 use rvs_core::sched::{self, dh, mh, rr, sh, wrr};
 use rvs_core::types::{
     DestConfig, Family, ForwardMethod, Protocol, Scheduler, ServiceConfig, ServiceKey,
@@ -44,7 +44,7 @@ impl<M: Memory> Services<M> {
             (None, None) => return Err(DatapathError::Full("service")),
         };
         let placed = self.place(position, slot, dests, &taken);
-        self.write_version(key.family(), &taken, position, config, &placed, change);
+        self.write_version(key.family(), slot, &taken, position, config, &placed, change);
         let removed = self.replaced(position, &placed);
         match position {
             Some(position) => self.switch(position, config, &taken, placed),
@@ -147,10 +147,11 @@ impl<M: Memory> Services<M> {
                 }
             };
             self.set_thresholds(index, config);
-            if let Some(dest) = self.maps.dests().get(index as usize)
-                && (added || config.weight != 0)
-            {
-                dest.last_weight.set(config.weight);
+            if let Some(dest) = self.maps.dests().get(index as usize) {
+                dest.weight.set(config.weight);
+                if added || config.weight != 0 {
+                    dest.last_weight.set(config.weight);
+                }
             }
             placed.push(Placed { config: *config, index });
         }
@@ -191,6 +192,7 @@ impl<M: Memory> Services<M> {
     fn write_version(
         &mut self,
         family: Family,
+        slot: u32,
         taken: &Taken,
         position: Option<usize>,
         config: &ServiceConfig,
@@ -229,7 +231,7 @@ impl<M: Memory> Services<M> {
         version.table.set(taken.table);
         version.timeout.set(config.timeout);
         version.netmask.set(config.netmask);
-        version.state.set(self.carry(position, config, placed, change, (max, gcd)));
+        version.state.set(self.carry(position, slot, config, placed, change, (max, gcd)));
     }
 
     /// Where Maglev hashing begins with each destination of a service of this family. A quiesced
@@ -254,12 +256,14 @@ impl<M: Memory> Services<M> {
     fn carry(
         &self,
         position: Option<usize>,
+        slot: u32,
         config: &ServiceConfig,
         placed: &[Placed],
         change: Change,
         (max, gcd): (u32, u32),
     ) -> u64 {
         let old = position.and_then(|p| self.services.get(p));
+        let kept = old.is_some_and(|old| old.config.scheduler == config.scheduler);
         let state = old
             .filter(|old| old.config.scheduler == config.scheduler)
             .and_then(|old| self.maps.versions().get(old.version as usize))
@@ -271,6 +275,13 @@ impl<M: Memory> Services<M> {
             }),
             Scheduler::Wrr if change == Change::Service && state != 0 => state,
             Scheduler::Wrr => wrr::carry(state, max, gcd),
+            Scheduler::Lblc | Scheduler::Lblcr if kept => state,
+            Scheduler::Lblc | Scheduler::Lblcr => {
+                self.maps.slots().get(slot as usize).map_or(0, |slot| {
+                    slot.generation.set(slot.generation.get().wrapping_add(1));
+                    slot.generation.get().into()
+                })
+            }
             _ => 0,
         }
     }
@@ -411,7 +422,7 @@ impl<M: Memory> Services<M> {
                 }
             }
         }
-        config.flags.set(flags);
+        config.flags.set(flags | config.flags.get() & CONFIG_SECURE_TCP);
     }
 }
 

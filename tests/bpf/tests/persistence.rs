@@ -2,8 +2,6 @@
 //! rows of `ipvsadm -Lnc`, counts, renewal and expiry, second by second
 //! (`tests/oracle/recorded/persist.jsonl` and `persist6.jsonl`; its README explains them).
 
-mod replay;
-
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -11,10 +9,9 @@ use std::path::Path;
 use rvs_core::control::Datapath;
 use rvs_core::types::Protocol;
 use rvs_tests_bpf::frame::{ACK, Flags, build, read};
+use rvs_tests_bpf::replay::{Replay, Row};
 use rvs_tests_bpf::{Hook, Verdict, in_namespace, ip};
 use serde_json::Value;
-
-use replay::{Replay, Row};
 
 const HOOKS: [Hook; 2] = [Hook::Xdp, Hook::Tc];
 
@@ -80,7 +77,7 @@ fn assert_rows(ours: &[Row], kernels: &[Row], slack: u32, case: &str) {
 }
 
 /// The services that persist.py makes at once: port, options, destinations' last numbers.
-const SERVICES: [(u16, &str, &[u8]); 17] = [
+const SERVICES: [(u16, &str, &[u8]); 19] = [
     (1001, "-t -p 5", &[11, 12, 13]),
     (1002, "-t -p 5", &[11, 12, 13]),
     (1003, "-t -p 30", &[11, 12, 13]),
@@ -92,7 +89,9 @@ const SERVICES: [(u16, &str, &[u8]); 17] = [
     (1009, "-u -p 60", &[11, 12, 13]),
     (1010, "-t -p 60 -g", &[11, 12, 13]),
     (1011, "-t -p 60", &[11, 12, 13]),
+    (1012, "-t -p 60", &[11, 12, 13]),
     (1013, "-t -p 60", &[11, 12, 13]),
+    (1014, "-t -p 60", &[11, 12, 13]),
     (1015, "-t -p 60", &[11, 12, 13]),
     (1016, "-t -p 60", &[11]),
     (1017, "-t -p 60 -x 2", &[11, 12]),
@@ -100,8 +99,9 @@ const SERVICES: [(u16, &str, &[u8]); 17] = [
     (1019, "-t -p 60", &[11, 12, 13]),
 ];
 
-/// What persist.py does before the first line of a case.
-const COMMANDS: [(&str, &[&str]); 14] = [
+/// What persist.py does before the first line of a case that has not had it yet: commands of
+/// ipvsadm, and settings.
+const COMMANDS: [(&str, &[&str]); 20] = [
     (
         "port 0",
         &[
@@ -110,16 +110,37 @@ const COMMANDS: [(&str, &[&str]); 14] = [
             "-a -t 10.9.1.1:0 -r 10.1.0.15:0 -m",
         ],
     ),
-    ("w0 (expire_quiescent_template=0)", &["-D -t 10.9.1.1:0"]),
+    (
+        "fwmark 7",
+        &[
+            "-D -t 10.9.1.1:0",
+            "-A -f 7 -s rr -p 60",
+            "-a -f 7 -r 10.1.0.14:0 -g",
+            "-a -f 7 -r 10.1.0.15:0 -g",
+        ],
+    ),
     (
         "w0 (expire_quiescent_template=0): a second connection after weight 0",
         &["-e -t 10.9.1.1:1011 -r 10.1.0.13:1011 -m -w 0"],
     ),
+    ("w0 (expire_quiescent_template=1)", &["expire_quiescent_template=1"]),
+    (
+        "w0 (expire_quiescent_template=1): a second connection after weight 0",
+        &["-e -t 10.9.1.1:1012 -r 10.1.0.13:1012 -m -w 0"],
+    ),
+    ("deleted (expire_nodest_conn=0)", &["expire_quiescent_template=0"]),
     (
         "deleted (expire_nodest_conn=0): data on the first",
         &["-d -t 10.9.1.1:1013 -r 10.1.0.13:1013"],
     ),
     ("added again: data on the first", &["-a -t 10.9.1.1:1013 -r 10.1.0.13:1013 -m"]),
+    ("deleted (expire_nodest_conn=1)", &["expire_nodest_conn=1"]),
+    (
+        "deleted (expire_nodest_conn=1): data on the first",
+        &["-d -t 10.9.1.1:1014 -r 10.1.0.13:1014"],
+    ),
+    ("added again: data on the first", &["-a -t 10.9.1.1:1014 -r 10.1.0.13:1014 -m"]),
+    ("del+add", &["expire_nodest_conn=0"]),
     (
         "del+add: a second connection",
         &["-d -t 10.9.1.1:1015 -r 10.1.0.13:1015", "-a -t 10.9.1.1:1015 -r 10.1.0.13:1015 -m"],
@@ -139,20 +160,7 @@ const COMMANDS: [(&str, &[&str]); 14] = [
             "-a -t 10.9.1.1:1019 -r 10.1.0.11:1019 -m",
         ],
     ),
-    ("D data", &[]),
 ];
-
-/// Cases of what RVS does not have yet: port, or address, and what is missing.
-const MISSING: [(&str, &str); 4] = [
-    (":1012", "sysctl expire_quiescent_template"),
-    (":1014", "sysctl expire_nodest_conn"),
-    ("10.9.2.", "services by firewall mark"),
-    ("0.0.0.7", "services by firewall mark"),
-];
-
-fn is_missing(at: SocketAddr) -> bool {
-    MISSING.iter().any(|(part, _)| at.to_string().contains(part))
-}
 
 /// Seconds between the clock of persist.py's packets and that of its watch.
 const WATCH: f64 = 1.4;
@@ -173,7 +181,7 @@ fn replay_persist(hook: Hook) {
         }
     }
     let mut commands = COMMANDS.to_vec();
-    let (mut compared, mut left_out) = (0, 0);
+    let mut compared = 0;
     for line in recording("persist.jsonl") {
         let case = text(&line["case"]);
         let second = line["t"].as_f64();
@@ -182,52 +190,52 @@ fn replay_persist(hook: Hook) {
         }
         let packet = line["packet"].as_array();
         let at = packet.map(|packet| socket(&packet[2], &packet[3]));
-        if at.is_some_and(is_missing) || case.starts_with("fwmark") {
-            left_out += 1;
-            continue;
-        }
         if let Some(index) = commands.iter().position(|(before, _)| *before == case) {
-            commands.remove(index).1.iter().for_each(|command| replay.command(command));
+            for command in commands.remove(index).1 {
+                match command.split_once('=') {
+                    Some((name, value)) => replay.set(name, value),
+                    None => replay.command(command),
+                }
+            }
         }
         let case = format!("{hook:?} {case} at {second:?}");
         if let (Some(packet), Some(vip)) = (packet, at) {
-            let to = replay.packet(socket(&packet[0], &packet[1]), vip, text(&packet[4]));
+            let mark = if case.contains("fwmark") { 7 } else { 0 };
+            let src = socket(&packet[0], &packet[1]);
+            let to = replay.marked(src, vip, text(&packet[4]), mark);
             let expected = line["to"].get(0).map(|to| text(to).parse().expect("an address"));
             assert_eq!(to, expected, "{case}");
         } else if let Some(rows) = line["rows"].as_object() {
             compare_watch(&replay, rows, &case);
         } else if line.get("conns").is_some() {
-            if !compare_note(&replay, &line, &case) {
-                left_out += 1;
-                continue;
-            }
+            compare_note(&replay, &line, &case);
+        } else if let Some(lines) = line["lnc"].as_array() {
+            compare_lines(&replay, lines, &case);
         } else {
             compare_listing(&replay, text(&line["pconn"]), &case);
         }
         compared += 1;
     }
     assert!(commands.is_empty(), "never came: {commands:?}");
-    for (part, what) in MISSING {
-        println!("left out, as long as it is missing ({what}): cases of {part}");
-    }
-    println!("{hook:?}: {compared} lines as recorded, {left_out} left out");
-    assert_eq!((compared, left_out), (138, 20));
+    assert_eq!(compared, 158, "{hook:?}");
     replay.end();
 }
 
-/// Rows and counts of the ports that the note is about; false if all of it is missing yet.
-fn compare_note(replay: &Replay, line: &Value, case: &str) -> bool {
-    let of_port_0 = case.contains("port 0 ");
+/// Rows and counts of the ports that the note is about.
+fn compare_note(replay: &Replay, line: &Value, case: &str) {
+    let of_port_0 = case.contains("port 0");
     let mut kernels = recorded_rows(&line["conns"]);
-    kernels.retain(|row| !is_missing(row.vip) && (of_port_0 || row.vip.port() != 0));
-    let ports: HashSet<u16> = kernels.iter().map(|row| row.vip.port()).collect();
-    if ports.is_empty() {
-        return false;
+    kernels.retain(|row| of_port_0 || row.vip.port() != 0);
+    let dests = line["dests"].as_object().expect("destinations");
+    let mut ports: HashSet<u16> = kernels.iter().map(|row| row.vip.port()).collect();
+    if !of_port_0 {
+        let at = |at: &String| at.parse::<SocketAddr>().expect("an address").port();
+        ports.extend(dests.keys().map(at));
     }
+    assert!(!ports.is_empty(), "{case}");
     let mut ours = replay.rows();
     ours.retain(|row| ports.contains(&row.vip.port()));
     assert_rows(&ours, &kernels, SLACK, case);
-    let dests = line["dests"].as_object().expect("destinations");
     for (at, kernels) in dests {
         let at: SocketAddr = at.parse().expect("an address");
         let (method, [weight, active, inactive, _]) =
@@ -238,7 +246,30 @@ fn compare_note(replay: &Replay, line: &Value, case: &str) -> bool {
         let ours: usize = ports.iter().map(|port| replay.dests_at(*port)).sum();
         assert_eq!(ours, dests.len(), "{case}: destinations");
     }
-    true
+}
+
+/// Lines of `ipvsadm -Lnc`: the connections and the template of the fwmark service.
+fn compare_lines(replay: &Replay, lines: &[Value], case: &str) {
+    let row = |line: &Value| {
+        let words: Vec<&str> = text(line).split_whitespace().collect();
+        let [protocol, expires, state, client, vip, dest] = words[..] else { panic!("{line}") };
+        let at = |text: &str| text.parse().expect("an address and a port");
+        let (minutes, seconds) = expires.split_once(':').expect("minutes");
+        let number = |text: &str| text.parse::<u32>().expect("a number");
+        Row {
+            protocol: protocol.into(),
+            client: at(client),
+            vip: at(vip),
+            dest: at(dest),
+            state: state.into(),
+            expires: number(minutes) * 60 + number(seconds),
+        }
+    };
+    let kernels: Vec<Row> = lines.iter().map(row).collect();
+    let mut ours = replay.rows();
+    ours.retain(|row| row.protocol == "IP" || row.vip.to_string().starts_with("10.9.2."));
+    assert_eq!(ours.len(), 4, "{case}");
+    assert_rows(&ours, &kernels, SLACK, case);
 }
 
 /// The five services that were watched until their templates expired.

@@ -2,16 +2,17 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use crate::frame::{Flags, build};
+use crate::{Bench, Hook, Verdict, dest, fwmark, service};
 use rvs_core::conn::FREE;
 use rvs_core::control::{Change, Datapath};
+use rvs_core::sysctl::{self, Kind};
 use rvs_core::time::ticks;
 use rvs_core::types::{
-    DestConfig, ForwardMethod, Protocol, Scheduler, ServiceConfig, ServiceFlags, ServiceKey,
+    DestConfig, Family, ForwardMethod, Protocol, Scheduler, ServiceConfig, ServiceFlags, ServiceKey,
 };
 use rvs_datapath::env::now;
 use rvs_datapath::sweeper;
-use rvs_tests_bpf::frame::{ACK, Flags, RST, SYN, build};
-use rvs_tests_bpf::{Bench, Hook, Verdict, dest, service};
 
 struct Service {
     key: ServiceKey,
@@ -63,12 +64,15 @@ impl Replay {
             words.get(flag + 1).filter(|word| !word.starts_with('-')).copied()
         };
         let number = |flag: &str| value(flag).and_then(|word| word.parse().ok());
-        let (protocol, at) = match value("-t") {
-            Some(at) => (Protocol::Tcp, at),
-            None => (Protocol::Udp, value("-u").expect("a service")),
+        let at = |at: &str| -> SocketAddr { at.parse().expect("an address and a port") };
+        let key = match (value("-f"), value("-t"), value("-u")) {
+            (Some(mark), ..) => fwmark(Family::V4, mark.parse().expect("a mark")),
+            (_, Some(vip), _) => service(Protocol::Tcp, &at(vip).ip().to_string(), at(vip).port()),
+            (.., vip) => {
+                let vip = at(vip.expect("a service"));
+                service(Protocol::Udp, &vip.ip().to_string(), vip.port())
+            }
         };
-        let at: SocketAddr = at.parse().expect("an address and a port");
-        let key = service(protocol, &at.ip().to_string(), at.port());
         let position = self.services.iter().position(|service| service.key == key);
         let (change, config) = match words[0] {
             "-A" | "-E" => {
@@ -79,7 +83,7 @@ impl Replay {
                     Ok(mask) => mask.to_bits(),
                     Err(_) => mask.parse().expect("a prefix length"),
                 });
-                let whole = if at.is_ipv4() { u32::MAX } else { 128 };
+                let whole = if key.family() == Family::V4 { u32::MAX } else { 128 };
                 let netmask = mask.unwrap_or(whole);
                 let scheduler = value("-s").and_then(Scheduler::from_name).expect("a scheduler");
                 let timeout = timeout.unwrap_or(0);
@@ -100,7 +104,7 @@ impl Replay {
         let service = &mut self.services[position];
         service.config = config.unwrap_or(service.config);
         if let Some(server) = value("-r") {
-            let server: SocketAddr = server.parse().expect("an address and a port");
+            let server = at(server);
             let forward = if words.contains(&"-g") {
                 ForwardMethod::DirectRoute
             } else {
@@ -125,6 +129,9 @@ impl Replay {
         let tick = |second: f64| (second * 7.450_580_6) as u32;
         let elapsed = now().0.wrapping_sub(self.start);
         let mut left = tick(second).saturating_sub(self.aged + elapsed);
+        if left == 0 {
+            self.sweep();
+        }
         while left > 0 {
             let step = left.min(ticks(1) / 2);
             self.age(step);
@@ -141,27 +148,51 @@ impl Replay {
         for conn in maps.conns6.iter().flat_map(|set| &set.ways) {
             conn.expires.set(conn.expires.get().wrapping_sub(step));
         }
-        sweeper::pass(maps);
-        self.bench.datapath.tick();
+        self.sweep();
         self.aged += step;
     }
 
-    /// Sends a packet (flags `S`, `A`, `R`, or `udp`); where it went, if it was forwarded.
+    /// Sweeps once.
+    pub fn sweep(&mut self) {
+        sweeper::pass(self.bench.datapath.maps());
+        self.bench.datapath.tick();
+    }
+
+    /// Changes a setting.
+    pub fn set(&mut self, name: &'static str, value: &str) {
+        let kind = sysctl::find(name).expect("a setting");
+        if let Some((sysctl, value)) = Kind::parse(kind, name, value).expect("a fitting value") {
+            self.bench.datapath.set_sysctl(sysctl, value).expect("it can be set");
+        }
+    }
+
+    /// Sends a packet (letters of TCP flags, or `udp`); where it went, if it was forwarded.
     pub fn packet(&mut self, src: SocketAddr, dst: SocketAddr, flags: &str) -> Option<SocketAddr> {
-        let (protocol, flags) = match flags {
-            "S" => (Protocol::Tcp, SYN),
-            "A" => (Protocol::Tcp, ACK),
-            "R" => (Protocol::Tcp, RST),
-            "udp" => (Protocol::Udp, Flags::default()),
-            other => panic!("flags {other}"),
-        };
-        let frame = build(protocol, src, dst, flags, b"");
-        let outcome = self.bench.run(self.hook, &frame);
+        self.marked(src, dst, flags, 0)
+    }
+
+    /// The same for a packet with a mark.
+    pub fn marked(
+        &mut self,
+        src: SocketAddr,
+        dst: SocketAddr,
+        flags: &str,
+        mark: u32,
+    ) -> Option<SocketAddr> {
+        let protocol = if flags == "udp" { Protocol::Udp } else { Protocol::Tcp };
+        let has = |letter| protocol == Protocol::Tcp && flags.contains(letter);
+        let letters = Flags { syn: has('S'), ack: has('A'), fin: has('F'), rst: has('R') };
+        let frame = build(protocol, src, dst, letters, b"");
+        let mut outcome = self.bench.run_marked(self.hook, &frame, mark);
+        // What XDP passes TC sees.
+        if self.hook == Hook::Xdp && outcome.verdict == Verdict::Pass {
+            outcome = self.bench.run_marked(Hook::Tc, &frame, mark);
+        }
         // An ICMP error is sent, too, but not forwarded.
         let upper = if dst.is_ipv4() { 14 + 9 } else { 14 + 6 };
         let forwarded =
             outcome.verdict == Verdict::Sent && outcome.frame.get(upper) == frame.get(upper);
-        forwarded.then(|| rvs_tests_bpf::frame::read(&outcome.frame).dst)
+        forwarded.then(|| crate::frame::read(&outcome.frame).dst)
     }
 
     /// The connections and templates.
@@ -169,7 +200,11 @@ impl Replay {
         let mut rows = Vec::new();
         self.bench.datapath.for_each_conn(&mut |row| {
             rows.push(Row {
-                protocol: if row.protocol == 6 { "TCP".into() } else { "UDP".into() },
+                protocol: match row.protocol {
+                    0 => "IP".into(),
+                    6 => "TCP".into(),
+                    _ => "UDP".into(),
+                },
                 client: SocketAddr::new(row.client, row.client_port),
                 vip: SocketAddr::new(row.virtual_addr, row.virtual_port),
                 dest: SocketAddr::new(row.dest, row.dest_port),

@@ -1,0 +1,215 @@
+//! The kernel's settings below `net.ipv4.vs`: names, defaults and bounds. The values lie in `CONFIG`.
+//! Follows `vs_vars` in `ip_vs_ctl.c`; `tests/oracle/recorded/sysctl.jsonl`.
+
+use core::fmt;
+use core::ops::RangeInclusive;
+
+use crate::layout::Config;
+
+macro_rules! sysctls {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, $default:literal, $bounds:expr;)*) => {
+        /// A setting that can be changed. The discriminant is its place in `Config::sysctls`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u32)]
+        pub enum Sysctl { $($(#[$doc])* $variant,)* }
+
+        impl Sysctl {
+            /// All of them, in the order of their places.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The name of its file.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// The value of a machine on which nobody changed it.
+            pub const fn default(self) -> i32 {
+                match self { $(Self::$variant => $default,)* }
+            }
+
+            /// The values that it takes.
+            pub const fn bounds(self) -> RangeInclusive<i32> {
+                match self { $(Self::$variant => $bounds,)* }
+            }
+        }
+    };
+}
+
+/// What the kernel bounds by the type only.
+const ANY: RangeInclusive<i32> = i32::MIN..=i32::MAX;
+/// 0: never; 3: always; 1 and 2: while memory is short. 2 says that it is, and is set by itself.
+const MODE: RangeInclusive<i32> = 0..=3;
+/// As many seconds as fit an int in the kernel's jiffies at 250 Hz.
+const SECONDS: RangeInclusive<i32> = -(i32::MAX / 250)..=i32::MAX / 250;
+
+sysctls! {
+    /// With `drop_packet` 3, one of how many new connections is dropped.
+    AmDroprate = "am_droprate", 10, ANY;
+    /// Pages of memory below which it is short.
+    Amemthresh = "amemthresh", 1024, ANY;
+    /// When a SYN on a connection opens a new one: 0 never; else after TIME_WAIT and CLOSE; 2 and 3
+    /// after FIN_WAIT as well if replies are not seen.
+    ConnReuseMode = "conn_reuse_mode", 1, ANY;
+    /// Whether new connections are dropped.
+    DropPacket = "drop_packet", 0, MODE;
+    /// Whether a connection ends once its destination is gone, so that its next packet opens another.
+    ExpireNodestConn = "expire_nodest_conn", 0, ANY;
+    /// Whether a persistence template ends once its destination has weight 0.
+    ExpireQuiescentTemplate = "expire_quiescent_template", 0, ANY;
+    /// lblc: seconds for which an unused cache entry stays.
+    LblcExpiration = "lblc_expiration", 86_400, SECONDS;
+    /// lblcr: the same, and after how long a set of destinations that did not change loses one.
+    LblcrExpiration = "lblcr_expiration", 86_400, SECONDS;
+    /// Whether rates are estimated.
+    RunEstimation = "run_estimation", 1, ANY;
+    /// Whether TCP states advance by what destinations send, not by what clients claim.
+    SecureTcp = "secure_tcp", 0, MODE;
+    /// Whether any TCP packet but a RST opens a connection.
+    SloppyTcp = "sloppy_tcp", 0, ANY;
+}
+
+/// Places in `Config::sysctls`.
+pub const PLACES: usize = 16;
+const _: () = assert!(Sysctl::ALL.len() <= PLACES);
+
+/// How a setting behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It can be changed.
+    Changes(Sysctl),
+    /// It has this value, for this reason.
+    Fixed(&'static str, &'static str),
+}
+
+const NO_SYNC: &str = "there are no sync daemons";
+
+/// Every setting of Linux 6.1 but `sync_qlen_max`, whose default comes from the machine's memory, in
+/// the order in which sysctl(8) lists them.
+#[rustfmt::skip]
+pub const SETTINGS: [(&str, Kind); 28] = [
+    ("am_droprate", Kind::Changes(Sysctl::AmDroprate)),
+    ("amemthresh", Kind::Changes(Sysctl::Amemthresh)),
+    ("backup_only", Kind::Fixed("0", NO_SYNC)),
+    ("cache_bypass", Kind::Fixed("0", "there is no cache bypass")),
+    ("conn_reuse_mode", Kind::Changes(Sysctl::ConnReuseMode)),
+    ("conntrack", Kind::Fixed("0", "packets are balanced before netfilter tracks them")),
+    ("drop_entry", Kind::Fixed("0", "connections do not count their packets")),
+    ("drop_packet", Kind::Changes(Sysctl::DropPacket)),
+    ("expire_nodest_conn", Kind::Changes(Sysctl::ExpireNodestConn)),
+    ("expire_quiescent_template", Kind::Changes(Sysctl::ExpireQuiescentTemplate)),
+    ("ignore_tunneled", Kind::Fixed("0", "tunneled packets are not looked into")),
+    ("lblc_expiration", Kind::Changes(Sysctl::LblcExpiration)),
+    ("lblcr_expiration", Kind::Changes(Sysctl::LblcrExpiration)),
+    ("nat_icmp_send", Kind::Fixed("0", "packets of real servers without a connection are the host's")),
+    ("pmtu_disc", Kind::Fixed("1", "packets too big for the way on are always answered")),
+    ("run_estimation", Kind::Changes(Sysctl::RunEstimation)),
+    ("schedule_icmp", Kind::Fixed("0", "ICMP opens no connections")),
+    ("secure_tcp", Kind::Changes(Sysctl::SecureTcp)),
+    ("sloppy_sctp", Kind::Fixed("0", "SCTP is not balanced")),
+    ("sloppy_tcp", Kind::Changes(Sysctl::SloppyTcp)),
+    ("snat_reroute", Kind::Fixed("1", "replies are always routed by their new source")),
+    ("sync_persist_mode", Kind::Fixed("0", NO_SYNC)),
+    ("sync_ports", Kind::Fixed("1", NO_SYNC)),
+    ("sync_refresh_period", Kind::Fixed("0", NO_SYNC)),
+    ("sync_retries", Kind::Fixed("0", NO_SYNC)),
+    ("sync_sock_size", Kind::Fixed("0", NO_SYNC)),
+    ("sync_threshold", Kind::Fixed("3\t50", NO_SYNC)),
+    ("sync_version", Kind::Fixed("1", NO_SYNC)),
+];
+
+/// The setting with this name.
+pub fn find(name: &str) -> Option<Kind> {
+    SETTINGS.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind)
+}
+
+/// Why a setting keeps its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SysctlError {
+    /// No number, or a number that it does not take; those that it takes.
+    Invalid(&'static str, i32, i32),
+    /// It cannot be changed; why.
+    Fixed(&'static str, &'static str),
+}
+
+impl fmt::Display for SysctlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invalid(name, least, most) => {
+                write!(f, "{name} is a number from {least} to {most}")
+            }
+            Self::Fixed(name, why) => write!(f, "{name} cannot be changed: {why}"),
+        }
+    }
+}
+
+impl core::error::Error for SysctlError {}
+
+impl Kind {
+    /// What writing `text` to the setting `name` changes; nothing if it is fixed at that value.
+    pub fn parse(
+        self,
+        name: &'static str,
+        text: &str,
+    ) -> Result<Option<(Sysctl, i32)>, SysctlError> {
+        match self {
+            Self::Changes(sysctl) => {
+                let bounds = sysctl.bounds();
+                let invalid = SysctlError::Invalid(name, *bounds.start(), *bounds.end());
+                let value = number(text).filter(|value| bounds.contains(value)).ok_or(invalid)?;
+                Ok(Some((sysctl, value)))
+            }
+            Self::Fixed(value, _) if text.split_whitespace().eq(value.split_whitespace()) => {
+                Ok(None)
+            }
+            Self::Fixed(_, why) => Err(SysctlError::Fixed(name, why)),
+        }
+    }
+}
+
+/// The first number in `text` as the kernel reads it: decimal, hexadecimal after `0x` or octal after
+/// `0`; a minus sign, but no plus; white space ends it.
+fn number(text: &str) -> Option<i32> {
+    let word = text.split_whitespace().next()?;
+    let (negative, digits) = match word.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, word),
+    };
+    let (digits, radix) = match digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
+        Some(hexadecimal) => (hexadecimal, 16),
+        None => (digits, if digits.starts_with('0') { 8 } else { 10 }),
+    };
+    if !digits.starts_with(|c: char| c.is_digit(radix)) {
+        return None;
+    }
+    let value = i64::from_str_radix(digits, radix).ok()?;
+    i32::try_from(if negative { -value } else { value }).ok()
+}
+
+impl Config {
+    /// The value of a setting.
+    #[inline(always)]
+    pub fn sysctl(&self, sysctl: Sysctl) -> i32 {
+        self.sysctls.get(sysctl as usize).map_or(0, |value| value.get())
+    }
+
+    /// Sets it.
+    pub fn set_sysctl(&self, sysctl: Sysctl, value: i32) {
+        if let Some(place) = self.sysctls.get(sysctl as usize) {
+            place.set(value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_setting_is_listed_once_under_its_name() {
+        for sysctl in Sysctl::ALL {
+            assert_eq!(find(sysctl.name()), Some(Kind::Changes(*sysctl)));
+            assert!(sysctl.bounds().contains(&sysctl.default()));
+        }
+        assert!(SETTINGS.is_sorted_by(|a, b| a.0 < b.0));
+    }
+}
