@@ -23,7 +23,7 @@ use core::cell::Cell;
 use crate::addr::{Addr, V4, V6};
 
 /// Version of everything in this file. rvsd adopts pinned maps of its own version only.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// TCP state numbers are below this: size of the timeout table.
 pub const TCP_STATES: usize = 16;
@@ -161,8 +161,10 @@ pub struct Dest {
     pub last_weight: Cell<u32>,
     /// MTU that the route to it was given or has learnt; 0 if it has none of its own.
     pub mtu: Cell<u32>,
+    /// How its packets are tunneled: see [`Tunnel`](crate::tunnel::Tunnel).
+    pub tunnel: Cell<u32>,
     /// Unused.
-    pub reserved: [Cell<u32>; 2],
+    pub reserved: Cell<u32>,
     /// Active connections.
     pub active: Cell<u32>,
     /// Inactive connections.

@@ -6,8 +6,9 @@ use rvs_core::control::{Change, DatapathError};
 use rvs_core::layout::{CONFIG_FWMARK, CONFIG_PORT_ZERO, Row, Slot};
 use rvs_core::sched::{self, dh, mh, rr, sh, wrr};
 use rvs_core::types::{
-    DestConfig, Family, ForwardMethod, Protocol, Scheduler, ServiceConfig, ServiceFlags, ServiceKey,
+    DestConfig, Family, Protocol, Scheduler, ServiceConfig, ServiceFlags, ServiceKey,
 };
+use rvs_core::tunnel::Tunnel;
 
 use super::{Placed, Retired, Service, Services, Trash};
 use crate::memory::{Memory, ServiceHash};
@@ -64,7 +65,7 @@ impl<M: Memory> Services<M> {
         config: &ServiceConfig,
         dests: &[DestConfig],
     ) -> Result<Taken, DatapathError> {
-        if let Some(what) = unsupported(config, dests) {
+        if let Some(what) = unsupported(config) {
             return Err(DatapathError::Unsupported(what));
         }
         let known = |dest: &DestConfig| self.known(position, key, dest).is_some();
@@ -146,7 +147,7 @@ impl<M: Memory> Services<M> {
                     index
                 }
             };
-            self.set_thresholds(index, config);
+            self.update_dest(index, config);
             if let Some(dest) = self.maps.dests().get(index as usize)
                 && (added || config.weight != 0)
             {
@@ -177,14 +178,17 @@ impl<M: Memory> Services<M> {
         self.new.push((index, config.key.addr));
     }
 
-    /// A raised or removed upper threshold ends an overload (`__ip_vs_update_dest`).
-    fn set_thresholds(&self, index: u32, config: &DestConfig) {
+    /// What of a destination holds for its established connections, too. A raised or removed upper
+    /// threshold ends an overload (`__ip_vs_update_dest`).
+    fn update_dest(&self, index: u32, config: &DestConfig) {
         let Some(dest) = self.maps.dests().get(index as usize) else { return };
         if config.upper_threshold == 0 || config.upper_threshold > dest.upper.get() {
             dest.overload.set(0);
         }
         dest.upper.set(config.upper_threshold);
         dest.lower.set(config.lower_threshold);
+        let (kind, port, flags) = (config.tunnel_type, config.tunnel_port, config.tunnel_flags);
+        dest.tunnel.set(Tunnel::new(kind, port, flags).0);
         dest.trash.set(0);
     }
 
@@ -416,13 +420,8 @@ impl<M: Memory> Services<M> {
 }
 
 /// What of a service the packet path cannot do yet.
-fn unsupported(config: &ServiceConfig, dests: &[DestConfig]) -> Option<&'static str> {
-    if config.flags.contains(ServiceFlags::ONEPACKET) {
-        return Some("one-packet scheduling yet");
-    }
-    let is_other =
-        |dest: &DestConfig| dest.forward == ForwardMethod::Tunnel && dest.tunnel_type != 0;
-    dests.iter().any(is_other).then_some("GUE and GRE tunnels yet, only ipip")
+fn unsupported(config: &ServiceConfig) -> Option<&'static str> {
+    config.flags.contains(ServiceFlags::ONEPACKET).then_some("one-packet scheduling yet")
 }
 
 /// Writes the service's name into its slot, for a restarted rvsd to read.
