@@ -210,13 +210,7 @@ pub fn ipv4_checksum(ip: &Ipv4) -> [u8; 2] {
 
 /// An IPv6 header around the packet of `flow`.
 #[inline(always)]
-fn ipv6<A: Ip>(
-    flow: &Flow<A>,
-    tunnel: Tunnel,
-    extra: u32,
-    src: [u32; 4],
-    dst: [u32; 4],
-) -> Ipv6 {
+fn ipv6<A: Ip>(flow: &Flow<A>, tunnel: Tunnel, extra: u32, src: [u32; 4], dst: [u32; 4]) -> Ipv6 {
     Ipv6 {
         version_class_flow: ipv6_first_word(outer_tos(flow.tos)),
         payload_len: U16::new((flow.len + extra - Ipv6::LEN as u32) as u16),

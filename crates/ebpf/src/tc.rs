@@ -201,12 +201,7 @@ where
 /// Length that must fit the MTU: the packet's, or for a super-packet that of its segments. When
 /// the kernel segments a tunneled TCP super-packet it makes room for the outer header by itself.
 #[inline(always)]
-fn length<A: Ip>(
-    frame: &Frame,
-    flow: &Flow<A>,
-    forward: &Forward<'_, A>,
-    way: &Way,
-) -> u32 {
+fn length<A: Ip>(frame: &Frame, flow: &Flow<A>, forward: &Forward<'_, A>, way: &Way) -> u32 {
     let gso = frame.gso_size();
     if gso == 0 {
         return flow.len + way.extra;
@@ -320,12 +315,7 @@ fn has_fixed_segments<A: Ip>(flow: &Flow<A>, tunnel: Tunnel) -> bool {
 /// Sends the frame out as [`transmit`] does. If the outer header has a checksum, the result asks
 /// for [`rvs_cover`](crate::cover::rvs_cover), which computes it first.
 #[inline(always)]
-pub fn finish<A: Ip>(
-    frame: &mut Frame,
-    route: &Route,
-    forward: &Forward<'_, A>,
-    way: &Way,
-) -> i32 {
+pub fn finish<A: Ip>(frame: &mut Frame, route: &Route, forward: &Forward<'_, A>, way: &Way) -> i32 {
     let covered = way.extra != 0 && forward.tunnel().has_checksum();
     let action = transmit(frame, route, way.family);
     if covered && action == cover::REDIRECT { cover::PENDING } else { action }

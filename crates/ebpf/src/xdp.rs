@@ -8,13 +8,13 @@ use aya_ebpf::programs::XdpContext;
 use rvs_core::addr::{V4, V6};
 use rvs_core::env::{Env, Tables};
 use rvs_core::flow::{Flow, Ip, L3};
-use rvs_core::nat;
 use rvs_core::layout::{INTERFACE_KNOWN, INTERFACE_NO_TX, INTERFACE_XDP};
+use rvs_core::nat;
 use rvs_core::packet::{Header, Packet};
 use rvs_core::pipeline::{Forward, Verdict, Way, commit, resolve};
 use rvs_core::reason::Reason;
-use rvs_core::types::Family;
 use rvs_core::tunnel::{self, checksum};
+use rvs_core::types::Family;
 use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet};
 
 use crate::env::Kernel;
@@ -145,7 +145,9 @@ where
     if forward.exceeded_mtu(len) != 0 {
         return pass(Reason::PuntIcmp);
     }
-    if way.extra != 0 && forward.tunnel().has_checksum() && !adds_up(&frame) {
+    let covered = way.extra != 0 && forward.tunnel().has_checksum();
+    // Where the headers do not say what the packet adds up to, TC reads it to its end.
+    if covered && checksum::promised(&frame, L3, 0).is_none() {
         return pass(Reason::PuntChecksum);
     }
     if !takes_xdp(&frame, route.params.ifindex) {
@@ -161,16 +163,10 @@ where
         return drop(Reason::RewriteFailed);
     }
     let action = transmit(&mut frame, &route, way.family);
-    if way.extra != 0 && forward.tunnel().has_checksum() && cover(&mut frame).is_none() {
+    if covered && cover(&mut frame).is_none() {
         return drop(Reason::RewriteFailed);
     }
     action
-}
-
-/// Whether the packet adds up to what its headers say; else TC reads it to its end.
-#[inline(never)]
-fn adds_up(frame: &Frame) -> bool {
-    checksum::promised(frame, L3, 0).is_some()
 }
 
 /// Whether frames can leave by this interface: the one they came by, or one that takes what XDP
@@ -204,8 +200,11 @@ fn encapsulate<A: Ip>(
 /// function of its own to keep `send`'s stack frame small.
 #[inline(never)]
 fn cover(frame: &mut Frame) -> Option<()> {
-    let outer = checksum::outer(frame)?;
-    if outer.write_promised(frame, 0)? { Some(()) } else { None }
+    // LLVM would pass what is read of the context instead of the context, as numbers: "R1 invalid
+    // mem access 'scalar'".
+    let mut frame = Frame(core::hint::black_box(frame.0));
+    let outer = checksum::outer(&frame)?;
+    if outer.write_promised(&mut frame, 0)? { Some(()) } else { None }
 }
 
 /// Writes the Ethernet header and sends the frame out.
