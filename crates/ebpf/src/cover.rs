@@ -86,13 +86,10 @@ impl Visit for Sum {
 /// `sum` and the first of `left` bytes from offset `at` on.
 #[inline(always)]
 fn piece(frame: &Frame, at: u32, left: u32, scratch: *mut u8, sum: u32) -> Option<u32> {
-    // Bounds in a form that LLVM does not rewrite into one that Linux 6.1 cannot follow.
-    let len = core::hint::black_box(left.min(PIECE)) & 0x3ff;
-    if len == 0 || len > PIECE {
-        return None;
-    }
+    // 1 to 512 in a form that LLVM does not rewrite into one that Linux 6.1 cannot follow.
+    let len = (core::hint::black_box(left.min(PIECE).wrapping_sub(1)) & (PIECE - 1)) + 1;
     // The last word is padded with zeros.
-    // SAFETY: 1020 and a word more fit; this CPU's own element.
+    // SAFETY: 512 and a word more fit; this CPU's own element.
     unsafe { scratch.add((len & !3) as usize).cast::<u32>().write_volatile(0) };
     // SAFETY: `len` bytes fit.
     if unsafe { bpf_skb_load_bytes(frame.0.cast(), at, scratch.cast(), len) } != 0 {
