@@ -71,7 +71,7 @@ for d in tunl0 sit0 any6 gre0 ip6gre0 sum4 sum6; do ip -n rs link set $d up; ip 
 def receiver(options, family, outer):
     """The server's address and the device that decapsulates."""
     if 'gre' not in options:
-        return (f'10.0.2.2', 'tunl0' if family == 4 else 'sit0') if outer == 4 else ('fd02::2', 'any6')
+        return ('10.0.2.2', 'tunl0' if family == 4 else 'sit0') if outer == 4 else ('fd02::2', 'any6')
     if '--tun-csum' in options:
         return ('10.0.2.3', 'sum4') if outer == 4 else ('fd02::3', 'sum6')
     return ('10.0.2.2', 'gre0') if outer == 4 else ('fd02::2', 'ip6gre0')
@@ -106,21 +106,22 @@ def serve():
         threading.Thread(target=udp, args=(echo,), daemon=True).start()
 
 
-def rvsd():
+def rvsd(mode):
     os.makedirs('/run/rvs', exist_ok=True)
     log = open('/run/rvsd.log', 'w')
-    daemon = subprocess.Popen('./rvsd --connections 4096 --services 256 --destinations 1024 --interface v-client'.split(), stderr=log)
+    sizes = '--connections 4096 --services 256 --destinations 1024'
+    daemon = subprocess.Popen(f'./rvsd --mode {mode} {sizes} --interface v-client --interface v-rs'.split(), stderr=log)
     for _ in range(300):
         if 'rvsd: ready' in open('/run/rvsd.log').read():
-            return
+            return daemon
         if daemon.poll() is not None:
             break
         time.sleep(0.1)
     sys.exit(open('/run/rvsd.log').read())
 
 
-def received(device):
-    return int(sh(f'ip netns exec rs cat /sys/class/net/{device}/statistics/rx_packets'))
+def counted(device, what):
+    return int(sh(f'ip netns exec rs cat /sys/class/net/{device}/statistics/rx_{what}'))
 
 
 def errors():
@@ -171,13 +172,13 @@ def round_(name):
                 vip = bracket(VIP[family])
                 for proto in 'tu':
                     sh(f'./ipvsadm -A -{proto} {vip}:80 -s rr && ./ipvsadm -a -{proto} {vip}:80 -r {bracket(server)}:80 -i {options}')
-                before, wrong = received(device), errors()
+                packets, refused, wrong = counted(device, 'packets'), counted(device, 'crc_errors'), errors()
                 tcp = attempt(lambda: upload(family))
                 udp = attempt(lambda: echo(family, True))
                 bare = attempt(lambda: echo(family, False)) if family == 4 else 'ok'
-                counted = received(device) - before
+                packets, refused = counted(device, 'packets') - packets, counted(device, 'crc_errors') - refused
                 print(f'{name} {family}in{outer} {options or "--tun-type ipip"}: tcp {tcp}, udp {udp}, udp without checksum {bare}, '
-                      f'{"decapsulated" if counted > 3 else "NOTHING"} by {device}, checksum errors {errors() - wrong}', flush=True)
+                      f'{"decapsulated" if packets > 3 else "NOTHING"} by {device}, UDP and TCP checksum errors {errors() - wrong}, GRE {refused}', flush=True)
                 for proto in 'tu':
                     sh(f'./ipvsadm -D -{proto} {vip}:80')
 
@@ -188,9 +189,15 @@ print(sh('uname -sr').strip())
 network()
 receivers()
 serve()
-rvsd()
+daemon = rvsd('tc')
 round_('super-packets')
 # What leaves is cut and summed up by the kernel, as for a network card that can do neither.
 sh('ethtool -K v-rs tx off tso off gso off')
 round_('segments')
-print(sh('./ipvsadm -Ln --stats'))
+daemon.terminate()
+daemon.wait()
+# XDP: senders finish their checksums, receivers poll.
+for n in 'client', 'rs':
+    sh(f'ip netns exec {n} ethtool -K eth0 tx off gro on')
+rvsd('xdp')
+round_('xdp')
