@@ -14,7 +14,7 @@ use rvs_tests_netns::{CLIENT, SERVERS, at, lab};
 const SHARED: [&str; 2] = ["192.168.122.22", "fd22::22"];
 
 /// Bytes sent to the server.
-const BULK: usize = 3_000_000;
+const BULK: usize = 1_000_000;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
