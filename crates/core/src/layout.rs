@@ -176,8 +176,8 @@ pub struct Dest {
     pub mtu: Cell<u32>,
     /// Its weight.
     pub weight: Cell<u32>,
-    /// Unused.
-    pub reserved: Cell<u32>,
+    /// How its packets are tunneled: see [`Tunnel`](crate::tunnel::Tunnel).
+    pub tunnel: Cell<u32>,
     /// Active connections.
     pub active: Cell<u32>,
     /// Inactive connections.

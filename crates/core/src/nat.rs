@@ -35,7 +35,7 @@ pub fn rewrite<A: Ip, P: Packet>(
 
 /// Offset of the transport checksum from the start of the frame.
 #[inline(always)]
-fn checksum_at<A>(flow: &Flow<A>) -> u32 {
+pub fn checksum_at<A>(flow: &Flow<A>) -> u32 {
     let is_udp = flow.key.protocol == protocol::UDP as u32;
     flow.l4 + if is_udp { Udp::CHECKSUM } else { Tcp::CHECKSUM } as u32
 }

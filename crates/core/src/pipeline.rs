@@ -29,6 +29,7 @@ use crate::schedule::{PASSING, Picked};
 use crate::sysctl::Sysctl;
 use crate::table;
 use crate::time::Tick;
+use crate::tunnel::Tunnel;
 use crate::types::{Family, ForwardMethod};
 
 /// How often a state change is tried again when another CPU changed the connection meanwhile.
@@ -56,7 +57,7 @@ pub struct Way {
     pub family: Family,
     /// Address to route to, words in network byte order.
     pub dst: [u32; 4],
-    /// Bytes of the outer header that a tunnel adds; 0 without a tunnel.
+    /// Bytes of the outer headers that a tunnel adds; 0 without a tunnel.
     pub extra: u32,
 }
 
@@ -71,11 +72,18 @@ impl<A: Ip> Forward<'_, A> {
             return Way { family: A::FAMILY, dst: self.entry.target.get().to_words(), extra: 0 };
         }
         let dst = self.dest.addr.get();
+        let extra = self.tunnel().header_len();
         if self.dest.family.get() == 6 {
-            Way { family: Family::V6, dst, extra: Ipv6::LEN as u32 }
+            Way { family: Family::V6, dst, extra: extra + Ipv6::LEN as u32 }
         } else {
-            Way { family: Family::V4, dst, extra: Ipv4::LEN as u32 }
+            Way { family: Family::V4, dst, extra: extra + Ipv4::LEN as u32 }
         }
+    }
+
+    /// How the destination's packets are tunneled, if they are.
+    #[inline(always)]
+    pub fn tunnel(&self) -> Tunnel {
+        Tunnel(self.dest.tunnel.get())
     }
 
     /// MTU of the route to the destination if it has one of its own and a packet of `len` bytes,

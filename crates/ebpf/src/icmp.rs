@@ -9,13 +9,14 @@ use aya_ebpf::programs::TcContext;
 use rvs_core::addr::{Addr, V4, V6};
 use rvs_core::env::Env;
 use rvs_core::flow::{Flow, Ip, L3, ipv6_first_word};
+use rvs_core::nat;
 use rvs_core::packet::Packet;
 use rvs_core::reason::Reason;
 use rvs_core::tunnel;
 use rvs_core::types::Family;
 use rvs_wire::checksum::fold;
 use rvs_wire::network_endian::{U16, U32};
-use rvs_wire::{IcmpError, Ipv4, Ipv6, protocol};
+use rvs_wire::{IcmpError, Ipv4, Ipv6, Word, protocol};
 
 use crate::env::Kernel;
 use crate::maps;
@@ -157,7 +158,10 @@ fn send<A: Errors>(mut frame: Frame, request: &Request) -> i32 {
 fn build<A: Errors>(frame: &mut Frame, request: &Request) -> Option<()> {
     let Request { kind, code, info, source, dst, .. } = *request;
     let quoted = request.len.min(A::QUOTE);
-    let quote = sum_of_quote(frame, quoted)?;
+    let quote = match sum_of_unfinished::<A>(frame) {
+        Some(sum) => sum,
+        None => sum_of_quote(frame, quoted)?,
+    };
     let room = A::HEADERS as i32;
     // SAFETY: plain arguments.
     if unsafe { bpf_skb_change_tail(frame.0, L3 + quoted, 0) } != 0
@@ -209,6 +213,29 @@ fn build<A: Errors>(frame: &mut Frame, request: &Request) -> Option<()> {
         *frame.at_mut::<IcmpError>(L3 + Ipv6::LEN as u32)? = error;
     }
     Some(())
+}
+
+/// Sum of a quoted packet whose checksum its sender left to a device, once that is done: no program
+/// can take the order back, so a device carries it out on the quotation. However much of the packet
+/// is left, it adds up to minus what its checksum field holds now.
+#[inline(always)]
+fn sum_of_unfinished<A: Errors>(frame: &Frame) -> Option<u32> {
+    let flow = A::parse(frame).ok()?;
+    if !nat::is_unfinished(frame, &flow) {
+        return None;
+    }
+    let Word(field) = frame.at(nat::checksum_at(&flow))?;
+    let rest = !u16::from_ne_bytes(*field) as u32;
+    // An IPv4 header adds up to nothing.
+    if matches!(A::FAMILY, Family::V4) {
+        return Some(rest);
+    }
+    let words: [u16; 20] = rvs_wire::transmute!(*frame.at::<Ipv6>(L3)?);
+    let mut sum = rest;
+    for word in words {
+        sum = sum.wrapping_add(word as u32);
+    }
+    Some(fold(sum) as u32)
 }
 
 /// Sum of the first `quoted` bytes from the IP header on, folded.

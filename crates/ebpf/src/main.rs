@@ -6,6 +6,7 @@
 #![feature(asm_experimental_arch)]
 
 mod atomic;
+mod cover;
 mod env;
 mod icmp;
 mod maps;

@@ -12,6 +12,7 @@ use rvs_core::related::{self, Errors};
 use rvs_core::types::ForwardMethod;
 use rvs_wire::{ETHERTYPE_IPV4, Ethernet};
 
+use crate::cover;
 use crate::env::Kernel;
 use crate::route;
 use crate::tc::{self, Frame, drop, pass};
@@ -28,11 +29,12 @@ pub fn rvs_related(ctx: TcContext) -> i32 {
     let frame = Frame(ctx.skb.skb);
     frame.pull(HEADERS);
     let Some(ethernet) = frame.at::<Ethernet>(0) else { return pass(Reason::Malformed) };
-    if ethernet.ethertype.get() == ETHERTYPE_IPV4 {
+    let action = if ethernet.ethertype.get() == ETHERTYPE_IPV4 {
         translate::<V4>(frame)
     } else {
         translate::<V6>(frame)
-    }
+    };
+    if action == cover::PENDING { cover::call(&ctx) } else { action }
 }
 
 #[inline(never)]
@@ -77,5 +79,5 @@ where
     if rewritten.is_none() {
         return drop(Reason::RewriteFailed);
     }
-    tc::transmit(&mut frame, &route, way.family)
+    tc::finish(&mut frame, &route, &forward, &way)
 }

@@ -15,11 +15,12 @@ use rvs_core::flow::{Flow, Ip, L3};
 use rvs_core::packet::{Header, Packet};
 use rvs_core::pipeline::{Forward, Verdict, Way, commit, resolve};
 use rvs_core::reason::Reason;
-use rvs_core::tunnel;
+use rvs_core::tunnel::{self, Tunnel};
 use rvs_core::types::Family;
 use rvs_wire::checksum::Delta;
-use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Ipv4, Ipv6, Tcp, protocol};
+use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Tcp, protocol};
 
+use crate::cover;
 use crate::env::Kernel;
 use crate::icmp::{self, Message};
 use crate::maps::{self, ICMP_PROGRAM, RELATED_PROGRAM};
@@ -43,6 +44,8 @@ const BPF_ADJ_ROOM_MAC: u32 = 1;
 const BPF_F_ADJ_ROOM_FIXED_GSO: u64 = 1;
 const BPF_F_ADJ_ROOM_ENCAP_L3_IPV4: u64 = 2;
 const BPF_F_ADJ_ROOM_ENCAP_L3_IPV6: u64 = 4;
+const BPF_F_ADJ_ROOM_ENCAP_L4_GRE: u64 = 8;
+const BPF_F_ADJ_ROOM_ENCAP_L4_UDP: u64 = 16;
 
 /// An skb's frame.
 #[derive(Clone, Copy)]
@@ -72,8 +75,9 @@ impl Frame {
         }
     }
 
+    /// Bytes of data in the segments of a super-packet; 0 if it is none.
     #[inline(always)]
-    fn gso_size(&self) -> u32 {
+    pub fn gso_size(&self) -> u32 {
         // SAFETY: the context is valid for the whole run.
         unsafe { (*self.0).gso_size }
     }
@@ -147,6 +151,9 @@ pub fn rvs_tc(ctx: TcContext) -> i32 {
         unsafe { maps::PROGRAMS.tail_call(&ctx, RELATED_PROGRAM) };
         return pass(Reason::Icmp);
     }
+    if action == cover::PENDING {
+        return cover::call(&ctx);
+    }
     action
 }
 
@@ -194,7 +201,7 @@ where
 /// Length that must fit the MTU: the packet's, or for a super-packet that of its segments. When
 /// the kernel segments a tunneled TCP super-packet it makes room for the outer header by itself.
 #[inline(always)]
-fn length<A: Ip>(frame: &Frame, flow: &Flow<A>, way: &Way) -> u32 {
+fn length<A: Ip>(frame: &Frame, flow: &Flow<A>, forward: &Forward<'_, A>, way: &Way) -> u32 {
     let gso = frame.gso_size();
     if gso == 0 {
         return flow.len + way.extra;
@@ -202,7 +209,8 @@ fn length<A: Ip>(frame: &Frame, flow: &Flow<A>, way: &Way) -> u32 {
     let headers = flow.l4.wrapping_sub(L3);
     if flow.key.protocol == protocol::TCP as u32 {
         let tcp = frame.at::<Tcp>(flow.l4).map_or(20, |tcp| ((tcp.data_offset >> 4) as u32) * 4);
-        headers + tcp + gso
+        let extra = if has_fixed_segments(flow, forward.tunnel()) { way.extra } else { 0 };
+        headers + tcp + gso + extra
     } else {
         headers + 8 + gso + way.extra
     }
@@ -215,7 +223,7 @@ fn length<A: Ip>(frame: &Frame, flow: &Flow<A>, way: &Way) -> u32 {
 #[inline(never)]
 fn refuse_too_big<A: icmp::Errors>(frame: Frame, flow: &Flow<A>, forward: &Forward<'_, A>) -> bool {
     let way = forward.way(flow);
-    let mtu = forward.exceeded_mtu(length(&frame, flow, &way));
+    let mtu = forward.exceeded_mtu(length(&frame, flow, forward, &way));
     if mtu == 0 {
         return false;
     }
@@ -242,7 +250,7 @@ where
         Kernel.count(Reason::TtlExceeded);
         return icmp::request(flow, &Message { kind: A::TIME_EXCEEDED, info: 0, source });
     }
-    let len = length(&frame, flow, &way).min(u16::MAX as u32) as u16;
+    let len = length(&frame, flow, forward, &way).min(u16::MAX as u32) as u16;
     let Some(route) = route::lookup(frame.0.cast(), way.family, way.dst, len) else {
         return drop(Reason::Inconsistent);
     };
@@ -265,10 +273,10 @@ where
     if rewritten.is_none() {
         return drop(Reason::RewriteFailed);
     }
-    transmit(&mut frame, &route, way.family)
+    finish(&mut frame, &route, forward, &way)
 }
 
-/// Puts an outer header in front. A function of its own to keep `send`'s stack frame small.
+/// Puts the outer headers in front. A function of its own to keep `send`'s stack frame small.
 #[inline(never)]
 pub fn encapsulate<A: Ip>(
     frame: &mut Frame,
@@ -277,14 +285,18 @@ pub fn encapsulate<A: Ip>(
     way: &Way,
 ) -> Option<()> {
     A::decrement_ttl(frame)?;
-    let (src, dst) = (forward.dest.tunnel_source.get(), way.dst);
-    let ttl = flow.ttl.wrapping_sub(1);
+    let tunnel = forward.tunnel();
     let mut flags = if matches!(way.family, Family::V4) {
         BPF_F_ADJ_ROOM_ENCAP_L3_IPV4
     } else {
         BPF_F_ADJ_ROOM_ENCAP_L3_IPV6
     };
-    if flow.key.protocol == protocol::UDP as u32 {
+    if tunnel.is_gue() {
+        flags |= BPF_F_ADJ_ROOM_ENCAP_L4_UDP;
+    } else if tunnel.is_gre() {
+        flags |= BPF_F_ADJ_ROOM_ENCAP_L4_GRE;
+    }
+    if has_fixed_segments(flow, tunnel) {
         flags |= BPF_F_ADJ_ROOM_FIXED_GSO;
     }
     // SAFETY: plain arguments.
@@ -292,13 +304,23 @@ pub fn encapsulate<A: Ip>(
     if done != 0 {
         return None;
     }
-    if matches!(way.family, Family::V4) {
-        *frame.at_mut::<Ipv4>(L3)? =
-            tunnel::ipv4(flow, ttl, src[0], dst[0], Kernel.random() as u16);
-    } else {
-        *frame.at_mut::<Ipv6>(L3)? = tunnel::ipv6(flow, ttl, src, dst);
-    }
-    Some(())
+    tunnel::write(&Kernel, frame, flow, forward.dest, way)
+}
+
+/// Whether a super-packet's segments keep their length in a tunnel. Those of TCP shrink to make
+/// room for the outer headers, but where a checksum covers them: all full is all alike.
+#[inline(always)]
+fn has_fixed_segments<A: Ip>(flow: &Flow<A>, tunnel: Tunnel) -> bool {
+    flow.key.protocol != protocol::TCP as u32 || tunnel.has_checksum()
+}
+
+/// Sends the frame out as [`transmit`] does. If the outer header has a checksum, the result asks
+/// for [`rvs_cover`](crate::cover::rvs_cover), which computes it first.
+#[inline(always)]
+pub fn finish<A: Ip>(frame: &mut Frame, route: &Route, forward: &Forward<'_, A>, way: &Way) -> i32 {
+    let covered = way.extra != 0 && forward.tunnel().has_checksum();
+    let action = transmit(frame, route, way.family);
+    if covered && action == cover::REDIRECT { cover::PENDING } else { action }
 }
 
 /// Sends the frame out: with the neighbour's address, or by way of its resolution.

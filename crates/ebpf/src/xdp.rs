@@ -9,12 +9,13 @@ use rvs_core::addr::{V4, V6};
 use rvs_core::env::{Env, Tables};
 use rvs_core::flow::{Flow, Ip, L3};
 use rvs_core::layout::{INTERFACE_KNOWN, INTERFACE_NO_TX, INTERFACE_XDP};
+use rvs_core::nat;
 use rvs_core::packet::{Header, Packet};
 use rvs_core::pipeline::{Forward, Verdict, Way, commit, resolve};
 use rvs_core::reason::Reason;
+use rvs_core::tunnel::{self, checksum};
 use rvs_core::types::Family;
-use rvs_core::{nat, tunnel};
-use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Ipv4, Ipv6};
+use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet};
 
 use crate::env::Kernel;
 use crate::maps;
@@ -146,6 +147,11 @@ where
     if forward.exceeded_mtu(len) != 0 {
         return pass(Reason::PuntIcmp);
     }
+    let covered = way.extra != 0 && forward.tunnel().has_checksum();
+    // Where the headers do not say what the packet adds up to, TC reads it to its end.
+    if covered && checksum::promised(&frame, L3, 0).is_none() {
+        return pass(Reason::PuntChecksum);
+    }
     if !takes_xdp(&frame, route.hop.ifindex) {
         return pass(Reason::PuntDevice);
     }
@@ -158,7 +164,11 @@ where
     if rewritten.is_none() {
         return drop(Reason::RewriteFailed);
     }
-    transmit(&mut frame, &route, way.family)
+    let action = transmit(&mut frame, &route, way.family);
+    if covered && cover(&mut frame).is_none() {
+        return drop(Reason::RewriteFailed);
+    }
+    action
 }
 
 /// Whether frames can leave by this interface: the one they came by, or one that takes what XDP
@@ -172,7 +182,7 @@ fn takes_xdp(frame: &Frame, ifindex: u32) -> bool {
     maps::INTERFACES.get(ifindex).is_some_and(|i| i.flags & INTERFACE_XDP != 0)
 }
 
-/// Puts an outer header in front. A function of its own to keep `send`'s stack frame small.
+/// Puts the outer headers in front. A function of its own to keep `send`'s stack frame small.
 #[inline(never)]
 fn encapsulate<A: Ip>(
     frame: &mut Frame,
@@ -181,23 +191,22 @@ fn encapsulate<A: Ip>(
     way: &Way,
 ) -> Option<()> {
     A::decrement_ttl(frame)?;
-    let (src, dst) = (forward.dest.tunnel_source.get(), way.dst);
-    let ttl = flow.ttl.wrapping_sub(1);
-    if matches!(way.family, Family::V4) {
-        // SAFETY: the context is valid; the helper checks the headroom.
-        if unsafe { bpf_xdp_adjust_head(frame.0, -(Ipv4::LEN as i32)) } != 0 {
-            return None;
-        }
-        *frame.at_mut::<Ipv4>(L3)? =
-            tunnel::ipv4(flow, ttl, src[0], dst[0], Kernel.random() as u16);
-    } else {
-        // SAFETY: the context is valid; the helper checks the headroom.
-        if unsafe { bpf_xdp_adjust_head(frame.0, -(Ipv6::LEN as i32)) } != 0 {
-            return None;
-        }
-        *frame.at_mut::<Ipv6>(L3)? = tunnel::ipv6(flow, ttl, src, dst);
+    // SAFETY: the context is valid; the helper checks the headroom.
+    if unsafe { bpf_xdp_adjust_head(frame.0, -(way.extra as i32)) } != 0 {
+        return None;
     }
-    Some(())
+    tunnel::write(&Kernel, frame, flow, forward.dest, way)
+}
+
+/// Writes the checksum in an outer header around a packet that adds up to what its headers say. A
+/// function of its own to keep `send`'s stack frame small.
+#[inline(never)]
+fn cover(frame: &mut Frame) -> Option<()> {
+    // LLVM would pass what is read of the context instead of the context, as numbers: "R1 invalid
+    // mem access 'scalar'".
+    let mut frame = Frame(core::hint::black_box(frame.0));
+    let outer = checksum::outer(&frame)?;
+    if outer.write_promised(&mut frame, 0)? { Some(()) } else { None }
 }
 
 /// Writes the Ethernet header and sends the frame out.

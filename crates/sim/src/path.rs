@@ -4,13 +4,14 @@
 
 use rvs_core::addr::{V4, V6};
 use rvs_core::env::{Env, Tables};
-use rvs_core::flow::{Flow, Ip, L3};
+use rvs_core::flow::{Flow, Ip};
 use rvs_core::packet::Packet;
 use rvs_core::pipeline::{Forward, Verdict, Way, commit, resolve};
 use rvs_core::reason::Reason;
-use rvs_core::tunnel;
+use rvs_core::tunnel::{self, checksum};
 use rvs_core::types::{Family, ForwardMethod};
-use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Ipv4, Ipv6};
+use rvs_wire::checksum::{fold, sum};
+use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet};
 
 use crate::frame::Frame;
 use crate::plain::Plain;
@@ -71,7 +72,7 @@ where
     rewritten.map_or(Outcome::Drop(Reason::RewriteFailed), |()| Outcome::Sent)
 }
 
-/// Puts an outer header in front.
+/// Puts the outer headers in front.
 fn encapsulate<A: Ip>(
     env: &Plain,
     frame: &mut Frame,
@@ -81,15 +82,17 @@ fn encapsulate<A: Ip>(
 ) -> Option<()> {
     A::decrement_ttl(frame)?;
     frame.push(way.extra);
-    let (src, dst) = (forward.dest.tunnel_source.get(), way.dst);
-    let ttl = flow.ttl.wrapping_sub(1);
-    let ethertype = if way.family == Family::V4 {
-        *frame.at_mut::<Ipv4>(L3)? = tunnel::ipv4(flow, ttl, src[0], dst[0], env.random() as u16);
-        ETHERTYPE_IPV4
-    } else {
-        *frame.at_mut::<Ipv6>(L3)? = tunnel::ipv6(flow, ttl, src, dst);
-        ETHERTYPE_IPV6
-    };
+    tunnel::write(&env, frame, flow, forward.dest, way)?;
+    let ethertype = if way.family == Family::V4 { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 };
     frame.at_mut::<Ethernet>(0)?.ethertype.set(ethertype);
-    Some(())
+    if !forward.tunnel().has_checksum() {
+        return Some(());
+    }
+    let outer = checksum::outer(frame)?;
+    if outer.write_promised(frame, 0)? {
+        return Some(());
+    }
+    let inner = frame.bytes().get(outer.inner as usize..)?.get(..outer.len as usize)?;
+    let sum = fold(sum(inner));
+    outer.write(frame, u32::from(sum), outer.len)
 }

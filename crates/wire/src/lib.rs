@@ -34,6 +34,8 @@ pub mod protocol {
     pub const UDP: u8 = 17;
     /// IPv6 in IP.
     pub const IPV6: u8 = 41;
+    /// Generic routing encapsulation.
+    pub const GRE: u8 = 47;
     /// ICMPv6.
     pub const ICMPV6: u8 = 58;
 }
@@ -181,6 +183,55 @@ impl Udp {
     pub const CHECKSUM: usize = 6;
     /// Length in bytes.
     pub const LEN: usize = 8;
+}
+
+/// Generic UDP encapsulation, variant 0 without options (draft-ietf-intarea-gue), behind UDP.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(2))]
+pub struct Gue {
+    /// Variant (0), control bit (0) and length of the options in 32-bit words (0).
+    pub variant_control_hlen: u8,
+    /// Protocol of the payload.
+    pub protocol: u8,
+    /// Flags of the options that follow.
+    pub flags: U16,
+}
+
+impl Gue {
+    /// Length in bytes.
+    pub const LEN: usize = 4;
+}
+
+/// GRE header without options (RFC 2784).
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(2))]
+pub struct Gre {
+    /// Flags and version (0).
+    pub flags: U16,
+    /// EtherType of the payload.
+    pub ethertype: U16,
+}
+
+impl Gre {
+    /// The bit of `flags` that says that a [`GreChecksum`] follows.
+    pub const CHECKSUM: u16 = 0x8000;
+    /// Length in bytes.
+    pub const LEN: usize = 4;
+}
+
+/// What follows a GRE header with a checksum.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(2))]
+pub struct GreChecksum {
+    /// Checksum of the GRE header and the payload.
+    pub checksum_be: [u8; 2],
+    /// Zero.
+    pub reserved: [u8; 2],
+}
+
+impl GreChecksum {
+    /// Length in bytes.
+    pub const LEN: usize = 4;
 }
 
 /// The two ports that TCP, UDP and SCTP headers begin with.

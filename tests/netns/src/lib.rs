@@ -1,5 +1,7 @@
-//! What the tests share, which are in `tests/`: the classic lab.
+//! What the tests share, which are in `tests/`: the classic lab, and the VM.
 #![forbid(unsafe_code)]
+
+pub mod vm;
 
 use std::net::SocketAddr;
 

@@ -5,9 +5,8 @@ use rvs_core::addr::{Addr, V4, V6, words};
 use rvs_core::control::{Change, DatapathError};
 use rvs_core::layout::{CONFIG_FWMARK, CONFIG_PORT_ZERO, CONFIG_SECURE_TCP, Row, Slot};
 use rvs_core::sched::{self, dh, mh, rr, sh, wrr};
-use rvs_core::types::{
-    DestConfig, Family, ForwardMethod, Protocol, Scheduler, ServiceConfig, ServiceKey,
-};
+use rvs_core::tunnel::Tunnel;
+use rvs_core::types::{DestConfig, Family, Protocol, Scheduler, ServiceConfig, ServiceKey};
 
 use super::{Placed, Retired, Service, Services, Trash};
 use crate::memory::{Memory, ServiceHash};
@@ -64,9 +63,6 @@ impl<M: Memory> Services<M> {
         config: &ServiceConfig,
         dests: &[DestConfig],
     ) -> Result<Taken, DatapathError> {
-        if let Some(what) = unsupported(dests) {
-            return Err(DatapathError::Unsupported(what));
-        }
         let known = |dest: &DestConfig| self.known(position, key, dest).is_some();
         let new = dests.iter().filter(|dest| !known(dest)).count();
         let table_len = sched::table_len(config.scheduler);
@@ -146,7 +142,7 @@ impl<M: Memory> Services<M> {
                     index
                 }
             };
-            self.set_thresholds(index, config);
+            self.update_dest(index, config);
             if let Some(dest) = self.maps.dests().get(index as usize) {
                 dest.weight.set(config.weight);
                 if added || config.weight != 0 {
@@ -178,14 +174,17 @@ impl<M: Memory> Services<M> {
         self.new.push((index, config.key.addr));
     }
 
-    /// A raised or removed upper threshold ends an overload (`__ip_vs_update_dest`).
-    fn set_thresholds(&self, index: u32, config: &DestConfig) {
+    /// What of a destination holds for its established connections, too. A raised or removed upper
+    /// threshold ends an overload (`__ip_vs_update_dest`).
+    fn update_dest(&self, index: u32, config: &DestConfig) {
         let Some(dest) = self.maps.dests().get(index as usize) else { return };
         if config.upper_threshold == 0 || config.upper_threshold > dest.upper.get() {
             dest.overload.set(0);
         }
         dest.upper.set(config.upper_threshold);
         dest.lower.set(config.lower_threshold);
+        let (kind, port, flags) = (config.tunnel_type, config.tunnel_port, config.tunnel_flags);
+        dest.tunnel.set(Tunnel::new(kind, port, flags).0);
         dest.trash.set(0);
     }
 
@@ -424,13 +423,6 @@ impl<M: Memory> Services<M> {
         }
         config.flags.set(flags | config.flags.get() & CONFIG_SECURE_TCP);
     }
-}
-
-/// What of a service the packet path cannot do yet.
-fn unsupported(dests: &[DestConfig]) -> Option<&'static str> {
-    let is_other =
-        |dest: &DestConfig| dest.forward == ForwardMethod::Tunnel && dest.tunnel_type != 0;
-    dests.iter().any(is_other).then_some("GUE and GRE tunnels yet, only ipip")
 }
 
 /// Writes the service's name into its slot, for a restarted rvsd to read.

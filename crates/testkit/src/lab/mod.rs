@@ -42,7 +42,7 @@ mod topology;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-pub use decap::{Checksums, decapsulate};
+pub use decap::{Checksums, GUE_PORT, decapsulate};
 pub use director::{DestRow, Director, binary};
 pub use error::LabError;
 pub use host::Host;

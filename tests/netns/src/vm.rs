@@ -1,0 +1,39 @@
+//! The oracle VM: a kernel of the floor, Linux 6.1, with the modules that the tests' own lacks.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rvs_testkit::lab::binary;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// The VM's starter, if it was set up.
+fn oracle() -> Option<PathBuf> {
+    let path = std::env::var_os("RVS_ORACLE")
+        .map_or_else(|| root().join("../shared/oracle"), PathBuf::from)
+        .join("ipvs-oracle");
+    path.exists().then_some(path)
+}
+
+/// What `script`, a file of `tests/netns/tests`, printed in the VM, where it ran as root in `/in`
+/// beside these binaries, for `limit` seconds at most; `None` if there is no VM. `interpreter`
+/// runs it. Panics if it fails.
+pub fn run(interpreter: &str, script: &str, binaries: &[&str], limit: u32) -> Option<String> {
+    let oracle = oracle()?;
+    let start = std::env::temp_dir().join(format!("rvs-vm-{}-{script}.sh", std::process::id()));
+    std::fs::write(&start, format!("exec {interpreter} {script}\n")).expect("a temporary file");
+    let output = Command::new(oracle)
+        .args(["-t", &limit.to_string()])
+        .arg(&start)
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(script))
+        .args(binaries.iter().map(|name| binary(name).expect("it was built")))
+        .output()
+        .expect("the VM starts");
+    let _ = std::fs::remove_file(&start);
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stdout}\n{stderr}");
+    Some(stdout)
+}
