@@ -73,6 +73,14 @@ pub fn network() {
     }
 }
 
+/// Waits until the programs ask for the ways out again: they remember them for a tick.
+pub fn next_tick() {
+    let now = rvs_datapath::env::now();
+    while rvs_datapath::env::now() == now {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
 /// Which program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {

@@ -12,7 +12,7 @@ use rvs_core::types::{
     DestConfig, ForwardMethod, Protocol, Scheduler, ServiceConfig, ServiceFlags, ServiceKey,
 };
 use rvs_sim::{Frame, Outcome, Plain, SimDatapath, Sizes};
-use rvs_tests_bpf::{Bench, DIRECTOR, Hook, Verdict, dest, in_namespace, ip, service};
+use rvs_tests_bpf::{Bench, DIRECTOR, Hook, Verdict, dest, in_namespace, ip, next_tick, service};
 use serde_json::Value;
 
 /// The port of the recorded GUE tunnels.
@@ -208,6 +208,7 @@ fn replay(mut player: Player) -> [usize; 3] {
         let wanted = case["mtu"].as_u64().unwrap_or(1500);
         if matches!(player, Player::Programs(..)) && wanted != mtu {
             ip(&format!("link set eth0 mtu {wanted}"));
+            next_tick();
             mtu = wanted;
         }
         let mut sent = bytes(&case["in"]["frame"]);
