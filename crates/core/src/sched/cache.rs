@@ -222,7 +222,7 @@ fn is_used<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>, kind: u32, now: Tick)
         return false;
     };
     let version = env.version(slot.version.get());
-    if !version.is_some_and(|version| version.state.get() as u16 == key.dport_be) {
+    if version.is_none_or(|version| version.state.get() as u16 != key.dport_be) {
         return false;
     }
     let sysctl = if kind == SET { Sysctl::LblcrExpiration } else { Sysctl::LblcExpiration };
