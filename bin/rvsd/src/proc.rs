@@ -35,8 +35,8 @@ const SETTINGS: usize = 5;
 
 /// Mounts the files at `folder` until the value is dropped.
 pub fn mount(folder: &Path, socket: &Path) -> Result<BackgroundSession> {
-    // What an rvsd that was killed left there.
-    if matches!(rustix::fs::stat(folder), Err(rustix::io::Errno::NOTCONN)) {
+    // What an rvsd that was killed left there. (stat(2) may be answered from memory.)
+    if matches!(rustix::fs::statfs(folder), Err(rustix::io::Errno::NOTCONN)) {
         unmount(folder, UnmountFlags::DETACH)
             .with_context(|| format!("cannot unmount {}", folder.display()))?;
     }

@@ -120,7 +120,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (0usize..8, 0u32..8).prop_map(|(at, active)| Step::Active(at, active)),
         1 => (0usize..8, any::<bool>()).prop_map(|(at, is)| Step::Overload(at, is)),
         1 => (0usize..8, 0u32..4).prop_map(|(at, weight)| Step::Weight(at, weight)),
-        2 => (1u32..40).prop_map(Step::Wait),
+        2 => (1u32..1000).prop_map(|seconds| Step::Wait(ticks(seconds))),
         2 => Just(Step::Sweep),
     ]
 }
@@ -178,8 +178,8 @@ impl Bench {
     }
 }
 
-/// Ticks after which unused entries go, and sets shrink.
-const TIME: i32 = 5;
+/// Seconds after which unused entries go, and sets shrink.
+const TIME: i32 = 2400;
 
 fn play(
     scheduler: Scheduler,

@@ -4,8 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::frame::{Flags, build};
 use crate::{Bench, Hook, Verdict, dest, fwmark, service};
-use rvs_core::conn::FREE;
+use rvs_core::conn::{CACHE, FREE, Word};
 use rvs_core::control::{Change, Datapath};
+use rvs_core::layout::Conn;
+use rvs_core::sched::cache::SET;
 use rvs_core::sysctl::{self, Kind};
 use rvs_core::time::ticks;
 use rvs_core::types::{
@@ -128,7 +130,11 @@ impl Replay {
     pub fn advance(&mut self, second: f64) {
         let tick = |second: f64| (second * 7.450_580_6) as u32;
         let elapsed = now().0.wrapping_sub(self.start);
-        let mut left = tick(second).saturating_sub(self.aged + elapsed);
+        self.wait(tick(second).saturating_sub(self.aged + elapsed));
+    }
+
+    /// Goes on by some ticks, sweeping twice a second, and once in any case.
+    pub fn wait(&mut self, mut left: u32) {
         if left == 0 {
             self.sweep();
         }
@@ -142,12 +148,8 @@ impl Replay {
     /// Makes every connection some ticks older, and sweeps once.
     fn age(&mut self, step: u32) {
         let maps = self.bench.datapath.maps();
-        for conn in maps.conns4.iter().flat_map(|set| &set.ways) {
-            conn.expires.set(conn.expires.get().wrapping_sub(step));
-        }
-        for conn in maps.conns6.iter().flat_map(|set| &set.ways) {
-            conn.expires.set(conn.expires.get().wrapping_sub(step));
-        }
+        maps.conns4.iter().flat_map(|set| &set.ways).for_each(|conn| age(conn, step));
+        maps.conns6.iter().flat_map(|set| &set.ways).for_each(|conn| age(conn, step));
         self.sweep();
         self.aged += step;
     }
@@ -238,7 +240,8 @@ impl Replay {
 
     /// Lets everything expire: nothing may be left, in the table or in any count.
     pub fn end(mut self) {
-        // The longest timeout is 15 minutes; templates outlive their connections by one.
+        // The longest timeout is 15 minutes; templates outlive their connections by one, and what
+        // schedulers remember goes with its service.
         (0..20).for_each(|_| self.age(ticks(60)));
         assert_eq!(self.rows(), []);
         let maps = self.bench.datapath.maps();
@@ -254,5 +257,13 @@ impl Replay {
                 assert_eq!(counts, (0, 0, 0), "{:?}", dest.key);
             }
         }
+    }
+}
+
+fn age<A: Copy>(conn: &Conn<A>, step: u32) {
+    conn.expires.set(conn.expires.get().wrapping_sub(step));
+    let word = Word(conn.word.get());
+    if word.has(CACHE) && word.state() == SET {
+        conn.control.set(conn.control.get().wrapping_sub(step));
     }
 }

@@ -28,11 +28,15 @@ const MEMBER_KEY: u32 = 0x400;
 
 /// State of a cache entry: what it is.
 pub(super) const ENTRY: u32 = 0;
-pub(super) const SET: u32 = 1;
+/// lblcr's, of an address: `expires` is when it was used last, `control` when it changed last.
+pub const SET: u32 = 1;
 pub(super) const MEMBER: u32 = 2;
 /// A member that its set has lost.
 pub(super) const GONE: u32 = 3;
 
+/// Seconds between the kernel's looks at what is unused: nothing goes earlier than that
+/// (`CHECK_EXPIRE_INTERVAL`, `COUNT_FOR_FULL_EXPIRATION`).
+const CHECK: u32 = 30 * 60;
 /// Entries of a service above which those that are idle for [`IDLE`] go: 16 for each bucket of the
 /// kernel's table.
 const CROWD: u32 = 16 * 1024;
@@ -218,11 +222,11 @@ fn is_used<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>, kind: u32, now: Tick)
         return false;
     };
     let version = env.version(slot.version.get());
-    if !version.is_some_and(|version| version.state.get() as u16 == key.dport_be) {
+    if version.is_none_or(|version| version.state.get() as u16 != key.dport_be) {
         return false;
     }
     let sysctl = if kind == SET { Sysctl::LblcrExpiration } else { Sysctl::LblcExpiration };
-    let timeout = timeout(env, sysctl);
+    let timeout = timeout(env, sysctl).max(ticks(CHECK));
     let crowded = slot.cached.get() > CROWD;
     let timeout = if crowded { timeout.min(ticks(IDLE)) } else { timeout };
     !now.reached(Tick(conn.expires.get()).after(timeout))

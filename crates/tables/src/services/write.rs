@@ -43,7 +43,7 @@ impl<M: Memory> Services<M> {
             (None, None) => return Err(DatapathError::Full("service")),
         };
         let placed = self.place(position, slot, dests, &taken);
-        self.write_version(key.family(), slot, &taken, position, config, &placed, change);
+        self.write_version(key.family(), &taken, position, config, &placed, change);
         let removed = self.replaced(position, &placed);
         match position {
             Some(position) => self.switch(position, config, &taken, placed),
@@ -191,7 +191,6 @@ impl<M: Memory> Services<M> {
     fn write_version(
         &mut self,
         family: Family,
-        slot: u32,
         taken: &Taken,
         position: Option<usize>,
         config: &ServiceConfig,
@@ -230,6 +229,8 @@ impl<M: Memory> Services<M> {
         version.table.set(taken.table);
         version.timeout.set(config.timeout);
         version.netmask.set(config.netmask);
+        let known = position.and_then(|p| self.services.get(p)).map(|service| service.slot);
+        let slot = known.or(taken.slot).unwrap_or_default();
         version.state.set(self.carry(position, slot, config, placed, change, (max, gcd)));
     }
 
