@@ -5,10 +5,10 @@ use rvs_core::addr::{Addr, V4, V6, words};
 use rvs_core::control::{Change, DatapathError};
 use rvs_core::layout::{CONFIG_FWMARK, CONFIG_PORT_ZERO, Row, Slot};
 use rvs_core::sched::{self, dh, mh, rr, sh, wrr};
+use rvs_core::tunnel::Tunnel;
 use rvs_core::types::{
     DestConfig, Family, Protocol, Scheduler, ServiceConfig, ServiceFlags, ServiceKey,
 };
-use rvs_core::tunnel::Tunnel;
 
 use super::{Placed, Retired, Service, Services, Trash};
 use crate::memory::{Memory, ServiceHash};
