@@ -9,7 +9,6 @@ use crate::{Director, feed, need, recording, run, text};
 const DIFFERENT: &[(&str, &str)] = &[
     ("group:schedulers", "only rr, wrr, lc, wlc, sh and none are there yet"),
     ("group:daemon", "there is no sync daemon yet"),
-    ("group:tunnels", "GUE and GRE tunnels are not there yet"),
     ("group:persistence", "one-packet scheduling and persistence engines are not there yet"),
     ("group:save-restore", "the rules have sed and one-packet scheduling, which are not there yet"),
     ("-Ln --nosort", "the kernel lists services by hash bucket, the director by age"),
