@@ -171,7 +171,7 @@ fn source_port<A: Ip, E: Env>(env: &E, flow: &Flow<A>) -> u16 {
     let seed = env.config().map_or(0, |config| config.seed.get());
     let hash = table::hash(&flow.key, seed) & 0xffff_ffff;
     let (first, last) = SOURCE_PORTS;
-    (first + (hash * (last - first) >> 32)) as u16
+    (first + ((hash * (last - first)) >> 32)) as u16
 }
 
 /// An IPv4 header around the packet of `flow`. Addresses are in network byte order; `id`

@@ -142,5 +142,6 @@ fn the_kernel_cuts_tunneled_super_packets_right() -> Result<(), LabError> {
 #[test]
 fn xdp_sends_bulk_through_every_tunnel() -> Result<(), LabError> {
     need_lab!();
-    tunnels("xdp", Checksums::Keep, Lab::prepare_for_xdp)
+    // GRO at the receiver joins packets again, and leaves the checksum of what it made to do.
+    tunnels("xdp", Checksums::Complete, Lab::prepare_for_xdp)
 }

@@ -170,7 +170,7 @@ mod tests {
     fn partial_sums_fold_as_the_checksum_does() {
         let words = [0xffff_ffffu32, 0xffff_0001, 7, 0xfffe_ffff];
         let sum: u64 = words.iter().map(|w| u64::from(*w)).sum();
-        let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_ne_bytes()).collect();
+        let bytes: [u8; 16] = zerocopy::transmute!(words);
         assert_eq!(fold64(sum), u32::from(fold(rvs_wire::checksum::sum(&bytes))));
     }
 }

@@ -9,7 +9,9 @@ use std::net::UdpSocket;
 use std::os::fd::OwnedFd;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, ipproto, socket_with};
+use rustix::net::{
+    AddressFamily, RecvFlags, SocketFlags, SocketType, ipproto, socket_with, sockopt,
+};
 use tun_rs::{DeviceBuilder, SyncDevice};
 
 use super::service::TICK;
@@ -25,6 +27,9 @@ pub const GUE_PORT: u16 = 6080;
 /// The longest packet that is no super-packet. Checksums of super-packets' outer headers are those
 /// of the segments that they were to be cut into.
 const LONGEST: usize = 1500;
+
+/// Bytes of packets that wait at a socket at most: more than a window of TCP.
+const ROOM: usize = 16 << 20;
 
 /// What to do with an inner packet whose TCP or UDP checksum its sender left to the device
 /// (CHECKSUM_PARTIAL): it has the sum of the pseudo header only. A kernel's tunnel device knows
@@ -88,6 +93,7 @@ impl Tunnel {
             for (protocol, shim) in kinds {
                 let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
                 let socket = socket_with(family, SocketType::RAW, flags, Some(protocol))?;
+                sockopt::set_socket_recv_buffer_size_force(&socket, ROOM)?;
                 receivers.push(Receiver { socket, has_header, shim });
             }
         }
