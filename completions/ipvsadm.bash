@@ -5,7 +5,7 @@ _ipvsadm() {
     case ${COMP_WORDS[COMP_CWORD-1]} in
     --start-daemon) words='master backup' ;;
     --stop-daemon) words='master backup' ;;
-    -s|--scheduler) words='none rr wrr lc wlc sh sed nq fo ovf dh mh twos' ;;
+    -s|--scheduler) words='none rr wrr lc wlc sh sed nq fo ovf dh mh twos lblc lblcr' ;;
     --pe) words='sip' ;;
     --tun-type) words='ipip gue gre' ;;
     -b|--sched-flags) words='sh-port sh-fallback mh-port mh-fallback flag-1 flag-2 flag-3' ;;
