@@ -17,18 +17,32 @@ pub struct Neighbours {
     ways: HashMap<IpAddr, Option<Hop>>,
     /// Destinations without a way, so that it is said once.
     unreachable: HashSet<IpAddr>,
+    /// Whether a new destination has no way yet.
+    incomplete: bool,
     refused: bool,
 }
 
 impl Neighbours {
     /// Finds the way to destinations that are new.
     pub fn enter(&mut self, host: &mut Host, datapath: &mut BpfDatapath) -> Result<(), HostError> {
+        let mut refused = Ok(());
         for (index, addr) in datapath.take_new() {
-            if let Some(hop) = self.way(host, datapath, index, addr)? {
-                self.keep(host, hop);
+            // What was found before may have been found wanting.
+            self.ways.remove(&addr);
+            match self.way(host, datapath, index, addr) {
+                Ok(hop) => hop.into_iter().for_each(|hop| self.keep(host, hop)),
+                // The others are not to suffer for it.
+                Err(error) => refused = Err(error),
             }
+            self.incomplete |= !self.ways.contains_key(&addr) || self.unreachable.contains(&addr);
         }
-        Ok(())
+        refused
+    }
+
+    /// Whether a new destination has no way yet, since this was asked last: it is time to
+    /// [`refresh`](Self::refresh).
+    pub fn is_incomplete(&mut self) -> bool {
+        std::mem::take(&mut self.incomplete)
     }
 
     /// Looks up the way to every destination anew and manages exactly their next hops.

@@ -80,7 +80,7 @@ impl Server {
                 if ticks.is_multiple_of(ESTIMATE) {
                     self.director.tick();
                 }
-                if ticks.is_multiple_of(ROUTES) {
+                if ticks.is_multiple_of(ROUTES) || neighbours.is_incomplete() {
                     changed = true;
                 }
             }

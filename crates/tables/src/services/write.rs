@@ -135,7 +135,12 @@ impl<M: Memory> Services<M> {
             let added = listed.is_none();
             let index = match (listed, trashed) {
                 (Some(listed), _) => listed.index,
-                (None, Some(position)) => self.trash.remove(position).index,
+                (None, Some(position)) => {
+                    let index = self.trash.remove(position).index;
+                    // Nobody looked after its way meanwhile.
+                    self.new.push((index, config.key.addr));
+                    index
+                }
                 (None, None) => {
                     let index = new.next().expect("`take` counted the new destinations");
                     self.write_dest(slot, index, config);
