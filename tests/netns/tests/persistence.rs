@@ -80,8 +80,12 @@ fn clients_stick(mode: &str) -> Result<(), LabError> {
         }
         let stats = director.ipvsadm(&format!("-Ln --stats -t {vip}"))?;
         let total = stats.lines().find(|line| line.starts_with("TCP")).unwrap_or_default();
-        let conns = total.split_whitespace().nth(2);
-        assert_eq!(conns, Some((2 * CLIENTS.len() * CONNECTIONS).to_string().as_str()), "{stats}");
+        let conns = total.split_whitespace().nth(2).and_then(|conns| conns.parse().ok());
+        // A client that takes a port again while its connection is known goes on with that one: a
+        // persistent connection is not reopened (`tests/oracle/recorded/reuse.jsonl`). Of 40 random
+        // ports two are rarely equal.
+        let all = 2 * CLIENTS.len() * CONNECTIONS;
+        assert!(conns.is_some_and(|conns| (all - 8..=all).contains(&conns)), "{stats}");
     }
     director.process().terminate(Duration::from_secs(10))?;
     Ok(())
