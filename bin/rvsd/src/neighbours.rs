@@ -27,16 +27,24 @@ impl Neighbours {
     pub fn enter(&mut self, host: &mut Host, datapath: &mut BpfDatapath) -> Result<(), HostError> {
         let mut refused = Ok(());
         for (index, addr) in datapath.take_new() {
-            // What was found before may have been found wanting.
-            self.ways.remove(&addr);
+            // A way that was missed may be there by now; one that was found is looked up again when
+            // routes change.
+            if !self.has_way(addr) {
+                self.ways.remove(&addr);
+            }
             match self.way(host, datapath, index, addr) {
                 Ok(hop) => hop.into_iter().for_each(|hop| self.keep(host, hop)),
                 // The others are not to suffer for it.
                 Err(error) => refused = Err(error),
             }
-            self.incomplete |= !self.ways.contains_key(&addr) || self.unreachable.contains(&addr);
+            self.incomplete |= !self.has_way(addr);
         }
         refused
+    }
+
+    /// Whether a way to `addr` was found.
+    fn has_way(&self, addr: IpAddr) -> bool {
+        matches!(self.ways.get(&addr), Some(Some(_)))
     }
 
     /// Whether a new destination has no way yet, since this was asked last: it is time to

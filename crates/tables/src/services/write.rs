@@ -268,9 +268,8 @@ impl<M: Memory> Services<M> {
         (max, gcd): (u32, u32),
     ) -> u64 {
         let old = position.and_then(|p| self.services.get(p));
-        let kept = old.is_some_and(|old| old.config.scheduler == config.scheduler);
+        let old = old.filter(|old| old.config.scheduler == config.scheduler);
         let state = old
-            .filter(|old| old.config.scheduler == config.scheduler)
             .and_then(|old| self.maps.versions().get(old.version as usize))
             .map_or(0, |version| version.state.get());
         match config.scheduler {
@@ -280,7 +279,7 @@ impl<M: Memory> Services<M> {
             }),
             Scheduler::Wrr if change == Change::Service && state != 0 => state,
             Scheduler::Wrr => wrr::carry(state, max, gcd),
-            Scheduler::Lblc | Scheduler::Lblcr if kept => state,
+            Scheduler::Lblc | Scheduler::Lblcr if old.is_some() => state,
             Scheduler::Lblc | Scheduler::Lblcr => {
                 self.maps.slots().get(slot as usize).map_or(0, |slot| {
                     slot.generation.set(slot.generation.get().wrapping_add(1));
