@@ -18,7 +18,7 @@ use rvs_netlink::client::{
 use rvs_netlink::errno::{EINVAL, ENOENT};
 use rvs_netlink::ipvs::FAMILY;
 use rvs_netlink::message::{
-    CTRL, DONE, ERROR, F_ACK, F_DUMP, F_MULTI, F_REQUEST, Message, Messages, generic,
+    CTRL, DONE, ERROR, F_ACK, F_DUMP, F_MULTI, F_REQUEST, Message, Messages, generic, raw,
 };
 use rvs_netlink::{Client, ClientError};
 
@@ -98,7 +98,7 @@ pub fn answer(socket: &Path, request: &Message<'_>, asker: Asker) -> Vec<Vec<u8>
     })
     .collect::<Vec<_>>();
     if dump {
-        let end = frame(DONE, F_MULTI, request.sequence, asker.port, &[&0i32.to_ne_bytes()]);
+        let end = raw(DONE, F_MULTI, request.sequence, asker.port, &[&0i32.to_ne_bytes()]);
         let mut parts = share(answers);
         parts.push(end);
         return parts;
@@ -184,32 +184,17 @@ fn share(messages: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
 
 fn acknowledge(request: &Message<'_>, asker: Asker, errno: i32) -> Vec<u8> {
     let Message { kind, flags, sequence, port, payload } = *request;
-    let mut quoted = frame(kind, flags, sequence, port, &[payload]);
+    let mut quoted = raw(kind, flags, sequence, port, &[payload]);
     let mut ack_flags = 0;
     if errno == 0 || asker.cap_ack {
         quoted.truncate(HEADER);
         ack_flags = F_CAPPED;
     }
-    frame(ERROR, ack_flags, sequence, asker.port, &[&(-errno).to_ne_bytes(), &quoted])
+    raw(ERROR, ack_flags, sequence, asker.port, &[&(-errno).to_ne_bytes(), &quoted])
 }
 
 /// Size of `struct nlmsghdr`.
 const HEADER: usize = 16;
-
-fn frame(kind: u16, flags: u16, sequence: u32, port: u32, payload: &[&[u8]]) -> Vec<u8> {
-    let length = HEADER + payload.iter().map(|part| part.len()).sum::<usize>();
-    let mut bytes = Vec::with_capacity(length.next_multiple_of(4));
-    bytes.extend_from_slice(&(length as u32).to_ne_bytes());
-    bytes.extend_from_slice(&kind.to_ne_bytes());
-    bytes.extend_from_slice(&flags.to_ne_bytes());
-    bytes.extend_from_slice(&sequence.to_ne_bytes());
-    bytes.extend_from_slice(&port.to_ne_bytes());
-    for part in payload {
-        bytes.extend_from_slice(part);
-    }
-    bytes.resize(length.next_multiple_of(4), 0);
-    bytes
-}
 
 #[cfg(test)]
 mod tests {

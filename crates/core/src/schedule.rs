@@ -8,7 +8,7 @@ use crate::conn::{INACTIVE, NO_OUTPUT, REPLY, TEMPLATE, Word};
 use crate::dest;
 use crate::env::Tables;
 use crate::flow::Flow;
-use crate::layout::{Conn, Key, Row, Slot, Version};
+use crate::layout::{Conn, Dest, Key, Row, Slot, Version};
 use crate::pipeline::{end, partner};
 use crate::proto::tcp;
 use crate::reason::Reason;
@@ -151,6 +151,15 @@ fn try_schedule<A: Addr, E: Tables<A>>(
     Ok(entry)
 }
 
+/// The port that the destination serves: the packet's own where none is configured.
+#[inline(always)]
+fn port_at<A: Addr>(dest: &Dest, flow: &Flow<A>) -> u16 {
+    match dest.port_be.get() as u16 {
+        0 => flow.key.dport_be,
+        port => port,
+    }
+}
+
 /// One-packet scheduling: the packet goes to `row`'s destination, and no connection is left that
 /// another would follow, or be translated back by (`IP_VS_CONN_F_ONE_PACKET`;
 /// `tests/oracle/recorded/ops.jsonl`).
@@ -160,10 +169,7 @@ fn pass<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, row: &Row) -> Result<u32
     let conn = env.passing().ok_or(Reason::Inconsistent)?;
     conn.dest.set(row.dest);
     conn.target.set(A::from_words(dest.addr.get()));
-    let port_be = match dest.port_be.get() as u16 {
-        0 => flow.key.dport_be,
-        port => port,
-    };
+    let port_be = port_at(dest, flow);
     conn.target_port_be.set(port_be as u32);
     conn.word.set(live(0, row.forward as u32, 0).0);
     Ok(PASSING)
@@ -180,10 +186,7 @@ fn connect<A: Addr, E: Tables<A>>(
 ) -> Result<u32, Reason> {
     let dest = env.dest(row.dest).ok_or(Reason::Inconsistent)?;
     let target = A::from_words(dest.addr.get());
-    let port_be = match dest.port_be.get() as u16 {
-        0 => flow.key.dport_be,
-        port => port,
-    };
+    let port_be = port_at(dest, flow);
     let method = row.forward as u32;
     let masquerade = method == ForwardMethod::Masquerade as u32;
     let flags = INACTIVE | if masquerade { 0 } else { NO_OUTPUT };

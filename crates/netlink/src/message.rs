@@ -97,7 +97,8 @@ impl<'b> Iterator for Messages<'b> {
     }
 }
 
-fn raw(kind: u16, flags: u16, sequence: u32, port: u32, payload: &[&[u8]]) -> Vec<u8> {
+/// A message with this payload, padded to four bytes; its length field leaves the padding out.
+pub fn raw(kind: u16, flags: u16, sequence: u32, port: u32, payload: &[&[u8]]) -> Vec<u8> {
     let len = NLMSG_HDRLEN + payload.iter().map(|part| part.len()).sum::<usize>();
     let mut bytes = Vec::with_capacity(len.next_multiple_of(4));
     bytes.extend_from_slice(&(len as u32).to_ne_bytes());

@@ -144,3 +144,9 @@ fn read_sliced(sliced: &SlicedPacket<'_>) -> Read {
         payload: payload.to_vec(),
     }
 }
+
+/// The bytes of a recorded frame, which is written in hexadecimal.
+pub fn from_hex(hex: &str) -> Vec<u8> {
+    let digit = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).expect("hexadecimal");
+    (0..hex.len()).step_by(2).map(digit).collect()
+}

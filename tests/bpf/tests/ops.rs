@@ -7,6 +7,7 @@ use rvs_core::control::{Change, Datapath, Stats};
 use rvs_core::types::{
     DestConfig, ForwardMethod, Protocol, Scheduler, ServiceConfig, ServiceFlags, ServiceKey,
 };
+use rvs_tests_bpf::frame::from_hex;
 use rvs_tests_bpf::{Bench, Hook, Verdict, dest, in_namespace, service};
 use serde_json::Value;
 
@@ -14,12 +15,6 @@ const VIP: &str = "10.9.1.1";
 
 fn key() -> ServiceKey {
     service(Protocol::Udp, VIP, 53)
-}
-
-fn bytes(hex: &Value) -> Vec<u8> {
-    let hex = hex.as_str().expect("hexadecimal");
-    let digit = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).expect("hexadecimal");
-    (0..hex.len()).step_by(2).map(digit).collect()
 }
 
 fn config(title: &str) -> ServiceConfig {
@@ -89,7 +84,7 @@ fn replay(hook: Hook) {
             afterwards(&bench, &case, title, &before);
             continue;
         }
-        let mut frame = bytes(&case["in"]["frame"]);
+        let mut frame = from_hex(case["in"]["frame"].as_str().expect("hexadecimal"));
         frame[..6].copy_from_slice(&rvs_tests_bpf::DIRECTOR);
         let outcome = bench.run(hook, &frame);
         played += 1;
@@ -99,7 +94,7 @@ fn replay(hook: Hook) {
             continue;
         }
         assert_eq!(outcome.verdict, Verdict::Sent, "{hook:?} {label}");
-        let theirs = &bytes(&case["to_server"][0]["frame"])[14..];
+        let theirs = &from_hex(case["to_server"][0]["frame"].as_str().expect("hexadecimal"))[14..];
         let ours = &outcome.frame[14..];
         if title.starts_with("DR") {
             // Whose it is shows only in the MAC address, which is one for all here.

@@ -7,7 +7,7 @@ use std::path::Path;
 use rvs_core::control::Datapath;
 use rvs_core::reason::Reason;
 use rvs_core::types::{ForwardMethod, Protocol, Scheduler};
-use rvs_tests_bpf::frame::{ACK, SYN, build};
+use rvs_tests_bpf::frame::{ACK, SYN, build, from_hex};
 use rvs_tests_bpf::{Bench, Hook, Verdict, dest, in_namespace, ip, service};
 use serde_json::Value;
 
@@ -43,16 +43,13 @@ fn open(bench: &mut Bench, title: &str, number: u16) -> Group {
     Group { title: title.to_owned(), forward, v6 }
 }
 
-fn bytes(hex: &Value) -> Vec<u8> {
-    let hex = hex.as_str().expect("hexadecimal");
-    let digit = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).expect("hexadecimal");
-    (0..hex.len()).step_by(2).map(digit).collect()
-}
-
 /// The packets that a side got, from their IP header on.
 fn packets(side: &Value) -> Vec<Vec<u8>> {
     let frames = side.as_array().expect("frames");
-    frames.iter().map(|frame| bytes(&frame["frame"])[14..].to_vec()).collect()
+    frames
+        .iter()
+        .map(|frame| from_hex(frame["frame"].as_str().expect("hexadecimal"))[14..].to_vec())
+        .collect()
 }
 
 /// Source and destination.
@@ -62,7 +59,7 @@ fn addresses(packet: &[u8], v6: bool) -> &[u8] {
 
 fn play(bench: &mut Bench, group: &Group, case: &Value) {
     let label = case["case"].as_str().expect("a label");
-    let mut frame = bytes(&case["in"]["frame"]);
+    let mut frame = from_hex(case["in"]["frame"].as_str().expect("hexadecimal"));
     frame[..6].copy_from_slice(&rvs_tests_bpf::DIRECTOR);
     let outcome = bench.run(Hook::Tc, &frame);
     let expected = [packets(&case["to_server"]), packets(&case["to_client"])].concat();

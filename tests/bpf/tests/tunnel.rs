@@ -12,6 +12,7 @@ use rvs_core::types::{
     DestConfig, ForwardMethod, Protocol, Scheduler, ServiceConfig, ServiceFlags, ServiceKey,
 };
 use rvs_sim::{Frame, Outcome, Plain, SimDatapath, Sizes};
+use rvs_tests_bpf::frame::from_hex;
 use rvs_tests_bpf::{Bench, DIRECTOR, Hook, Verdict, dest, in_namespace, ip, next_tick, service};
 use serde_json::Value;
 
@@ -123,17 +124,11 @@ fn blank(packet: &mut [u8], options: &str) -> Option<u16> {
     Some(port)
 }
 
-fn bytes(hex: &Value) -> Vec<u8> {
-    let hex = hex.as_str().expect("hexadecimal");
-    let digit = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).expect("hexadecimal");
-    (0..hex.len()).step_by(2).map(digit).collect()
-}
-
 /// The only frame that a side got, if it got one.
 fn frame(side: &Value) -> Option<Vec<u8>> {
     let frames = side.as_array().expect("frames");
     assert!(frames.len() <= 1, "{frames:?}");
-    frames.first().map(|frame| bytes(&frame["frame"]))
+    frames.first().map(|frame| from_hex(frame["frame"].as_str().expect("hexadecimal")))
 }
 
 /// The MTU that an ICMP error says.
@@ -211,7 +206,7 @@ fn replay(mut player: Player) -> [usize; 3] {
             next_tick();
             mtu = wanted;
         }
-        let mut sent = bytes(&case["in"]["frame"]);
+        let mut sent = from_hex(case["in"]["frame"].as_str().expect("hexadecimal"));
         sent[..6].copy_from_slice(&DIRECTOR);
         let answer = player.play(&sent);
         if let Some(reason) = excuse(&player, &case) {

@@ -71,22 +71,21 @@ impl Lab {
 
     /// Runs one of our programs.
     pub fn run(&self, program: &str, args: &[&str], stdin: Option<&str>) -> Ended {
-        let mut child = Command::new(program)
-            .args(args)
-            .env("RVS_SOCKET", &self.socket)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("our program");
-        let mut input = child.stdin.take().expect("a pipe");
-        // It may end without having read everything.
-        let _ = input.write_all(stdin.unwrap_or_default().as_bytes());
-        drop(input);
-        let output = child.wait_with_output().expect("a child");
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+        finish(Command::new(program).args(args).env("RVS_SOCKET", &self.socket), stdin)
     }
+}
+
+/// Runs a command to its end with a text as its input.
+pub fn finish(command: &mut Command, stdin: Option<&str>) -> Ended {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program");
+    let mut input = child.stdin.take().expect("a pipe");
+    // It may end without having read everything.
+    let _ = input.write_all(stdin.unwrap_or_default().as_bytes());
+    drop(input);
+    let output = child.wait_with_output().expect("a child");
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
 }
 
 impl Drop for Lab {

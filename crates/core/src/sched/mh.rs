@@ -2,7 +2,7 @@
 //! share by its weight, and keeps most of its places when others come and go. Follows
 //! `ip_vs_mh.c`.
 
-use super::{NONE, entry, fold};
+use super::{NONE, available, fold};
 use crate::addr::Addr;
 use crate::env::{Env, Visit};
 use crate::layout::{Key, MH_SIZE, Version};
@@ -72,21 +72,9 @@ impl<E: Env> Visit for Fallback<E> {
     fn visit(&mut self, offset: u32) -> bool {
         let offset = offset.wrapping_add(self.home) % MH_SIZE;
         let place = hash(self.addr, self.port, HASH1, offset) % MH_SIZE;
-        self.found = available(&self.env, self.first_row, self.rows, self.table, place);
+        self.found =
+            available(&self.env, self.first_row, self.rows, self.table.wrapping_add(place));
         self.found == NONE
-    }
-}
-
-/// The row at `place` if it can take a connection.
-#[inline(always)]
-fn available<E: Env>(env: &E, first_row: u32, rows: u32, table: u32, place: u32) -> u32 {
-    let Some(index) = env.table(table.wrapping_add(place)) else { return NONE };
-    if index >= rows {
-        return NONE;
-    }
-    match entry(env, first_row, index) {
-        Some((row, dest)) if row.weight > 0 && dest.overload.get() == 0 => index,
-        _ => NONE,
     }
 }
 
@@ -99,7 +87,7 @@ pub(super) fn pick<A: Addr, E: Env>(env: &E, version: &Version, key: &Key<A>) ->
     let (first_row, rows, table) =
         (version.first_row.get(), version.rows.get(), version.table.get());
     let home = hash(addr, port, HASH1, 0) % MH_SIZE;
-    let found = available(env, first_row, rows, table, home);
+    let found = available(env, first_row, rows, table.wrapping_add(home));
     if found != NONE || flags & ServiceFlags::SCHED1.bits() == 0 || rows == 0 {
         return found;
     }

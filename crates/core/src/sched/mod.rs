@@ -135,3 +135,52 @@ fn entry<E: Env>(env: &E, first: u32, index: u32) -> Option<(&Row, &Dest)> {
 fn overhead(dest: &Dest) -> u64 {
     ((dest.active.get() as u64) << 8).wrapping_add(dest.inactive.get() as u64)
 }
+
+/// The row that word `index` of `TABLES` names, if it can take a connection; else [`NONE`].
+#[inline(always)]
+fn available<E: Env>(env: &E, first_row: u32, rows: u32, index: u32) -> u32 {
+    let Some(index) = env.table(index) else { return NONE };
+    if index >= rows {
+        return NONE;
+    }
+    match entry(env, first_row, index) {
+        Some((row, dest)) if row.weight > 0 && dest.overload.get() == 0 => index,
+        _ => NONE,
+    }
+}
+
+/// Finds the row with the least load for its weight, by cross-multiplication.
+struct Least<E, L> {
+    env: E,
+    first_row: u32,
+    load_of: L,
+    found: u32,
+    load: u64,
+    weight: u64,
+}
+
+impl<E: Env, L: Fn(&Dest) -> u64> Visit for Least<E, L> {
+    #[inline(always)]
+    fn visit(&mut self, index: u32) -> bool {
+        let Some((row, dest)) = entry(&self.env, self.first_row, index) else { return false };
+        if row.weight == 0 || dest.overload.get() != 0 {
+            return true;
+        }
+        let (load, weight) = ((self.load_of)(dest), row.weight as u64);
+        if self.found == NONE || self.load.wrapping_mul(weight) > load.wrapping_mul(self.weight) {
+            self.found = index;
+            self.load = load;
+            self.weight = weight;
+        }
+        true
+    }
+}
+
+/// The first available row with the least load for its weight, or [`NONE`].
+#[inline(always)]
+fn least_for_weight<E: Env>(env: &E, version: &Version, load_of: impl Fn(&Dest) -> u64) -> u32 {
+    let first_row = version.first_row.get();
+    let mut least = Least { env: *env, first_row, load_of, found: NONE, load: 0, weight: 1 };
+    env.repeat(version.rows.get(), &mut least);
+    least.found
+}

@@ -1,7 +1,7 @@
 //! Source hashing: the client's address chooses a bucket of a table that is filled with the
 //! destinations in proportion to their weights. Follows `ip_vs_sh.c`.
 
-use super::{NONE, entry, fold, hash_fold};
+use super::{NONE, available, fold, hash_fold};
 use crate::addr::Addr;
 use crate::env::{Env, Visit};
 use crate::layout::{HASH_SIZE, Key, Version};
@@ -24,7 +24,8 @@ impl<E: Env> Visit for Fallback<E> {
     #[inline(always)]
     fn visit(&mut self, offset: u32) -> bool {
         let bucket = bucket(self.addr, self.port, offset.wrapping_add(self.home) % HASH_SIZE);
-        self.found = available(&self.env, self.first_row, self.rows, self.table, bucket);
+        self.found =
+            available(&self.env, self.first_row, self.rows, self.table.wrapping_add(bucket));
         self.found == NONE
     }
 }
@@ -33,19 +34,6 @@ impl<E: Env> Visit for Fallback<E> {
 #[inline(always)]
 fn bucket(addr: u32, port: u32, offset: u32) -> u32 {
     offset.wrapping_add(hash_fold(port.wrapping_add(addr))) % HASH_SIZE
-}
-
-/// The row in `bucket` if it can take a connection.
-#[inline(always)]
-fn available<E: Env>(env: &E, first_row: u32, rows: u32, table: u32, bucket: u32) -> u32 {
-    let Some(index) = env.table(table.wrapping_add(bucket)) else { return NONE };
-    if index >= rows {
-        return NONE;
-    }
-    match entry(env, first_row, index) {
-        Some((row, dest)) if row.weight > 0 && dest.overload.get() == 0 => index,
-        _ => NONE,
-    }
 }
 
 #[inline(always)]
@@ -57,7 +45,7 @@ pub(super) fn pick<A: Addr, E: Env>(env: &E, version: &Version, key: &Key<A>) ->
     let (first_row, rows, table) =
         (version.first_row.get(), version.rows.get(), version.table.get());
     let home = bucket(addr, port, 0);
-    let found = available(env, first_row, rows, table, home);
+    let found = available(env, first_row, rows, table.wrapping_add(home));
     if found != NONE || flags & ServiceFlags::SCHED1.bits() == 0 || rows == 0 {
         return found;
     }
