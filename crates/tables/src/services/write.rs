@@ -3,6 +3,7 @@
 
 use rvs_core::addr::{Addr, V4, V6, words};
 use rvs_core::control::{Change, DatapathError};
+use rvs_core::dest;
 use rvs_core::layout::{CONFIG_FWMARK, CONFIG_PORT_ZERO, CONFIG_SECURE_TCP, Row, Slot};
 use rvs_core::sched::{self, dh, mh, rr, sh, wrr};
 use rvs_core::tunnel::Tunnel;
@@ -179,15 +180,10 @@ impl<M: Memory> Services<M> {
         self.new.push((index, config.key.addr));
     }
 
-    /// What of a destination holds for its established connections, too. A raised or removed upper
-    /// threshold ends an overload (`__ip_vs_update_dest`).
+    /// What of a destination holds for its established connections, too.
     fn update_dest(&self, index: u32, config: &DestConfig) {
         let Some(dest) = self.maps.dests().get(index as usize) else { return };
-        if config.upper_threshold == 0 || config.upper_threshold > dest.upper.get() {
-            dest.overload.set(0);
-        }
-        dest.upper.set(config.upper_threshold);
-        dest.lower.set(config.lower_threshold);
+        dest::set_thresholds(dest, config.upper_threshold, config.lower_threshold);
         let (kind, port, flags) = (config.tunnel_type, config.tunnel_port, config.tunnel_flags);
         dest.tunnel.set(Tunnel::new(kind, port, flags).0);
         dest.trash.set(0);
