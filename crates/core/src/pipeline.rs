@@ -151,6 +151,9 @@ fn established<'e, A: Addr, E: Tables<A>>(
     verdict
 }
 
+/// Instead of a destination's index: nobody's counters.
+const UNCOUNTED: u32 = u32::MAX;
+
 /// The way that an entry leads.
 #[inline(always)]
 pub(crate) fn of_entry<'e, A: Addr, E: Tables<A>>(
@@ -163,6 +166,8 @@ pub(crate) fn of_entry<'e, A: Addr, E: Tables<A>>(
     let method = word.forward();
     if word.has(REPLY) {
         let Some(conn) = partner(env, entry) else { return Verdict::Pass(Reason::NoConnection) };
+        // What a destination that was removed still answers counts nowhere (`ip_vs_out_stats`).
+        let dest_index = if dest.trash.get() != 0 { UNCOUNTED } else { dest_index };
         return Verdict::Forward(Forward { entry, conn, dest, dest_index, method, reply: true });
     }
     if dest.trash.get() != 0 {
