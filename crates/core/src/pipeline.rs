@@ -142,19 +142,22 @@ fn established<'e, A: Addr, E: Tables<A>>(
         return opening(env, config, flow);
     }
     let verdict = of_entry(env, entry);
-    if matches!(verdict, Verdict::Drop(Reason::DestGone))
-        && config.sysctl(Sysctl::ExpireNodestConn) != 0
-    {
-        end(env, entry);
-        return opening(env, config, flow);
+    match &verdict {
+        Verdict::Forward(forward) if !forward.reply && forward.dest_index == UNCOUNTED => {
+            if config.sysctl(Sysctl::ExpireNodestConn) == 0 {
+                return Verdict::Drop(Reason::DestGone);
+            }
+            end(env, entry);
+            opening(env, config, flow)
+        }
+        _ => verdict,
     }
-    verdict
 }
 
 /// Instead of a destination's index: nobody's counters.
 const UNCOUNTED: u32 = u32::MAX;
 
-/// The way that an entry leads.
+/// The way that an entry leads, to a destination that was removed, too.
 #[inline(always)]
 pub(crate) fn of_entry<'e, A: Addr, E: Tables<A>>(
     env: &'e E,
@@ -164,14 +167,11 @@ pub(crate) fn of_entry<'e, A: Addr, E: Tables<A>>(
     let dest_index = entry.dest.get();
     let Some(dest) = env.dest(dest_index) else { return Verdict::Drop(Reason::Inconsistent) };
     let method = word.forward();
+    // What belongs to a destination that was removed counts nowhere (`ip_vs_out_stats`).
+    let dest_index = if dest.trash.get() != 0 { UNCOUNTED } else { dest_index };
     if word.has(REPLY) {
         let Some(conn) = partner(env, entry) else { return Verdict::Pass(Reason::NoConnection) };
-        // What a destination that was removed still answers counts nowhere (`ip_vs_out_stats`).
-        let dest_index = if dest.trash.get() != 0 { UNCOUNTED } else { dest_index };
         return Verdict::Forward(Forward { entry, conn, dest, dest_index, method, reply: true });
-    }
-    if dest.trash.get() != 0 {
-        return Verdict::Drop(Reason::DestGone);
     }
     Verdict::Forward(Forward { entry, conn: entry, dest, dest_index, method, reply: false })
 }
