@@ -189,6 +189,6 @@ pub trait Datapath {
 
     /// Whether packets of this protocol can be balanced.
     fn supports(&self, protocol: Protocol) -> bool {
-        matches!(protocol, Protocol::Tcp | Protocol::Udp)
+        matches!(protocol, Protocol::Tcp | Protocol::Udp | Protocol::Sctp)
     }
 }

@@ -10,7 +10,7 @@ use crate::env::Tables;
 use crate::flow::Flow;
 use crate::layout::{Conn, Dest, Key, Row, Slot, Version};
 use crate::pipeline::{end, partner};
-use crate::proto::tcp;
+use crate::proto::{sctp, tcp};
 use crate::reason::Reason;
 use crate::sched::{self, NONE, RowOf};
 use crate::sysctl::Sysctl;
@@ -254,7 +254,7 @@ fn reply_entry<'e, A: Addr, E: Tables<A>>(
     Ok((reply, number))
 }
 
-/// Ends the connection whose reply entry is `other`, if it is over as TCP goes.
+/// Ends the connection whose reply entry is `other`, if it is not established.
 #[inline(always)]
 fn replace<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, other: &Conn<A>) -> Result<(), Reason> {
     if !Word(other.word.get()).has(REPLY) {
@@ -264,7 +264,12 @@ fn replace<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, other: &Conn<A>) -> R
         return Ok(());
     };
     let state = Word(conn.word.get()).state();
-    if flow.key.protocol == protocol::TCP as u32 && state == tcp::State::Established as u32 {
+    let established = match flow.key.protocol as u8 {
+        protocol::TCP => state == tcp::State::Established as u32,
+        protocol::SCTP => state == sctp::State::Established as u32,
+        _ => false,
+    };
+    if established {
         return Err(Reason::ReplyInUse);
     }
     end(env, conn);
