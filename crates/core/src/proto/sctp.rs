@@ -249,10 +249,13 @@ mod output {
 mod input_only {
     use super::*;
     //                                  NO  I1  I   CS  CR  CW  CO  CE  ES  SS  SR  SA  RJ  CL
-    pub const INIT_ACK: Row      = row([CE, CE, CE, CS, CR, CO, CO, CE, ES, SS, SR, SA, RJ, CL]);
-    pub const COOKIE_ECHO: Row   = row([ES, ES, ES, CR, CR, CW, CO, CE, ES, SS, SR, SA, RJ, CL]);
+    pub const DATA: Row          = row([ES, I1, I,  CS, CR, ES, CO, CE, ES, SS, SR, SA, RJ, CL]);
+    pub const INIT: Row          = row([I1, I,  I,  I,  I,  I,  CO, CE, ES, SS, SR, SA, I,  I ]);
+    pub const INIT_ACK: Row      = row([CE, CE, CE, CE, CE, CE, CO, CE, ES, SS, SR, SA, RJ, CL]);
+    pub const COOKIE_ECHO: Row   = row([ES, ES, ES, ES, ES, ES, CO, CE, ES, SS, SR, SA, RJ, CL]);
+    pub const COOKIE_ACK: Row    = row([ES, I1, I,  ES, ES, CW, ES, ES, ES, SS, SR, SA, RJ, CL]);
     pub const SHUTDOWN_ACK: Row  = row([CL, I,  I,  CS, CR, CW, CO, CE, CL, CL, SR, CL, RJ, CL]);
-    pub const SHUTDOWN_DONE: Row = row([CL, CL, CL, CS, CR, CW, CO, CE, ES, SS, CL, CL, RJ, CL]);
+    pub const SHUTDOWN_DONE: Row = row([CL, CL, CL, CL, CL, CW, CO, CE, ES, SS, CL, CL, RJ, CL]);
     pub const ERROR: Row         = row([CL, I1, I,  CS, CR, CW, CO, CE, ES, SS, SR, SA, RJ, CL]);
 }
 
@@ -314,7 +317,7 @@ const fn output_row(event: u32) -> Row {
 }
 
 const fn input_only_row(event: u32) -> Row {
-    use input::{ABORT, COOKIE_ACK, DATA, INIT, SHUTDOWN};
+    use input::{ABORT, SHUTDOWN};
     use input_only::*;
     rows!(
         event,
