@@ -59,7 +59,7 @@ fn sctp<P: Packet>(packet: &mut P, l4: u32, len: u32, reply: bool, port_be: u16)
     true
 }
 
-/// Offset of the transport checksum from the start of the frame.
+/// Offset of the checksum of TCP or UDP from the start of the frame.
 #[inline(always)]
 pub fn checksum_at<A>(flow: &Flow<A>) -> u32 {
     let is_udp = flow.key.protocol == protocol::UDP as u32;

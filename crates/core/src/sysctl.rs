@@ -47,8 +47,8 @@ sysctls! {
     AmDroprate = "am_droprate", 10, ANY;
     /// Pages of memory below which it is short.
     Amemthresh = "amemthresh", 1024, ANY;
-    /// When a SYN on a connection opens a new one: 0 never; else after TIME_WAIT and CLOSE; 2 and 3
-    /// after FIN_WAIT as well if replies are not seen.
+    /// When a SYN or INIT on a connection opens a new one: 0 never; else after TIME_WAIT and CLOSE
+    /// (SCTP: CLOSED); 2 and 3 after FIN_WAIT as well if replies are not seen.
     ConnReuseMode = "conn_reuse_mode", 1, ANY;
     /// Whether new connections are dropped.
     DropPacket = "drop_packet", 0, MODE;
