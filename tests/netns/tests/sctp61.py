@@ -106,13 +106,13 @@ def rvsd(mode):
     sizes = '--connections 4096 --services 256 --destinations 1024'
     interfaces = '--interface v-client --interface v-nat --interface v-dr'
     daemon = subprocess.Popen(f'./rvsd --mode {mode} {sizes} {interfaces}'.split(), stderr=log)
-    for _ in range(300):
+    for _ in range(4000):
         if 'rvsd: ready' in open('/run/rvsd.log').read():
             return daemon
         if daemon.poll() is not None:
             break
         time.sleep(0.1)
-    sys.exit(open('/run/rvsd.log').read())
+    sys.exit(f'rvsd is not ready, {daemon.poll()}: ' + open('/run/rvsd.log').read())
 
 
 def errors():
