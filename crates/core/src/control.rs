@@ -5,9 +5,7 @@ use core::fmt;
 use core::net::IpAddr;
 
 use crate::sysctl::Sysctl;
-use crate::types::{
-    DestConfig, DestKey, ForwardMethod, Protocol, ServiceConfig, ServiceKey, Timeouts,
-};
+use crate::types::{DestConfig, DestKey, ForwardMethod, ServiceConfig, ServiceKey, Timeouts};
 
 /// Traffic counters, as `ipvsadm --stats` shows them. Bytes count from the IP header on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -185,10 +183,5 @@ pub trait Datapath {
     /// Whether there is a persistence engine (`ipvsadm --pe`) with this name.
     fn has_engine(&self, _name: &str) -> bool {
         false
-    }
-
-    /// Whether packets of this protocol can be balanced.
-    fn supports(&self, protocol: Protocol) -> bool {
-        matches!(protocol, Protocol::Tcp | Protocol::Udp)
     }
 }

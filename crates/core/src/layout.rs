@@ -24,10 +24,13 @@ use crate::addr::{Addr, V4, V6};
 use crate::sysctl;
 
 /// Version of everything in this file. rvsd adopts pinned maps of its own version only.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;
 
 /// TCP state numbers are below this: size of the timeout table.
 pub const TCP_STATES: usize = 16;
+
+/// SCTP state numbers are below this: size of the timeout table.
+pub const SCTP_STATES: usize = 16;
 
 /// `CONFIG`, one element: what every packet may need.
 #[repr(C, align(64))]
@@ -54,9 +57,11 @@ pub struct Config {
     pub drop_counter: Cell<i32>,
     /// Settings, by [`Sysctl`](crate::sysctl::Sysctl).
     pub sysctls: [Cell<i32>; sysctl::PLACES],
-    /// One bit a port: whether any TCP (row 0) or UDP (row 1) service has it. Spares packets that
-    /// are nobody's the look-up of a service.
-    pub ports: [[Cell<u64>; 1024]; 2],
+    /// Timeout of an SCTP association by state, in ticks.
+    pub sctp_timeouts: [Cell<u32>; SCTP_STATES],
+    /// One bit a port: whether any TCP (row 0), UDP (row 1) or SCTP (row 2) service has it. Spares
+    /// packets that are nobody's the look-up of a service.
+    pub ports: [[Cell<u64>; 1024]; 3],
 }
 
 /// In [`Config::flags`]: a service with port 0 exists.

@@ -70,6 +70,8 @@ reasons! {
     ReplyInUse = "drop.reply_in_use",
     /// Dropped: the destination of an established connection is gone.
     DestGone = "drop.dest_gone",
+    /// Dropped: SCTP without a chunk and without a connection.
+    NoChunk = "drop.no_chunk",
     /// Dropped: a new connection, to defend against a flood (`drop_packet`).
     Defence = "drop.defence",
     /// Dropped: there is no route to the destination or client.

@@ -47,8 +47,8 @@ sysctls! {
     AmDroprate = "am_droprate", 10, ANY;
     /// Pages of memory below which it is short.
     Amemthresh = "amemthresh", 1024, ANY;
-    /// When a SYN on a connection opens a new one: 0 never; else after TIME_WAIT and CLOSE; 2 and 3
-    /// after FIN_WAIT as well if replies are not seen.
+    /// When a SYN or INIT on a connection opens a new one: 0 never; else after TIME_WAIT and CLOSE
+    /// (SCTP: CLOSED); 2 and 3 after FIN_WAIT as well if replies are not seen.
     ConnReuseMode = "conn_reuse_mode", 1, ANY;
     /// Whether new connections are dropped.
     DropPacket = "drop_packet", 0, MODE;
@@ -66,6 +66,8 @@ sysctls! {
     SecureTcp = "secure_tcp", 0, MODE;
     /// Whether any TCP packet but a RST opens a connection.
     SloppyTcp = "sloppy_tcp", 0, ANY;
+    /// Whether any SCTP packet that does not begin with an ABORT opens a connection.
+    SloppySctp = "sloppy_sctp", 0, ANY;
 }
 
 /// Places in `Config::sysctls`.
@@ -105,7 +107,7 @@ pub const SETTINGS: [(&str, Kind); 28] = [
     ("run_estimation", Kind::Changes(Sysctl::RunEstimation)),
     ("schedule_icmp", Kind::Fixed("0", "ICMP opens no connections")),
     ("secure_tcp", Kind::Changes(Sysctl::SecureTcp)),
-    ("sloppy_sctp", Kind::Fixed("0", "SCTP is not balanced")),
+    ("sloppy_sctp", Kind::Changes(Sysctl::SloppySctp)),
     ("sloppy_tcp", Kind::Changes(Sysctl::SloppyTcp)),
     ("snat_reroute", Kind::Fixed("1", "replies are always routed by their new source")),
     ("sync_persist_mode", Kind::Fixed("0", NO_SYNC)),

@@ -68,6 +68,7 @@ impl Plain {
             drop_rate: Cell::default(),
             drop_counter: Cell::default(),
             sysctls: array::from_fn(|_| Cell::default()),
+            sctp_timeouts: array::from_fn(|_| Cell::default()),
             ports: array::from_fn(|_| array::from_fn(|_| Cell::default())),
         };
         // One place more than asked for where the first is nobody's; twice as many where the old

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use rvs_core::addr::{Addr, V4, V6, words};
 use rvs_core::control::{DatapathError, Stats};
 use rvs_core::layout::{Config, ConnSet, Dest, LAYOUT_VERSION, Row, ServiceAddr, Slot, Version};
-use rvs_core::proto::{tcp, udp};
+use rvs_core::proto::{sctp, tcp, udp};
 use rvs_core::sysctl::Sysctl;
 use rvs_core::time::{Tick, ticks};
 use rvs_core::types::{Family, ServiceKey};
@@ -102,6 +102,9 @@ pub fn initialise<M: Memory>(memory: &M, seed: u64) {
     config.udp_timeout.set(ticks(udp::DEFAULT_TIMEOUT));
     for (timeout, state) in config.tcp_timeouts.iter().zip(tcp::State::ALL) {
         timeout.set(ticks(state.default_timeout()));
+    }
+    for (timeout, state) in config.sctp_timeouts.iter().zip(sctp::State::ALL) {
+        timeout.set(ticks(state.timeout()));
     }
     for sysctl in Sysctl::ALL {
         config.set_sysctl(*sysctl, sysctl.default());

@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use rvs_core::control::{Change, ConnRow, Datapath, DatapathError, DestStatus, Stats};
 use rvs_core::types::{
-    DestConfig, DestKey, ForwardMethod, Protocol, ServiceConfig, ServiceKey, Timeouts,
+    DestConfig, DestKey, ForwardMethod, ServiceConfig, ServiceKey, Timeouts,
 };
 
 /// The table.
@@ -117,10 +117,6 @@ impl Datapath for Memory {
             template: false,
         };
         let _ = (1..=self.conns).map(row).all(|row| f(&row));
-    }
-
-    fn supports(&self, _: Protocol) -> bool {
-        true
     }
 
     fn has_engine(&self, name: &str) -> bool {

@@ -4,7 +4,7 @@ use rvs_core::addr::{Addr, from_words};
 use rvs_core::conn::{ASSURED, CACHE, REPLY, TEMPLATE, Word};
 use rvs_core::control::ConnRow;
 use rvs_core::layout::{Conn, ConnSet, WAYS};
-use rvs_core::proto::{tcp, udp};
+use rvs_core::proto::{sctp, tcp, udp};
 use rvs_core::time::Tick;
 use rvs_core::types::{Family, ForwardMethod, Protocol};
 
@@ -60,6 +60,8 @@ fn row<A: Addr, M: Memory>(maps: &M, conn: &Conn<A>, now: Tick) -> Option<ConnRo
         if word.state() == ASSURED { "ASSURED" } else { "NONE" }
     } else if protocol == Protocol::Udp as u8 {
         udp::NAME
+    } else if protocol == Protocol::Sctp as u8 {
+        sctp::State::ALL.get(word.state() as usize).map_or("ERR!", |state| state.name())
     } else {
         tcp::State::ALL.get(word.state() as usize).map_or("ERR!", |state| state.name())
     };

@@ -397,7 +397,7 @@ impl<M: Memory> Services<M> {
     /// Recomputes the bitmap of service ports. Bits are added before they are needed and removed
     /// after, so no packet of a service is missed.
     pub(super) fn update_ports(&mut self) {
-        let mut ports = vec![[0u64; 1024]; 2];
+        let mut ports = vec![[0u64; 1024]; 3];
         let mut flags = 0;
         for service in &self.services {
             let ServiceKey::Address { protocol, port, .. } = service.key else {
@@ -410,7 +410,7 @@ impl<M: Memory> Services<M> {
             let row = match protocol {
                 Protocol::Tcp => 0,
                 Protocol::Udp => 1,
-                Protocol::Sctp => continue,
+                Protocol::Sctp => 2,
             };
             ports[row][usize::from(port) >> 6] |= 1 << (port & 63);
         }

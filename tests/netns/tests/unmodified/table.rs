@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use rvs_core::control::{Change, ConnRow, Datapath, DatapathError, DestStatus, Stats};
-use rvs_core::types::{DestConfig, DestKey, Protocol, ServiceConfig, ServiceKey, Timeouts};
+use rvs_core::types::{DestConfig, DestKey, ServiceConfig, ServiceKey, Timeouts};
 
 use crate::memory::Memory;
 
@@ -69,9 +69,5 @@ impl Datapath for Table {
 
     fn for_each_conn(&self, f: &mut dyn FnMut(&ConnRow) -> bool) {
         let _ = self.conns.iter().all(f);
-    }
-
-    fn supports(&self, protocol: Protocol) -> bool {
-        self.memory.supports(protocol)
     }
 }
