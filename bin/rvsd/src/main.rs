@@ -4,6 +4,7 @@
 
 mod args;
 mod control;
+mod folder;
 mod interfaces;
 mod neighbours;
 mod privileges;
@@ -75,12 +76,17 @@ fn run(args: &Args) -> Result<()> {
     let mut interfaces = interfaces::Interfaces::new(object, args);
     interfaces.refresh(&mut host, datapath.maps())?;
     let listener = control::Listener::bind(&args.socket)?;
+    let folder = folder::Unserved::make();
     privileges::give_up(args.proc.is_some())?;
     start_sweeper(pins.path())?;
     // Unmounted when it is dropped.
     let _proc = args.proc.as_deref().map(|dir| proc::mount(dir, &args.socket)).transpose()?;
+    let folder = folder.and_then(|folder| folder.serve(&args.socket));
+    let folder =
+        folder.inspect_err(|error| tracing::warn!("`rvs run` changes no settings: {error:#}"));
     let director = Director::new(datapath);
-    let server = server::Server { director, host, monitor, interfaces, listener };
+    let folder = folder.ok();
+    let server = server::Server { director, host, monitor, interfaces, listener, folder };
     server.run()
 }
 

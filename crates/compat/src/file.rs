@@ -1,6 +1,9 @@
-//! Files of `/proc` that a program opens: files in memory with the text of the moment. Settings are
-//! not written this way: `rvs sysctl` and `rvsd --proc` do that.
+//! Files of `/proc` that a program opens: those of `/proc/net` are files in memory with the text of
+//! the moment; settings are in a file system that rvsd serves, where the kernel sees to all that can
+//! be done with files and folders. Where rvsd has none, settings are files in memory, too: they can
+//! be read.
 
+use std::ffi::{CStr, CString};
 use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -13,7 +16,38 @@ const ENOENT: i32 = 2;
 const EIO: i32 = 5;
 const EACCES: i32 = 13;
 
-/// Opens what `node` names, as `open(2)` with `flags` would; an error is an errno.
+/// Where a setting, or the folder of all, lies in rvsd's file system.
+pub struct Place {
+    path: CString,
+    node: Node,
+    _root: OwnedFd,
+}
+
+impl Place {
+    /// That of `node`; none for files of `/proc/net`, and where rvsd has no file system.
+    pub fn of(node: Node, client: &mut Client) -> Option<Self> {
+        let name = match node {
+            Node::Proc(_) => return None,
+            Node::Setting(name) => name,
+            Node::Settings => "",
+        };
+        let root = client.proc_folder().ok()??;
+        let path = format!("/proc/self/fd/{}/sys/net/ipv4/vs/{name}", root.as_raw_fd());
+        Some(Self { path: CString::new(path).ok()?, node, _root: root })
+    }
+
+    /// What it is the place of.
+    pub fn node(&self) -> Node {
+        self.node
+    }
+
+    /// Its path, for this process, and while this lives.
+    pub fn path(&self) -> &CStr {
+        &self.path
+    }
+}
+
+/// Opens what `node` names, for reading, as `open(2)` with `flags` would; an error is an errno.
 pub fn open_node(node: Node, client: &mut Client, flags: OFlags) -> Result<OwnedFd, i32> {
     if flags.intersects(OFlags::WRONLY | OFlags::RDWR) {
         return Err(EACCES);

@@ -59,6 +59,8 @@ impl<D: Datapath> Director<D> {
             command::FLUSH => self.flush().map(nothing),
             command::GET_STATS => Ok(self.get_stats()),
             command::SET_SYSCTL => self.set_sysctl(attrs).map(nothing),
+            // Who serves the socket adds the descriptor.
+            command::GET_PROC => Ok(Vec::new()),
             command::GET_DEST | command::GET_DAEMON | command::GET_CONNS | command::GET_SYSCTL => {
                 Err(Refusal::new(EOPNOTSUPP, format!("command {command} is only a dump")))
             }

@@ -56,6 +56,9 @@ pub mod command {
     pub const GET_SYSCTL: u8 = 96;
     /// Changes a setting.
     pub const SET_SYSCTL: u8 = 97;
+    /// With the acknowledgement comes a descriptor (`SCM_RIGHTS`), if rvsd could make it: the folder
+    /// of a file system with the kernel's files below `/proc`.
+    pub const GET_PROC: u8 = 112;
 }
 
 /// Top-level attributes, `IPVS_CMD_ATTR_*`. From [`cmd_attr::CONN`] on they are RVS's own.
