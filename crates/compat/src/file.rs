@@ -4,11 +4,11 @@
 //! be read.
 
 use std::ffi::{CStr, CString};
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memfd_create, open};
-use rvs_netlink::Client;
+use rvs_netlink::{Client, ClientError};
 
 use crate::path::Node;
 
@@ -52,20 +52,28 @@ pub fn open_node(node: Node, client: &mut Client, flags: OFlags) -> Result<Owned
     if flags.intersects(OFlags::WRONLY | OFlags::RDWR) {
         return Err(EACCES);
     }
-    let text = match node {
-        Node::Proc(file) => file.text(client).map_err(|error| crate::errno(&error, EIO))?,
+    let failed = |error: std::io::Error| error.raw_os_error().unwrap_or(EIO);
+    let asked = |error: ClientError| crate::errno(&error, EIO);
+    let options = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let file = memfd_create("rvs", options).map_err(|errno| failed(errno.into()))?;
+    let mut file = BufWriter::new(std::fs::File::from(file));
+    let mut written = Ok(());
+    match node {
+        Node::Proc(proc) => proc.pieces(client, &mut |piece| {
+            written = file.write_all(piece.as_bytes());
+            written.is_ok()
+        }),
         Node::Setting(name) => {
-            crate::sysctl::text(client, name).map_err(|error| crate::errno(&error, EIO))?
+            crate::sysctl::text(client, name).map(|text| written = file.write_all(text.as_bytes()))
         }
         Node::Settings => return Err(ENOENT),
-    };
-    in_memory(&text, flags).map_err(|error| error.raw_os_error().unwrap_or(EIO))
+    }
+    .map_err(asked)?;
+    written.and_then(|()| seal(file.into_inner()?, flags)).map_err(failed)
 }
 
-fn in_memory(text: &str, flags: OFlags) -> std::io::Result<OwnedFd> {
-    let options = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let mut file = std::fs::File::from(memfd_create("rvs", options)?);
-    file.write_all(text.as_bytes())?;
+/// A file as it is opened: nobody can change it.
+fn seal(file: std::fs::File, flags: OFlags) -> std::io::Result<OwnedFd> {
     fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK)?;
     // Opened anew: at its start, for reading, and with the flags that were asked for.
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());

@@ -138,6 +138,13 @@ pub trait Datapath {
     /// Counters of a service, deleted destinations included; zero if there is none.
     fn service_stats(&self, key: &ServiceKey) -> Stats;
 
+    /// Counters of everything, services that are gone included: calls `f` for each CPU, with what it
+    /// has counted ever, and returns the sum of all since it was zeroed.
+    fn everything(&self, f: &mut dyn FnMut(&Stats)) -> Stats;
+
+    /// Zeroes that sum, and nothing else.
+    fn zero_everything(&mut self);
+
     /// Live numbers of a destination; all zero if there is none.
     fn dest_status(&self, key: &ServiceKey, dest: &DestKey) -> DestStatus;
 

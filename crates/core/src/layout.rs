@@ -24,7 +24,7 @@ use crate::addr::{Addr, V4, V6};
 use crate::sysctl;
 
 /// Version of everything in this file. rvsd adopts pinned maps of its own version only.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;
 
 /// TCP state numbers are below this: size of the timeout table.
 pub const TCP_STATES: usize = 16;
@@ -190,11 +190,13 @@ pub struct Dest {
     pub upper: Cell<u32>,
     /// Lower threshold; 0 is none.
     pub lower: Cell<u32>,
-    /// Counters at the last zeroing.
+    /// Counters at the last zeroing; in the first place, which is nobody's, those of everything.
     pub base: [Cell<u64>; 5],
 }
 
-/// `DEST_STATS`, per CPU, by destination index. Only the CPU that it belongs to writes it.
+/// `DEST_STATS`, per CPU, by destination index. Only the CPU that it belongs to writes it. In the
+/// first place, which is nobody's, rvsd keeps what destinations counted that are gone; other free
+/// places are zero.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub struct DestStats {

@@ -4,10 +4,13 @@
 use std::collections::HashMap;
 
 use rvs_core::control::{Rates, Stats};
-use rvs_core::types::{DestKey, ServiceKey};
+use rvs_core::types::{DestKey, Family, ServiceKey};
 
 /// A service, or one of its destinations.
 pub(crate) type Subject = (ServiceKey, Option<DestKey>);
+
+/// What rates of everything are kept under: no service has the mark 0.
+pub(crate) const EVERYTHING: Subject = (ServiceKey::Fwmark { family: Family::V4, mark: 0 }, None);
 
 /// One moving average: the last count and the average in the kernel's fixed point.
 #[derive(Clone, Copy, Debug, Default)]
@@ -109,7 +112,6 @@ fn counts(stats: &Stats) -> [(u64, u32); 5] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rvs_core::types::Family;
 
     #[test]
     fn a_steady_rate_is_reached_and_a_stop_decays() {

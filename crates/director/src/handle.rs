@@ -7,14 +7,17 @@ use rvs_netlink::attr::{Attrs, Writer};
 use rvs_netlink::errno::{EEXIST, EINVAL, ENOENT, EOPNOTSUPP, ERANGE, ESRCH};
 use rvs_netlink::ipvs::{self, cmd_attr, command, policy, svc_attr};
 
+use crate::estimator::EVERYTHING;
 use crate::reply::Answers;
 use crate::table::Service;
-use crate::totals::EVERYTHING;
 use crate::{Director, Refusal, check};
 
 /// Longest timeout that can be asked for, in seconds: as many as fit an int in the kernel's jiffies
 /// at 250 Hz.
 const MAX_TIMEOUT: u32 = i32::MAX as u32 / 250;
+
+/// Most connections of a page: their rows take about half a megabyte.
+const PAGE: u32 = 4096;
 
 /// Bytes of a connection, and some to spare.
 const CONN: usize = 192;
@@ -101,7 +104,6 @@ impl<D: Datapath> Director<D> {
 
     fn del_service(&mut self, attrs: &Attrs<'_>) -> Result<(), Refusal> {
         let key = self.named(attrs)?.key;
-        self.totals.keep(&self.datapath, &key);
         self.services.remove(&key);
         self.datapath.remove_service(&key);
         Ok(())
@@ -109,7 +111,6 @@ impl<D: Datapath> Director<D> {
 
     fn flush(&mut self) -> Result<(), Refusal> {
         for service in std::mem::take(&mut self.services).iter() {
-            self.totals.keep(&self.datapath, &service.key);
             self.datapath.remove_service(&service.key);
         }
         Ok(())
@@ -233,19 +234,20 @@ impl<D: Datapath> Director<D> {
     }
 
     fn get_stats(&self) -> Answers {
-        let (stats, rates) = (self.total(), self.estimators.rates(&EVERYTHING));
         let mut attrs = Writer::new();
+        let stats = self.datapath.everything(&mut |stats| {
+            ipvs::put_counters(&mut attrs, cmd_attr::CPU_STATS, stats);
+        });
+        let rates = self.estimators.rates(&EVERYTHING);
         ipvs::put_stats(&mut attrs, cmd_attr::STATS, cmd_attr::STATS64, &stats, &rates);
         vec![(command::GET_STATS, attrs)]
     }
 
     fn zero(&mut self, attrs: &Attrs<'_>) -> Result<(), Refusal> {
         let keys: Vec<ServiceKey> = if attrs.find(cmd_attr::SERVICE).is_some() {
-            let key = self.named(attrs)?.key;
-            self.totals.keep(&self.datapath, &key);
-            vec![key]
+            vec![self.named(attrs)?.key]
         } else {
-            self.totals.zero();
+            self.datapath.zero_everything();
             self.estimators.zero(&EVERYTHING);
             self.services.iter().map(|service| service.key).collect()
         };
@@ -259,11 +261,10 @@ impl<D: Datapath> Director<D> {
         Ok(())
     }
 
-    /// The whole connection table, or the page of it that begins at the cursor, with where the
-    /// next begins.
+    /// The page of the connection table that begins at the cursor, with where the next begins.
     fn dump_conns(&self, attrs: &Attrs<'_>) -> Answers {
         let mut answers = Vec::new();
-        let limit = attrs.u32(cmd_attr::LIMIT).map_or(usize::MAX, |limit| limit.max(1) as usize);
+        let limit = attrs.u32(cmd_attr::LIMIT).unwrap_or(PAGE).clamp(1, PAGE) as usize;
         let start = attrs.u64(cmd_attr::CURSOR).unwrap_or_default();
         let next = self.datapath.conns_from(start, &mut |row| {
             let mut inner = Writer::with_capacity(CONN);

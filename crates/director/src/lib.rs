@@ -11,12 +11,11 @@ mod handle;
 mod reply;
 mod sysctl;
 mod table;
-mod totals;
 
 use rvs_core::control::{Change, Datapath, DatapathError};
 use rvs_core::sysctl::Sysctl;
 
-use estimator::Estimators;
+use estimator::{EVERYTHING, Estimators};
 use table::{Service, Table};
 
 pub use reply::FAMILY_ID;
@@ -60,7 +59,6 @@ pub struct Director<D> {
     services: Table,
     estimators: Estimators,
     refusals: Vec<Refusal>,
-    totals: totals::Totals,
 }
 
 impl<D: Datapath> Director<D> {
@@ -71,8 +69,7 @@ impl<D: Datapath> Director<D> {
             let (key, config, dests) = (*key, *config, dests.to_vec());
             services.put(Service { key, config, engine: None, dests });
         });
-        let (estimators, totals) = (Estimators::default(), totals::Totals::default());
-        Self { datapath, services, estimators, refusals: Vec::new(), totals }
+        Self { datapath, services, estimators: Estimators::default(), refusals: Vec::new() }
     }
 
     /// The data path.
@@ -100,7 +97,7 @@ impl<D: Datapath> Director<D> {
                 estimators.sample((service.key, Some(dest.key)), &status.stats);
             }
         }
-        estimators.sample(totals::EVERYTHING, &self.total());
+        estimators.sample(EVERYTHING, &self.datapath.everything(&mut |_| {}));
         estimators.end();
         self.estimators = estimators;
     }
@@ -108,11 +105,6 @@ impl<D: Datapath> Director<D> {
     /// What was refused since the last call, to be logged.
     pub fn take_refusals(&mut self) -> Vec<Refusal> {
         std::mem::take(&mut self.refusals)
-    }
-
-    /// Counters of everything.
-    fn total(&self) -> rvs_core::control::Stats {
-        self.totals.sum(&self.datapath, self.services.iter().map(|service| &service.key))
     }
 
     /// Puts `service`, checked, in the place of what there is under its key.
