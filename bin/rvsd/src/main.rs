@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod config;
 mod control;
 mod folder;
 mod interfaces;
@@ -63,6 +64,7 @@ fn run(args: &Args) -> Result<()> {
     let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(colours);
     log.with_env_filter(filter).init();
 
+    let config = args.config.as_deref().map(config::Config::read).transpose()?.unwrap_or_default();
     let pins = PinFolder::make(&args.pin)
         .with_context(|| format!("cannot keep pins in {}", args.pin.display()))?;
     if flock(&pins, FlockOperation::NonBlockingLockExclusive).is_err() {
@@ -84,7 +86,8 @@ fn run(args: &Args) -> Result<()> {
     let folder = folder.and_then(|folder| folder.serve(&args.socket));
     let folder =
         folder.inspect_err(|error| tracing::warn!("`rvs run` changes no settings: {error:#}"));
-    let director = Director::new(datapath);
+    let mut director = Director::new(datapath);
+    config.apply(&mut director)?;
     let folder = folder.ok();
     let server = server::Server { director, host, monitor, interfaces, listener, folder };
     server.run()

@@ -5,6 +5,7 @@ use core::fmt;
 use core::net::IpAddr;
 
 use crate::sysctl::Sysctl;
+use crate::timeout::Timeout;
 use crate::types::{
     DestConfig, DestKey, ForwardMethod, Protocol, ServiceConfig, ServiceKey, Timeouts,
 };
@@ -165,6 +166,16 @@ pub trait Datapath {
     /// Changes a setting to a value within its bounds, for whatever happens from now on.
     fn set_sysctl(&mut self, _sysctl: Sysctl, _value: i32) -> Result<(), DatapathError> {
         Err(DatapathError::Unsupported("settings"))
+    }
+
+    /// Seconds of a timeout.
+    fn timeout(&self, timeout: Timeout) -> u32 {
+        timeout.default()
+    }
+
+    /// Changes a timeout to so many seconds, for whatever happens from now on.
+    fn set_timeout(&mut self, _timeout: Timeout, _seconds: u32) -> Result<(), DatapathError> {
+        Err(DatapathError::Unsupported("timeouts by state"))
     }
 
     /// Capacity of the connection table, in connections.

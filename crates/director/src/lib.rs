@@ -19,6 +19,7 @@ use estimator::{EVERYTHING, Estimators};
 use table::{Service, Table};
 
 pub use reply::FAMILY_ID;
+pub use sysctl::check_setting;
 
 /// Why a command was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]

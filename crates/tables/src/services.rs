@@ -16,6 +16,7 @@ use rvs_core::layout::WAYS;
 use rvs_core::proto::tcp;
 use rvs_core::sysctl::Sysctl;
 use rvs_core::time::{seconds, ticks};
+use rvs_core::timeout::Timeout;
 use rvs_core::types::{DestConfig, DestKey, ServiceConfig, ServiceKey, Timeouts};
 
 use crate::extents::Extents;
@@ -269,6 +270,17 @@ impl<M: Memory> Datapath for Services<M> {
         // What other settings mean to these shows within a second, as in the kernel.
         if changed && matches!(sysctl, Sysctl::DropPacket | Sysctl::SecureTcp) {
             self.defend(self.available);
+        }
+        Ok(())
+    }
+
+    fn timeout(&self, timeout: Timeout) -> u32 {
+        timeout.place(self.maps.config()).map_or(0, |ticks| seconds(ticks.get()))
+    }
+
+    fn set_timeout(&mut self, timeout: Timeout, seconds: u32) -> Result<(), DatapathError> {
+        if let Some(place) = timeout.place(self.maps.config()) {
+            place.set(ticks(seconds));
         }
         Ok(())
     }
