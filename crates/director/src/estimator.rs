@@ -136,4 +136,29 @@ mod tests {
         }
         assert_eq!(estimators.rates(&subject), Rates::default());
     }
+
+    /// Counters of Linux 6.1 at each tick of its estimator, and what it made of them.
+    #[test]
+    fn rates_are_the_kernel_s_number_by_number() {
+        let recorded = include_str!("../../../tests/oracle/recorded/rates.jsonl");
+        let mut estimators = Estimators::default();
+        estimators.sample(EVERYTHING, &Stats::default());
+        let (mut rows, mut busy) = (0, 0);
+        for line in recorded.lines() {
+            let row: serde_json::Value = serde_json::from_str(line).expect("a line of JSON");
+            let numbers = |name: &str| -> [u64; 5] {
+                let array = row[name].as_array().expect("numbers");
+                std::array::from_fn(|at| array[at].as_u64().expect("a number"))
+            };
+            let [conns, in_pkts, out_pkts, in_bytes, out_bytes] = numbers("stats");
+            let stats = Stats { conns, in_pkts, out_pkts, in_bytes, out_bytes };
+            let [cps, in_pps, out_pps, in_bps, out_bps] = numbers("rates");
+            estimators.sample(EVERYTHING, &stats);
+            let expected = Rates { cps, in_pps, out_pps, in_bps, out_bps };
+            assert_eq!(estimators.rates(&EVERYTHING), expected, "at {}", row["at"]);
+            rows += 1;
+            busy += u32::from(expected.cps > 1 && expected.out_bps > 1000);
+        }
+        assert!(rows > 15 && busy > 8, "{rows} {busy}");
+    }
 }
