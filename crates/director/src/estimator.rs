@@ -45,6 +45,12 @@ struct Estimator {
     seen: bool,
 }
 
+impl Estimator {
+    fn starting(stats: &Stats) -> Self {
+        Self { averages: counts(stats).map(|(last, _)| Average { last, scaled: 0 }), seen: true }
+    }
+}
+
 /// The estimators of all services and destinations.
 #[derive(Debug, Default)]
 pub(crate) struct Estimators(HashMap<Subject, Estimator>);
@@ -60,11 +66,7 @@ impl Estimators {
     /// Takes in the present counters.
     pub fn sample(&mut self, subject: Subject, stats: &Stats) {
         let counts = counts(stats);
-        let fresh = || {
-            let averages = counts.map(|(last, _)| Average { last, scaled: 0 });
-            Estimator { averages, seen: true }
-        };
-        let estimator = self.0.entry(subject).or_insert_with(fresh);
+        let estimator = self.0.entry(subject).or_insert_with(|| Estimator::starting(stats));
         estimator.seen = true;
         for (average, (count, shift)) in estimator.averages.iter_mut().zip(counts) {
             // A zeroed counter starts over.
@@ -80,9 +82,10 @@ impl Estimators {
         self.0.retain(|_, estimator| estimator.seen);
     }
 
-    /// Forgets the averages of a subject.
-    pub fn zero(&mut self, subject: &Subject) {
-        self.0.remove(subject);
+    /// Starts a subject over, whose counters are these now: what is added or zeroed counts from then
+    /// on, not from the next round.
+    pub fn start(&mut self, subject: Subject, stats: &Stats) {
+        self.0.insert(subject, Estimator::starting(stats));
     }
 
     /// The rates of a subject.
@@ -142,7 +145,7 @@ mod tests {
     fn rates_are_the_kernel_s_number_by_number() {
         let recorded = include_str!("../../../tests/oracle/recorded/rates.jsonl");
         let mut estimators = Estimators::default();
-        estimators.sample(EVERYTHING, &Stats::default());
+        estimators.start(EVERYTHING, &Stats::default());
         let (mut rows, mut busy) = (0, 0);
         for line in recorded.lines() {
             let row: serde_json::Value = serde_json::from_str(line).expect("a line of JSON");

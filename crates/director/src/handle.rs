@@ -1,7 +1,7 @@
 //! Requests: one function a command. The order of checks is the kernel's, so that a request with
 //! two faults is refused for the same one (`tests/oracle/recorded/netlink.jsonl`).
 
-use rvs_core::control::{Change, Datapath, Rates};
+use rvs_core::control::{Change, Datapath, Rates, Stats};
 use rvs_core::types::{DestConfig, ServiceKey, Timeouts};
 use rvs_netlink::attr::{Attrs, Writer};
 use rvs_netlink::errno::{EEXIST, EINVAL, ENOENT, EOPNOTSUPP, ERANGE, ESRCH};
@@ -89,7 +89,9 @@ impl<D: Datapath> Director<D> {
         }
         let config = check::service_config(&self.datapath, &asked)?;
         let service = Service { key, config, engine: asked.pe, dests: Vec::new() };
-        self.commit(service, Change::Service)
+        self.commit(service, Change::Service)?;
+        self.estimators.start((key, None), &Stats::default());
+        Ok(())
     }
 
     fn set_service(&mut self, attrs: &Attrs<'_>) -> Result<(), Refusal> {
@@ -173,7 +175,12 @@ impl<D: Datapath> Director<D> {
         }
         check::dest_addr(&dest)?;
         service.dests.insert(0, dest);
-        self.commit(service, Change::Dests)
+        let key = service.key;
+        self.commit(service, Change::Dests)?;
+        // One that comes back has counted before.
+        let stats = self.datapath.dest_status(&key, &dest.key).stats;
+        self.estimators.start((key, Some(dest.key)), &stats);
+        Ok(())
     }
 
     fn set_dest(&mut self, attrs: &Attrs<'_>) -> Result<(), Refusal> {
@@ -248,14 +255,14 @@ impl<D: Datapath> Director<D> {
             vec![self.named(attrs)?.key]
         } else {
             self.datapath.zero_everything();
-            self.estimators.zero(&EVERYTHING);
+            self.estimators.start(EVERYTHING, &Stats::default());
             self.services.iter().map(|service| service.key).collect()
         };
         for key in keys {
             self.datapath.zero(&key);
-            self.estimators.zero(&(key, None));
+            self.estimators.start((key, None), &Stats::default());
             for dest in self.services.get(&key).into_iter().flat_map(|s| &s.dests) {
-                self.estimators.zero(&(key, Some(dest.key)));
+                self.estimators.start((key, Some(dest.key)), &Stats::default());
             }
         }
         Ok(())

@@ -12,10 +12,10 @@ mod reply;
 mod sysctl;
 mod table;
 
-use rvs_core::control::{Change, Datapath, DatapathError};
+use rvs_core::control::{Change, Datapath, DatapathError, Stats};
 use rvs_core::sysctl::Sysctl;
 
-use estimator::{EVERYTHING, Estimators};
+use estimator::{EVERYTHING, Estimators, Subject};
 use table::{Service, Table};
 
 pub use reply::FAMILY_ID;
@@ -70,7 +70,10 @@ impl<D: Datapath> Director<D> {
             let (key, config, dests) = (*key, *config, dests.to_vec());
             services.put(Service { key, config, engine: None, dests });
         });
-        Self { datapath, services, estimators: Estimators::default(), refusals: Vec::new() }
+        let estimators = Estimators::default();
+        let mut director = Self { datapath, services, estimators, refusals: Vec::new() };
+        director.each_counter(|estimators, subject, stats| estimators.start(subject, stats));
+        director
     }
 
     /// The data path.
@@ -89,17 +92,23 @@ impl<D: Datapath> Director<D> {
         if self.datapath.sysctl(Sysctl::RunEstimation) == 0 {
             return;
         }
+        self.estimators.begin();
+        self.each_counter(Estimators::sample);
+        self.estimators.end();
+    }
+
+    /// Calls `f` with the counters of each service, of each destination, and of everything.
+    fn each_counter(&mut self, mut f: impl FnMut(&mut Estimators, Subject, &Stats)) {
         let mut estimators = std::mem::take(&mut self.estimators);
-        estimators.begin();
         for service in self.services.iter() {
-            estimators.sample((service.key, None), &self.datapath.service_stats(&service.key));
+            let stats = self.datapath.service_stats(&service.key);
+            f(&mut estimators, (service.key, None), &stats);
             for dest in &service.dests {
                 let status = self.datapath.dest_status(&service.key, &dest.key);
-                estimators.sample((service.key, Some(dest.key)), &status.stats);
+                f(&mut estimators, (service.key, Some(dest.key)), &status.stats);
             }
         }
-        estimators.sample(EVERYTHING, &self.datapath.everything(&mut |_| {}));
-        estimators.end();
+        f(&mut estimators, EVERYTHING, &self.datapath.everything(&mut |_| {}));
         self.estimators = estimators;
     }
 
