@@ -101,7 +101,8 @@ pub struct Slot {
     /// Unused.
     pub reserved: Cell<u32>,
     /// Counters of destinations that are gone, and, negated, of what was zeroed: added to the sum
-    /// over the service's destinations it gives the service's counters.
+    /// over the service's destinations it gives the service's counters. In the first place, which is
+    /// nobody's, what was forwarded and counts for no service.
     pub adjust: [Cell<u64>; 5],
 }
 

@@ -4,7 +4,8 @@
 //!
 //! Packets only ever add to `DEST_STATS`. In its first element, by CPU, is what destinations counted
 //! whose places were given back; in the first element of `DESTS`, `base` is what everything had
-//! counted when all was zeroed. So nothing is lost with rvsd.
+//! counted when all was zeroed; in the first of `SLOTS`, `adjust` is what was forwarded and counts for
+//! nobody. So nothing is lost with rvsd.
 
 use rvs_core::control::Stats;
 use rvs_core::types::DestKey;
@@ -103,6 +104,7 @@ impl<M: Memory> Services<M> {
         let total = sum(&away);
         if total != Stats::default() {
             self.keep(&away, subtract);
+            self.set_adjustment(GONE, add(self.adjustment(GONE), total));
             self.set_adjustment(trash.slot, subtract(self.adjustment(trash.slot), total));
         }
         let counted = match trash.service == self.sequence_of(trash.slot) {
@@ -114,6 +116,8 @@ impl<M: Memory> Services<M> {
 
     /// Keeps what a destination counted whose place is given back, and empties the place.
     pub(super) fn retire(&mut self, index: u32, counted: &[Stats]) {
+        let away = subtract(self.maps.raw_stats(index), sum(counted));
+        self.set_adjustment(GONE, add(self.adjustment(GONE), away));
         self.keep(counted, add);
         self.maps.set_stats(index, &vec![Stats::default(); counted.len()]);
     }
@@ -122,6 +126,19 @@ impl<M: Memory> Services<M> {
         let mut kept = self.maps.stats_by_cpu(GONE);
         kept.iter_mut().zip(more).for_each(|(kept, more)| *kept = with(*kept, *more));
         self.maps.set_stats(GONE, &kept);
+    }
+
+    /// Packets that were forwarded since the maps were made, counted for a service or not: to real
+    /// servers and to clients.
+    pub fn forwarded(&self) -> (u64, u64) {
+        let all = self.dests_in_use().map(|index| self.maps.raw_stats(index));
+        let all = all.chain([self.maps.raw_stats(GONE)]).fold(self.adjustment(GONE), add);
+        (all.in_pkts, all.out_pkts)
+    }
+
+    fn dests_in_use(&self) -> impl Iterator<Item = u32> {
+        let dests = self.maps.dests().iter().enumerate().skip(1);
+        dests.filter(|(_, dest)| dest.family.get() != 0).map(|(index, _)| index as u32)
     }
 
     /// What everything counted since the maps were made, by CPU.
