@@ -13,6 +13,7 @@ use rvs_host::{Host, Monitor};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::control::{Connection, Listener};
+use crate::folder::{self, Folder};
 use crate::interfaces::Interfaces;
 use crate::neighbours::Neighbours;
 
@@ -37,6 +38,8 @@ pub struct Server {
     pub interfaces: Interfaces,
     /// Where clients come from.
     pub listener: Listener,
+    /// The files of `/proc`, for clients that ask for them.
+    pub folder: Option<Folder>,
 }
 
 impl Server {
@@ -150,7 +153,10 @@ impl Server {
                     if let Err(error) = entered {
                         tracing::warn!("{error}");
                     }
-                    client.answer(answers)
+                    match self.folder.as_ref().filter(|_| folder::is_asked_for(request)) {
+                        Some(folder) => client.answer_with(answers, folder.root()),
+                        None => client.answer(answers),
+                    }
                 })
             };
             result.is_ok()

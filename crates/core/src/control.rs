@@ -5,6 +5,7 @@ use core::fmt;
 use core::net::IpAddr;
 
 use crate::sysctl::Sysctl;
+use crate::timeout::Timeout;
 use crate::types::{DestConfig, DestKey, ForwardMethod, ServiceConfig, ServiceKey, Timeouts};
 
 /// Traffic counters, as `ipvsadm --stats` shows them. Bytes count from the IP header on.
@@ -136,6 +137,13 @@ pub trait Datapath {
     /// Counters of a service, deleted destinations included; zero if there is none.
     fn service_stats(&self, key: &ServiceKey) -> Stats;
 
+    /// Counters of everything, services that are gone included: calls `f` for each CPU, with what it
+    /// has counted ever, and returns the sum of all since it was zeroed.
+    fn everything(&self, f: &mut dyn FnMut(&Stats)) -> Stats;
+
+    /// Zeroes that sum, and nothing else.
+    fn zero_everything(&mut self);
+
     /// Live numbers of a destination; all zero if there is none.
     fn dest_status(&self, key: &ServiceKey, dest: &DestKey) -> DestStatus;
 
@@ -156,6 +164,16 @@ pub trait Datapath {
     /// Changes a setting to a value within its bounds, for whatever happens from now on.
     fn set_sysctl(&mut self, _sysctl: Sysctl, _value: i32) -> Result<(), DatapathError> {
         Err(DatapathError::Unsupported("settings"))
+    }
+
+    /// Seconds of a timeout.
+    fn timeout(&self, timeout: Timeout) -> u32 {
+        timeout.default()
+    }
+
+    /// Changes a timeout to so many seconds, for whatever happens from now on.
+    fn set_timeout(&mut self, _timeout: Timeout, _seconds: u32) -> Result<(), DatapathError> {
+        Err(DatapathError::Unsupported("timeouts by state"))
     }
 
     /// Capacity of the connection table, in connections.

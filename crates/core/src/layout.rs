@@ -106,7 +106,8 @@ pub struct Slot {
     /// Unused.
     pub reserved: Cell<u32>,
     /// Counters of destinations that are gone, and, negated, of what was zeroed: added to the sum
-    /// over the service's destinations it gives the service's counters.
+    /// over the service's destinations it gives the service's counters. In the first place, which is
+    /// nobody's, what was forwarded and counts for no service.
     pub adjust: [Cell<u64>; 5],
 }
 
@@ -195,11 +196,13 @@ pub struct Dest {
     pub upper: Cell<u32>,
     /// Lower threshold; 0 is none.
     pub lower: Cell<u32>,
-    /// Counters at the last zeroing.
+    /// Counters at the last zeroing; in the first place, which is nobody's, those of everything.
     pub base: [Cell<u64>; 5],
 }
 
-/// `DEST_STATS`, per CPU, by destination index. Only the CPU that it belongs to writes it.
+/// `DEST_STATS`, per CPU, by destination index. Only the CPU that it belongs to writes it. In the
+/// first place, which is nobody's, rvsd keeps what destinations counted that are gone; other free
+/// places are zero.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub struct DestStats {

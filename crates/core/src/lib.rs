@@ -26,5 +26,6 @@ pub mod sweep;
 pub mod sysctl;
 pub mod table;
 pub mod time;
+pub mod timeout;
 pub mod tunnel;
 pub mod types;

@@ -18,6 +18,13 @@ macro_rules! reasons {
                 Self::Inconsistent
             }
 
+            /// Whether packets with this reason have no other counter. A packet that cannot be
+            /// rewritten was counted as forwarded before, as the kernel counts; an error that is
+            /// sent is no packet that came.
+            pub const fn is_alone(self) -> bool {
+                !matches!(self, Self::RewriteFailed | Self::IcmpSent)
+            }
+
             /// The name that `rvs status --reasons` prints.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$name => $text,)* }

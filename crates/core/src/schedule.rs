@@ -10,7 +10,7 @@ use crate::env::Tables;
 use crate::flow::Flow;
 use crate::layout::{Conn, Dest, Key, Row, Slot, Version};
 use crate::pipeline::{end, partner};
-use crate::proto::{sctp, tcp};
+use crate::proto::tcp;
 use crate::reason::Reason;
 use crate::sched::{self, NONE, RowOf};
 use crate::sysctl::Sysctl;

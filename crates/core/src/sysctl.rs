@@ -94,8 +94,8 @@ pub const SETTINGS: [(&str, Kind); 28] = [
     ("backup_only", Kind::Fixed("0", NO_SYNC)),
     ("cache_bypass", Kind::Fixed("0", "there is no cache bypass")),
     ("conn_reuse_mode", Kind::Changes(Sysctl::ConnReuseMode)),
-    ("conntrack", Kind::Fixed("0", "packets are balanced before netfilter tracks them")),
-    ("drop_entry", Kind::Fixed("0", "connections do not count their packets")),
+    ("conntrack", Kind::Fixed("0", "packets are balanced before netfilter tracks them, and it does not see them")),
+    ("drop_entry", Kind::Fixed("0", "established connections are told apart by their packets, which are not counted one by one")),
     ("drop_packet", Kind::Changes(Sysctl::DropPacket)),
     ("expire_nodest_conn", Kind::Changes(Sysctl::ExpireNodestConn)),
     ("expire_quiescent_template", Kind::Changes(Sysctl::ExpireQuiescentTemplate)),
@@ -170,7 +170,7 @@ impl Kind {
 
 /// The first number in `text` as the kernel reads it: decimal, hexadecimal after `0x` or octal after
 /// `0`; a minus sign, but no plus; white space ends it.
-fn number(text: &str) -> Option<i32> {
+pub(crate) fn number(text: &str) -> Option<i32> {
     let word = text.split_whitespace().next()?;
     let (negative, digits) = match word.strip_prefix('-') {
         Some(digits) => (true, digits),

@@ -105,7 +105,7 @@ fn settings_are_set_or_refused_with_the_kernel_s_errno() {
 #[test]
 fn rates_stand_still_without_estimation() {
     let mut director = director();
-    director.tick();
+    // What was there before counts from the start on.
     (1..=40).for_each(|port| syn(&director, port));
     director.tick();
     let before = rate(&mut director);
@@ -116,4 +116,19 @@ fn rates_stand_still_without_estimation() {
     assert_eq!(set(&mut director, "run_estimation", "1"), 0);
     director.tick();
     assert!(rate(&mut director) < before);
+}
+
+/// As in the kernel, where the estimator of a service starts with it, and at zero with `ipvsadm -Z`.
+#[test]
+fn what_is_zeroed_counts_from_then_on() {
+    let mut director = director();
+    (1..=40).for_each(|port| syn(&director, port));
+    director.tick();
+    assert_eq!(rate(&mut director), 5, "40 in 2 s, of which a quarter");
+    let zero = generic(FAMILY_ID, F_REQUEST, 1, 0, command::ZERO, &Writer::new());
+    director.handle(&zero);
+    assert_eq!(rate(&mut director), 0);
+    (41..=120).for_each(|port| syn(&director, port));
+    director.tick();
+    assert_eq!(rate(&mut director), 10);
 }

@@ -183,9 +183,19 @@ impl Memory for Plain {
         }
     }
 
-    fn clear_stats(&mut self, dest: u32) {
-        if let Some(stats) = self.stats.get_mut(dest as usize) {
-            *stats = DestStats::default();
+    fn stats_by_cpu(&self, dest: u32) -> Vec<Stats> {
+        vec![self.raw_stats(dest)]
+    }
+
+    fn set_stats(&mut self, dest: u32, by_cpu: &[Stats]) {
+        if let (Some(place), [stats]) = (self.stats.get_mut(dest as usize), by_cpu) {
+            *place = DestStats {
+                conns: stats.conns.into(),
+                in_pkts: stats.in_pkts.into(),
+                out_pkts: stats.out_pkts.into(),
+                in_bytes: stats.in_bytes.into(),
+                out_bytes: stats.out_bytes.into(),
+            };
         }
     }
 

@@ -46,10 +46,13 @@ pub trait Memory {
     /// Everything in the hash.
     fn linked(&self) -> Vec<ServiceHash>;
 
-    /// A destination's counters since its place was taken, of all CPUs.
+    /// A destination's counters since its place was taken, of all CPUs. The first place is nobody's:
+    /// there is kept what destinations counted that are gone.
     fn raw_stats(&self, dest: u32) -> Stats;
-    /// Sets a destination's counters to zero. Only while no packet can count there.
-    fn clear_stats(&mut self, dest: u32);
+    /// The same by CPU.
+    fn stats_by_cpu(&self, dest: u32) -> Vec<Stats>;
+    /// Sets a destination's counters. Only while no packet can count there.
+    fn set_stats(&mut self, dest: u32, by_cpu: &[Stats]);
 
     /// Stores a word after everything that was written before it.
     fn store(&self, cell: &Cell<u32>, value: u32);

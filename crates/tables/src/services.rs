@@ -4,6 +4,7 @@
 
 mod adopt;
 mod conns;
+mod stats;
 mod write;
 
 use std::collections::HashMap;
@@ -15,6 +16,7 @@ use rvs_core::layout::WAYS;
 use rvs_core::proto::tcp;
 use rvs_core::sysctl::Sysctl;
 use rvs_core::time::{seconds, ticks};
+use rvs_core::timeout::Timeout;
 use rvs_core::types::{DestConfig, DestKey, ServiceConfig, ServiceKey, Timeouts};
 
 use crate::extents::Extents;
@@ -37,16 +39,21 @@ struct Service {
 }
 
 /// A destination that left its service while connections used it.
+#[derive(Clone)]
 struct Trash {
     slot: u32,
     key: DestKey,
     index: u32,
+    /// `Slot::sequence` of the service that it left: not that of one added later by the same name.
+    service: u32,
+    /// What it had counted when it left, by CPU.
+    counted: Vec<Stats>,
 }
 
 /// What may be used again after a grace period.
 enum Retired {
     Version(u32),
-    Dest(u32),
+    Dest(Trash),
     Slot(u32),
 }
 
@@ -116,13 +123,13 @@ impl<M: Memory> Services<M> {
             let Some(dest) = self.maps.dests().get(trash.index as usize) else { return false };
             let used = dest.active.get() | dest.inactive.get() | dest.persist.get() != 0;
             if !used {
-                gone.push((trash.slot, trash.index));
+                gone.push(trash.clone());
             }
             used
         });
-        for (slot, dest) in gone {
-            self.absorb(slot, dest);
-            self.retired.push(Retired::Dest(dest));
+        for trash in gone {
+            self.absorb(&trash);
+            self.retired.push(Retired::Dest(trash));
         }
         let ended: Vec<ServiceKey> = self
             .ghosts
@@ -138,14 +145,6 @@ impl<M: Memory> Services<M> {
         self.reclaim();
     }
 
-    /// Adds a destination's counters to those that its service keeps of destinations gone.
-    fn absorb(&self, slot: u32, dest: u32) {
-        let Some(slot) = self.maps.slots().get(slot as usize) else { return };
-        for (sum, value) in slot.adjust.iter().zip(fields(self.maps.raw_stats(dest))) {
-            sum.set(sum.get().wrapping_add(value));
-        }
-    }
-
     /// Waits for a grace period and gives back what was retired before it.
     fn reclaim(&mut self) {
         if self.retired.is_empty() {
@@ -155,7 +154,8 @@ impl<M: Memory> Services<M> {
         for retired in std::mem::take(&mut self.retired) {
             match retired {
                 Retired::Version(index) => self.free_version(index),
-                Retired::Dest(index) => {
+                Retired::Dest(Trash { index, counted, .. }) => {
+                    self.retire(index, &counted);
                     if let Some(dest) = self.maps.dests().get(index as usize) {
                         dest.family.set(0);
                         dest.trash.set(0);
@@ -175,21 +175,6 @@ impl<M: Memory> Services<M> {
     fn service(&self, key: &ServiceKey) -> Option<&Service> {
         self.services.get(*self.by_key.get(key)?)
     }
-
-    /// All of a service's destinations, those that left it included.
-    fn dest_indices(&self, service: &Service) -> Vec<u32> {
-        let trash = self.trash.iter().filter(|trash| trash.slot == service.slot);
-        service.dests.iter().map(|d| d.index).chain(trash.map(|t| t.index)).collect()
-    }
-}
-
-/// The counters in the order in which the maps keep them.
-fn fields(stats: Stats) -> [u64; 5] {
-    [stats.conns, stats.in_pkts, stats.out_pkts, stats.in_bytes, stats.out_bytes]
-}
-
-fn from_fields([conns, in_pkts, out_pkts, in_bytes, out_bytes]: [u64; 5]) -> Stats {
-    Stats { conns, in_pkts, out_pkts, in_bytes, out_bytes }
 }
 
 impl<M: Memory> Datapath for Services<M> {
@@ -215,17 +200,17 @@ impl<M: Memory> Datapath for Services<M> {
     }
 
     fn service_stats(&self, key: &ServiceKey) -> Stats {
-        let Some(service) = self.service(key) else { return Stats::default() };
-        let Some(slot) = self.maps.slots().get(service.slot as usize) else {
-            return Stats::default();
-        };
-        let mut sum = slot.adjust.each_ref().map(|cell| cell.get());
-        for dest in self.dest_indices(service) {
-            for (sum, value) in sum.iter_mut().zip(fields(self.maps.raw_stats(dest))) {
-                *sum = sum.wrapping_add(value);
-            }
-        }
-        from_fields(sum)
+        self.service(key).map(|service| self.service_counters(service)).unwrap_or_default()
+    }
+
+    fn everything(&self, f: &mut dyn FnMut(&Stats)) -> Stats {
+        let by_cpu = self.by_cpu();
+        by_cpu.iter().for_each(f);
+        self.total_counters(&by_cpu)
+    }
+
+    fn zero_everything(&mut self) {
+        self.zero_total();
     }
 
     fn dest_status(&self, key: &ServiceKey, dest: &DestKey) -> DestStatus {
@@ -235,32 +220,17 @@ impl<M: Memory> Datapath for Services<M> {
         else {
             return DestStatus::default();
         };
-        let mut stats = fields(self.maps.raw_stats(placed.index));
-        for (value, base) in stats.iter_mut().zip(&live.base) {
-            *value = value.wrapping_sub(base.get());
-        }
         DestStatus {
             active_conns: live.active.get(),
             inactive_conns: live.inactive.get(),
             persist_conns: live.persist.get(),
-            stats: from_fields(stats),
+            stats: self.dest_counters(placed.index),
         }
     }
 
     fn zero(&mut self, key: &ServiceKey) {
-        let Some(service) = self.service(key) else { return };
-        let Some(slot) = self.maps.slots().get(service.slot as usize) else { return };
-        let mut total = [0u64; 5];
-        for index in self.dest_indices(service) {
-            let raw = fields(self.maps.raw_stats(index));
-            let Some(dest) = self.maps.dests().get(index as usize) else { continue };
-            for ((total, base), raw) in total.iter_mut().zip(&dest.base).zip(raw) {
-                *total = total.wrapping_add(raw);
-                base.set(raw);
-            }
-        }
-        for (adjust, total) in slot.adjust.iter().zip(total) {
-            adjust.set(0u64.wrapping_sub(total));
+        if let Some(service) = self.service(key) {
+            self.zero_counters(service);
         }
     }
 
@@ -300,6 +270,17 @@ impl<M: Memory> Datapath for Services<M> {
         // What other settings mean to these shows within a second, as in the kernel.
         if changed && matches!(sysctl, Sysctl::DropPacket | Sysctl::SecureTcp) {
             self.defend(self.available);
+        }
+        Ok(())
+    }
+
+    fn timeout(&self, timeout: Timeout) -> u32 {
+        timeout.place(self.maps.config()).map_or(0, |ticks| seconds(ticks.get()))
+    }
+
+    fn set_timeout(&mut self, timeout: Timeout, seconds: u32) -> Result<(), DatapathError> {
+        if let Some(place) = timeout.place(self.maps.config()) {
+            place.set(ticks(seconds));
         }
         Ok(())
     }

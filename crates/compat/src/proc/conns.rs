@@ -4,7 +4,6 @@ use rvs_netlink::ipvs::Conn;
 use rvs_netlink::{Client, ClientError};
 
 use super::{hex, protocol};
-use crate::tables;
 
 /// Which of the two files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,14 +14,21 @@ pub(super) enum Form {
     Sync,
 }
 
-pub(super) fn text(client: &mut Client, form: Form) -> Result<String, ClientError> {
+/// Calls `piece` for each line, until it returns false.
+pub(super) fn pieces(
+    client: &mut Client,
+    form: Form,
+    piece: &mut dyn FnMut(&str) -> bool,
+) -> Result<(), ClientError> {
     let last = match form {
         Form::Plain => "Expires PEName PEData",
         Form::Sync => "Origin Expires",
     };
-    let mut text = format!("Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       {last}\n");
-    tables::conns(client, |conn| text += &row(conn, form))?;
-    Ok(text)
+    let title = format!("Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       {last}\n");
+    if !piece(&title) {
+        return Ok(());
+    }
+    client.conns(|conn| piece(&row(&conn, form)))
 }
 
 fn row(conn: &Conn, form: Form) -> String {

@@ -9,7 +9,7 @@ use rvs_core::sched::{self, dh, mh, rr, sh, wrr};
 use rvs_core::tunnel::Tunnel;
 use rvs_core::types::{DestConfig, Family, Protocol, Scheduler, ServiceConfig, ServiceKey};
 
-use super::{Placed, Retired, Service, Services, Trash};
+use super::{Placed, Retired, Service, Services};
 use crate::memory::{Memory, ServiceHash};
 
 /// Places taken for a new version, given back if the change fails.
@@ -137,7 +137,9 @@ impl<M: Memory> Services<M> {
             let index = match (listed, trashed) {
                 (Some(listed), _) => listed.index,
                 (None, Some(position)) => {
-                    let index = self.trash.remove(position).index;
+                    let trash = self.trash.remove(position);
+                    self.revive(&trash);
+                    let index = trash.index;
                     // Nobody looked after its way meanwhile.
                     self.new.push((index, config.key.addr));
                     index
@@ -161,7 +163,6 @@ impl<M: Memory> Services<M> {
     }
 
     fn write_dest(&mut self, slot: u32, index: u32, config: &DestConfig) {
-        self.maps.clear_stats(index);
         let Some(dest) = self.maps.dests().get(index as usize) else { return };
         dest.addr.set(words(config.key.addr));
         dest.tunnel_source.set([0; 4]);
@@ -325,17 +326,7 @@ impl<M: Memory> Services<M> {
         };
         self.sequence += 1;
         describe(slot, key);
-        for sum in &slot.adjust {
-            sum.set(0);
-        }
-        // A service that comes back counts from zero, whatever its destinations counted before.
-        for placed in &placed {
-            for (sum, value) in
-                slot.adjust.iter().zip(super::fields(self.maps.raw_stats(placed.index)))
-            {
-                sum.set(sum.get().wrapping_sub(value));
-            }
-        }
+        self.zero_new(slot_index, placed.iter().map(|placed| placed.index));
         slot.sequence.set(self.sequence);
         self.maps.store(&slot.version, taken.version);
         let added = self.link(key, slot_index);
@@ -382,7 +373,8 @@ impl<M: Memory> Services<M> {
         if let Some(dest) = self.maps.dests().get(index as usize) {
             self.maps.store(&dest.trash, 1);
         }
-        self.trash.push(Trash { slot, key: config.key, index });
+        let trash = self.new_trash(slot, config.key, index);
+        self.trash.push(trash);
     }
 
     pub(super) fn free_version(&mut self, index: u32) {
