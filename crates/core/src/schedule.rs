@@ -242,13 +242,26 @@ fn reply_entry<'e, A: Addr, E: Tables<A>>(
     if let Some(other) = table::entry(env, env.find(&key)) {
         // The same client address and port reaches the same destination through another service.
         // The destination cannot tell the two apart, so only one of them can live.
-        replace(env, flow, other)?;
+        replace(env, &flow.key, other)?;
     }
-    let number = env.claim(&key);
+    claim_reply(env, &flow.key, &key, conn_number, dest)
+}
+
+/// Claims and fills the entry that replies will find by `reply_key`, of the connection `conn_number`
+/// that is found by `key`.
+#[inline(always)]
+pub(crate) fn claim_reply<'e, A: Addr, E: Tables<A>>(
+    env: &'e E,
+    key: &Key<A>,
+    reply_key: &Key<A>,
+    conn_number: u32,
+    dest: u32,
+) -> Result<(&'e Conn<A>, u32), Reason> {
+    let number = env.claim(reply_key);
     let reply = table::entry(env, number).ok_or(Reason::TableFull)?;
     reply.dest.set(dest);
-    reply.target.set(flow.key.dst);
-    reply.target_port_be.set(flow.key.dport_be as u32);
+    reply.target.set(key.dst);
+    reply.target_port_be.set(key.dport_be as u32);
     reply.control.set(0);
     reply.pair.set(conn_number);
     Ok((reply, number))
@@ -256,7 +269,11 @@ fn reply_entry<'e, A: Addr, E: Tables<A>>(
 
 /// Ends the connection whose reply entry is `other`, if it is over as TCP goes.
 #[inline(always)]
-fn replace<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, other: &Conn<A>) -> Result<(), Reason> {
+pub(crate) fn replace<A: Addr, E: Tables<A>>(
+    env: &E,
+    key: &Key<A>,
+    other: &Conn<A>,
+) -> Result<(), Reason> {
     if !Word(other.word.get()).has(REPLY) {
         return Err(Reason::ReplyInUse);
     }
@@ -264,7 +281,7 @@ fn replace<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, other: &Conn<A>) -> R
         return Ok(());
     };
     let state = Word(conn.word.get()).state();
-    if flow.key.protocol == protocol::TCP as u32 && state == tcp::State::Established as u32 {
+    if key.protocol == protocol::TCP as u32 && state == tcp::State::Established as u32 {
         return Err(Reason::ReplyInUse);
     }
     end(env, conn);
