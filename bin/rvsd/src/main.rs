@@ -9,6 +9,7 @@ mod neighbours;
 mod privileges;
 mod proc;
 mod server;
+mod sync;
 
 use std::io::IsTerminal as _;
 use std::path::Path;
@@ -79,8 +80,9 @@ fn run(args: &Args) -> Result<()> {
     start_sweeper(pins.path())?;
     // Unmounted when it is dropped.
     let _proc = args.proc.as_deref().map(|dir| proc::mount(dir, &args.socket)).transpose()?;
-    let director = Director::new(datapath);
-    let server = server::Server { director, host, monitor, interfaces, listener };
+    let sync = sync::Sync::new(Host::open()?, pins.path(), Maps::open(pins.path())?);
+    let director = Director::new(datapath).with_daemons(Box::new(sync.clone()));
+    let server = server::Server { director, sync, host, monitor, interfaces, listener };
     server.run()
 }
 

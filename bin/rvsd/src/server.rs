@@ -15,6 +15,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use crate::control::{Connection, Listener};
 use crate::interfaces::Interfaces;
 use crate::neighbours::Neighbours;
+use crate::sync::Sync;
 
 /// Clients served at a time; more wait.
 const MAX_CLIENTS: usize = 64;
@@ -29,6 +30,8 @@ const ROUTES: u64 = 30;
 pub struct Server {
     /// Control state.
     pub director: Director<BpfDatapath>,
+    /// Sync daemons.
+    pub sync: Sync,
     /// To ask the host by.
     pub host: Host,
     /// News of the host.
@@ -59,6 +62,10 @@ impl Server {
                 let _ = signals.read(&mut [0; 16]);
                 tracing::info!("stopping; the data path goes on");
                 return Ok(());
+            }
+            if events.backup {
+                let datapath = self.director.datapath();
+                self.sync.with_backup(|backup| backup.receive(datapath));
             }
             self.serve(&mut clients, &events.clients, &mut neighbours);
             let mut changed = false;
@@ -95,6 +102,7 @@ impl Server {
     /// Waits for something to do.
     fn wait(&self, signals: &UnixStream, clients: &[Connection], until: Instant) -> Result<Events> {
         let readable = PollFlags::IN;
+        let messages = self.sync.backup_sockets();
         let mut fds = vec![
             PollFd::new(signals, readable),
             PollFd::from_borrowed_fd(self.monitor.as_fd(), readable),
@@ -103,6 +111,8 @@ impl Server {
                 if clients.len() < MAX_CLIENTS { readable } else { PollFlags::empty() },
             ),
         ];
+        let first_client = fds.len() + messages.len();
+        fds.extend(messages.iter().map(|socket| PollFd::new(socket, readable)));
         for client in clients {
             let flags = if client.is_blocked() { PollFlags::OUT } else { readable };
             fds.push(PollFd::new(&client.socket, flags));
@@ -117,11 +127,13 @@ impl Server {
             Err(error) => return Err(error).context("cannot wait for events"),
         }
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-        let [signal, monitor, listener, clients @ ..] = ready.as_slice() else {
+        let (own, clients) = ready.split_at(first_client.min(ready.len()));
+        let [signal, monitor, listener, messages @ ..] = own else {
             return Ok(Events::default());
         };
         let (signal, monitor, listener) = (*signal, *monitor, *listener);
-        Ok(Events { signal, monitor, listener, clients: clients.to_vec() })
+        let backup = messages.contains(&true);
+        Ok(Events { signal, monitor, listener, backup, clients: clients.to_vec() })
     }
 
     /// Answers the clients that have something to say.
@@ -174,5 +186,6 @@ struct Events {
     signal: bool,
     monitor: bool,
     listener: bool,
+    backup: bool,
     clients: Vec<bool>,
 }

@@ -24,7 +24,7 @@ use crate::addr::{Addr, V4, V6};
 use crate::sysctl;
 
 /// Version of everything in this file. rvsd adopts pinned maps of its own version only.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;
 
 /// TCP state numbers are below this: size of the timeout table.
 pub const TCP_STATES: usize = 16;
@@ -57,7 +57,13 @@ pub struct Config {
     /// One bit a port: whether any TCP (row 0) or UDP (row 1) service has it. Spares packets that
     /// are nobody's the look-up of a service.
     pub ports: [[Cell<u64>; 1024]; 2],
+    /// The sync daemons that run, master and backup, as the director describes them: a restarted
+    /// rvsd starts them again.
+    pub daemons: [[Cell<u32>; DAEMON_WORDS]; 2],
 }
+
+/// Words that describe a sync daemon.
+pub const DAEMON_WORDS: usize = 12;
 
 /// In [`Config::flags`]: a service with port 0 exists.
 pub const CONFIG_PORT_ZERO: u32 = 1;
@@ -65,6 +71,9 @@ pub const CONFIG_PORT_ZERO: u32 = 1;
 pub const CONFIG_FWMARK: u32 = 2;
 /// In [`Config::flags`]: TCP states follow the tables of `secure_tcp`.
 pub const CONFIG_SECURE_TCP: u32 = 4;
+/// In [`Config::flags`]: clients' packets are the host's, because connections are only taken from
+/// another director (`backup_only`).
+pub const CONFIG_BACKUP_ONLY: u32 = 1 << 8;
 
 /// Key of `SERVICES4` and `SERVICES6`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

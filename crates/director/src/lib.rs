@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod daemon;
 mod estimator;
 mod handle;
 mod reply;
@@ -19,6 +20,7 @@ use rvs_core::sysctl::Sysctl;
 use estimator::Estimators;
 use table::{Service, Table};
 
+pub use daemon::{Daemons, SyncDaemon};
 pub use reply::FAMILY_ID;
 
 /// Why a command was refused.
@@ -61,6 +63,7 @@ pub struct Director<D> {
     estimators: Estimators,
     refusals: Vec<Refusal>,
     totals: totals::Totals,
+    daemons: daemon::Running,
 }
 
 impl<D: Datapath> Director<D> {
@@ -72,7 +75,8 @@ impl<D: Datapath> Director<D> {
             services.put(Service { key, config, engine: None, dests });
         });
         let (estimators, totals) = (Estimators::default(), totals::Totals::default());
-        Self { datapath, services, estimators, refusals: Vec::new(), totals }
+        let daemons = daemon::Running::default();
+        Self { datapath, services, estimators, refusals: Vec::new(), totals, daemons }
     }
 
     /// The data path.

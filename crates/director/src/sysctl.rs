@@ -36,6 +36,10 @@ impl<D: Datapath> Director<D> {
                 Kind::Changes(sysctl) => {
                     row.text(cmd_attr::SYSCTL_VALUE, &self.datapath.sysctl(sysctl).to_string())
                 }
+                Kind::Second(first, sysctl, _) => {
+                    let second = self.datapath.sysctl(sysctl);
+                    row.text(cmd_attr::SYSCTL_VALUE, &format!("{first}\t{second}"))
+                }
                 Kind::Fixed(value, _) => row.text(cmd_attr::SYSCTL_VALUE, value),
             };
             (command::GET_SYSCTL, row)

@@ -18,6 +18,8 @@ pub mod flags {
     pub const OUT_SEQ: u32 = 0x200;
     /// Sequence numbers of the client are changed.
     pub const IN_SEQ: u32 = 0x400;
+    /// One-packet scheduling: nothing to remember.
+    pub const ONE_PACKET: u32 = 0x2000;
     /// The client's port is not known yet.
     pub const NO_CLIENT_PORT: u32 = 0x800;
     /// A persistence template.
@@ -41,7 +43,7 @@ pub struct Delta {
 /// What a persistence engine knows a template by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Engine<'a> {
-    /// The engine's name.
+    /// The engine's name; empty if the message has none, which is no valid one.
     pub name: &'a [u8],
     /// Its data, for SIP the call's id.
     pub data: &'a [u8],

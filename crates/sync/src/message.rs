@@ -63,8 +63,8 @@ impl<'a> Message<'a> {
         Ok(Self { version, sync_id, count, body: datagram.get(head..).unwrap_or_default() })
     }
 
-    /// Its entries, in order. The first that cannot be read is the last: what follows it, nobody
-    /// knows.
+    /// Its entries, in order. The first that cannot be read is the last, for nobody knows where the
+    /// next begins, unless all that is wrong is an unknown option.
     pub fn entries(&self) -> Entries<'a> {
         Entries { version: self.version, left: self.count, body: self.body }
     }
@@ -83,19 +83,17 @@ impl<'a> Iterator for Entries<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
-        let read = match self.version {
-            Version::V0 => read::v0(self.body),
-            Version::V1 => read::v1(self.body),
+        let (read, rest) = match self.version {
+            Version::V0 => match read::v0(self.body) {
+                Ok((entry, rest)) => (Ok(entry), Some(rest)),
+                Err(error) => (Err(error), None),
+            },
+            Version::V1 => (read::v1(self.body), read::after_v1(self.body)),
         };
-        match read {
-            Ok((entry, rest)) => {
-                self.body = rest;
-                Some(Ok(entry))
-            }
-            Err(error) => {
-                self.left = 0;
-                Some(Err(error))
-            }
+        match (rest, &read) {
+            (Some(rest), Ok(_) | Err(EntryError::Unknown(_))) => self.body = rest,
+            _ => self.left = 0,
         }
+        Some(read)
     }
 }

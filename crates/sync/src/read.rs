@@ -28,7 +28,7 @@ pub enum EntryError {
     /// An option has a wrong length, or comes twice.
     #[error("an option {0} that is wrong")]
     Option(u8),
-    /// An option that must be known and is not.
+    /// An option that must be known and is not. The next entry can be read.
     #[error("an unknown option {0}")]
     Unknown(u8),
 }
@@ -91,8 +91,15 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// An entry of version 1, and what follows it.
-pub(crate) fn v1(bytes: &[u8]) -> Result<(Entry<'_>, &[u8]), EntryError> {
+/// What follows an entry of version 1, if its length can be told.
+pub(crate) fn after_v1(bytes: &[u8]) -> Option<&[u8]> {
+    let (&[_, _, high, low], _) = bytes.split_first_chunk()?;
+    let len = usize::from(u16::from_be_bytes([high, low]) & 0xfff);
+    Some(bytes.get(len.next_multiple_of(4)..).unwrap_or_default())
+}
+
+/// An entry of version 1.
+pub(crate) fn v1(bytes: &[u8]) -> Result<Entry<'_>, EntryError> {
     let mut head = Reader(bytes);
     let (family, protocol, length) = (head.u8()?, head.u8()?, head.u16()?);
     let len = usize::from(length & 0xfff);
@@ -110,9 +117,7 @@ pub(crate) fn v1(bytes: &[u8]) -> Result<(Entry<'_>, &[u8]), EntryError> {
     let (mark, timeout) = (body.u32()?, body.u32()?);
     let [client, service, dest] = body.addrs(v6, ports)?;
     let (deltas, engine) = options(body)?;
-    let entry =
-        Entry { protocol, flags, state, mark, timeout, client, service, dest, deltas, engine };
-    Ok((entry, bytes.get(len.next_multiple_of(4)..).unwrap_or_default()))
+    Ok(Entry { protocol, flags, state, mark, timeout, client, service, dest, deltas, engine })
 }
 
 /// What the options behind the addresses say.
@@ -139,7 +144,8 @@ fn options(
             _ => return Err(EntryError::Unknown(kind)),
         }
     }
-    let engine = name.map(|name| Engine { name, data: data.unwrap_or_default() });
+    // A name without data is as good as nothing.
+    let engine = data.map(|data| Engine { name: name.unwrap_or_default(), data });
     Ok((deltas, engine))
 }
 

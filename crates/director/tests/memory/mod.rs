@@ -115,6 +115,7 @@ impl Datapath for Memory {
             state: "ESTABLISHED",
             expires: 900,
             template: false,
+            synced: false,
         };
         let _ = (1..=self.conns).map(row).all(|row| f(&row));
     }
