@@ -80,7 +80,7 @@ fn run(args: &Args) -> Result<()> {
     start_sweeper(pins.path())?;
     // Unmounted when it is dropped.
     let _proc = args.proc.as_deref().map(|dir| proc::mount(dir, &args.socket)).transpose()?;
-    let sync = sync::Sync::new(Host::open()?, pins.path(), Maps::open(pins.path())?);
+    let sync = sync::Sync::new(Host::open()?, pins.path());
     let director = Director::new(datapath).with_daemons(Box::new(sync.clone()));
     let server = server::Server { director, sync, host, monitor, interfaces, listener };
     server.run()

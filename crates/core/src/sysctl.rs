@@ -71,7 +71,7 @@ sysctls! {
     /// Whether of persistent services only templates are synchronised.
     SyncPersistMode = "sync_persist_mode", 0, ANY;
     /// UDP ports that sync daemons use side by side, from when they are started on.
-    SyncPorts = "sync_ports", 1, 1..=128;
+    SyncPorts = "sync_ports", 1, 1..=i32::MAX;
     /// Seconds by which a connection's expiry must move to be told again; 0: half the timeout.
     SyncRefreshPeriod = "sync_refresh_period", 0, SECONDS;
     /// How often a connection is told again within that time.

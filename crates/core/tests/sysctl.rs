@@ -93,5 +93,5 @@ fn what_is_written_to_settings_of_synchronisation_is_judged_as_by_the_kernel() {
         }
         writes += 1;
     }
-    assert_eq!(writes, 43);
+    assert_eq!(writes, 47);
 }

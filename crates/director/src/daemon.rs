@@ -53,8 +53,9 @@ pub struct SyncDaemon {
 pub trait Daemons {
     /// MTU of an interface; none if there is no such interface.
     fn mtu(&mut self, interface: &str) -> Option<u32>;
-    /// Starts a daemon; an errno if that is not possible. None of its role runs.
-    fn start(&mut self, daemon: &SyncDaemon) -> Result<(), i32>;
+    /// Starts a daemon, its sockets with buffers of so many bytes, or the system's default; an errno
+    /// if that is not possible. None of its role runs.
+    fn start(&mut self, daemon: &SyncDaemon, buffer: Option<usize>) -> Result<(), i32>;
     /// Stops the daemon of this role, which runs.
     fn stop(&mut self, role: Role);
 }
@@ -62,7 +63,7 @@ pub trait Daemons {
 /// The daemons that run, and who does their work.
 #[derive(Default)]
 pub(crate) struct Running {
-    workers: Option<Box<dyn Daemons>>,
+    workers: Option<Box<dyn Daemons + Send>>,
     /// Master and backup.
     daemons: [Option<SyncDaemon>; 2],
 }
@@ -74,7 +75,7 @@ fn place(role: Role) -> usize {
 impl<D: Datapath> Director<D> {
     /// Lets `workers` do the work of sync daemons, and starts those again that ran when the last
     /// director of the data path ended. Without, none can be started.
-    pub fn with_daemons(mut self, workers: Box<dyn Daemons>) -> Self {
+    pub fn with_daemons(mut self, workers: Box<dyn Daemons + Send>) -> Self {
         self.daemons.workers = Some(workers);
         for role in [Role::Master, Role::Backup] {
             let Some(daemon) = read(self.datapath.kept_daemon(role == Role::Backup)) else {
@@ -144,8 +145,10 @@ impl<D: Datapath> Director<D> {
 
     fn start(&mut self, daemon: SyncDaemon) -> Result<(), Refusal> {
         let (role, name) = (daemon.role, daemon.role.name());
+        let buffer = usize::try_from(self.datapath.sysctl(Sysctl::SyncSockSize));
+        let buffer = buffer.ok().filter(|buffer| *buffer > 0);
         let workers = self.daemons.workers.as_mut();
-        let started = workers.map_or(Err(EOPNOTSUPP), |workers| workers.start(&daemon));
+        let started = workers.map_or(Err(EOPNOTSUPP), |workers| workers.start(&daemon, buffer));
         started.map_err(|errno| {
             let text = format!("cannot start the {name} sync daemon on {}", daemon.interface);
             Refusal::new(errno, text)

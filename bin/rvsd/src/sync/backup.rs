@@ -1,7 +1,7 @@
 //! The backup: reads messages and takes what they tell into the connection table.
 
 use std::net::UdpSocket;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rvs_core::sync::Arrived;
@@ -18,7 +18,7 @@ const QUIET: Duration = Duration::from_secs(10);
 /// A backup sync daemon.
 pub struct Backup {
     /// One a port, to wait for.
-    pub sockets: Rc<[UdpSocket]>,
+    pub sockets: Arc<[UdpSocket]>,
     sync_id: u32,
     buffer: Vec<u8>,
     dropped: u64,

@@ -5,13 +5,10 @@ mod backup;
 mod master;
 mod socket;
 
-use std::cell::RefCell;
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use rvs_core::sysctl::Sysctl;
-use rvs_datapath::Maps;
 use rvs_director::{Daemons, SyncDaemon};
 use rvs_host::{Host, Interface};
 use rvs_netlink::ipvs::Role;
@@ -24,32 +21,35 @@ const EIO: i32 = 5;
 
 /// The daemons that run, for the director that starts and stops them and for the event loop.
 #[derive(Clone)]
-pub struct Sync(Rc<RefCell<Workers>>);
+pub struct Sync(Arc<Mutex<Workers>>);
 
 struct Workers {
     host: Host,
     pin: PathBuf,
-    maps: Maps,
     master: Option<Master>,
     backup: Option<Backup>,
 }
 
 impl Sync {
-    /// None runs. `maps` is a view of the maps below `pin`.
-    pub fn new(host: Host, pin: &Path, maps: Maps) -> Self {
+    /// None runs. The maps are below `pin`.
+    pub fn new(host: Host, pin: &Path) -> Self {
         let (pin, master, backup) = (pin.to_owned(), None, None);
-        Self(Rc::new(RefCell::new(Workers { host, pin, maps, master, backup })))
+        Self(Arc::new(Mutex::new(Workers { host, pin, master, backup })))
+    }
+
+    fn workers(&self) -> MutexGuard<'_, Workers> {
+        self.0.lock().expect("a panic aborts")
     }
 
     /// What to wait for: the backup's sockets.
-    pub fn backup_sockets(&self) -> Rc<[UdpSocket]> {
-        let workers = self.0.borrow();
-        workers.backup.as_ref().map_or_else(|| Rc::from([]), |backup| backup.sockets.clone())
+    pub fn backup_sockets(&self) -> Arc<[UdpSocket]> {
+        let workers = self.workers();
+        workers.backup.as_ref().map_or_else(|| Arc::from([]), |backup| backup.sockets.clone())
     }
 
     /// Calls `f` with the backup, if one runs.
     pub fn with_backup<R>(&self, f: impl FnOnce(&mut Backup) -> R) -> Option<R> {
-        self.0.borrow_mut().backup.as_mut().map(f)
+        self.workers().backup.as_mut().map(f)
     }
 }
 
@@ -62,22 +62,21 @@ impl Workers {
 
 impl Daemons for Sync {
     fn mtu(&mut self, interface: &str) -> Option<u32> {
-        self.0.borrow_mut().interface(interface).map(|interface| interface.mtu)
+        self.workers().interface(interface).map(|interface| interface.mtu)
     }
 
-    fn start(&mut self, daemon: &SyncDaemon) -> Result<(), i32> {
-        let mut workers = self.0.borrow_mut();
+    fn start(&mut self, daemon: &SyncDaemon, buffer: Option<usize>) -> Result<(), i32> {
+        let mut workers = self.workers();
         let interface = workers.interface(&daemon.interface).ok_or(rvs_netlink::errno::ENODEV)?;
-        let size = workers.maps.config().sysctl(Sysctl::SyncSockSize);
         let errno = |error: std::io::Error| error.raw_os_error().unwrap_or(EIO);
         match daemon.role {
             Role::Master => {
-                let sockets = socket::senders(daemon, interface.index, size).map_err(errno)?;
+                let sockets = socket::senders(daemon, interface.index, buffer).map_err(errno)?;
                 let pin = workers.pin.clone();
                 workers.master = Some(Master::start(daemon, sockets, &pin).map_err(errno)?);
             }
             Role::Backup => {
-                let sockets = socket::receivers(daemon, interface.index, size).map_err(errno)?;
+                let sockets = socket::receivers(daemon, interface.index, buffer).map_err(errno)?;
                 workers.backup = Some(Backup::new(daemon, sockets));
             }
         }
@@ -87,7 +86,7 @@ impl Daemons for Sync {
     }
 
     fn stop(&mut self, role: Role) {
-        let mut workers = self.0.borrow_mut();
+        let mut workers = self.workers();
         match role {
             Role::Master => drop(workers.master.take()),
             Role::Backup => drop(workers.backup.take()),

@@ -11,7 +11,7 @@ use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, Socket, Type}
 const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// One socket a port, each connected to the group, on the interface with this index.
-pub fn senders(daemon: &SyncDaemon, interface: u32, size: i32) -> io::Result<Vec<UdpSocket>> {
+pub fn senders(daemon: &SyncDaemon, interface: u32, buffer: Option<usize>) -> io::Result<Vec<UdpSocket>> {
     let open = |addr: SocketAddr| {
         let socket = open(daemon, addr)?;
         match addr {
@@ -25,7 +25,7 @@ pub fn senders(daemon: &SyncDaemon, interface: u32, size: i32) -> io::Result<Vec
                 socket.set_multicast_if_v6(interface)?;
             }
         }
-        if let Some(size) = usize::try_from(size).ok().filter(|size| *size > 0) {
+        if let Some(size) = buffer {
             socket.set_send_buffer_size(size)?;
         }
         socket.connect(&SockAddr::from(addr))?;
@@ -35,14 +35,14 @@ pub fn senders(daemon: &SyncDaemon, interface: u32, size: i32) -> io::Result<Vec
 }
 
 /// One socket a port, each in the group on the interface with this index, and for nothing else.
-pub fn receivers(daemon: &SyncDaemon, interface: u32, size: i32) -> io::Result<Vec<UdpSocket>> {
+pub fn receivers(daemon: &SyncDaemon, interface: u32, buffer: Option<usize>) -> io::Result<Vec<UdpSocket>> {
     let open = |addr: SocketAddr| {
         let socket = open(daemon, addr)?;
         socket.set_reuse_address(true)?;
-        match usize::try_from(size) {
-            Ok(size) if size > 0 => socket.set_recv_buffer_size(size)?,
+        match buffer {
+            Some(size) => socket.set_recv_buffer_size(size)?,
             // More than `rmem_max` takes CAP_NET_ADMIN in the first user namespace: else less it is.
-            _ => {
+            None => {
                 use rustix::net::sockopt::set_socket_recv_buffer_size_force as force;
                 let _ = force(&socket, RECEIVE_BUFFER);
             }
