@@ -11,8 +11,8 @@ use serde_json::Value;
 
 #[test]
 fn daemons_start_and_stop_as_on_a_kernel() {
-    let path =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/oracle/recorded/sync_control.jsonl");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/oracle/recorded/sync_control.jsonl");
     let text = std::fs::read_to_string(path).expect("it is part of the repository");
     let links = Links::new();
     for name in ["dc", "dr", "d0", "d1"] {

@@ -55,8 +55,8 @@ fn defaults_and_writes_are_the_kernel_s() {
 /// (`tests/oracle/recorded/sync_control.jsonl`).
 #[test]
 fn what_is_written_to_settings_of_synchronisation_is_judged_as_by_the_kernel() {
-    let path =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/oracle/recorded/sync_control.jsonl");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/oracle/recorded/sync_control.jsonl");
     let text = std::fs::read_to_string(path).expect("it is part of the repository");
     let rows: Vec<Value> =
         text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect();

@@ -89,8 +89,7 @@ fn errno_of(answers: &[Answer]) -> i32 {
 
 #[test]
 fn single_messages_are_answered_as_the_kernel_answered_them() {
-    let mut director =
-        Director::new(Memory::default()).with_daemons(Box::new(Links::new()));
+    let mut director = Director::new(Memory::default()).with_daemons(Box::new(Links::new()));
     let (mut family, mut failures, mut compared) = (0, Vec::new(), 0);
     let mut unchanged = false;
     for line in RECORDING.lines() {

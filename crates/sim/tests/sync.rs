@@ -48,11 +48,8 @@ fn configure(sim: &mut SimDatapath, rule: &str) {
         words.iter().position(|word| *word == flag).and_then(|at| words.get(at + 1)).copied()
     };
     let is = |flag: &str| words.contains(&flag);
-    let family = if rule.contains('[') {
-        rvs_core::types::Family::V6
-    } else {
-        rvs_core::types::Family::V4
-    };
+    let family =
+        if rule.contains('[') { rvs_core::types::Family::V6 } else { rvs_core::types::Family::V4 };
     let (protocol, addr) = match (after("-t"), after("-u")) {
         (Some(addr), _) => (Protocol::Tcp, Some(addr)),
         (None, addr) => (Protocol::Udp, addr),
@@ -114,8 +111,7 @@ fn recorded(row: &Value) -> Vec<(Conn, u32)> {
         let conn = (protocol, end(1), end(3), end(5), words[7].to_owned(), words[8] == "SYNC");
         (conn, words[9].parse().expect("seconds"))
     };
-    let mut conns: Vec<_> =
-        row["conns"].as_array().expect("rows").iter().map(parse).collect();
+    let mut conns: Vec<_> = row["conns"].as_array().expect("rows").iter().map(parse).collect();
     // That of the case "no such service", which others see as well.
     conns.retain(|((_, _, service, ..), _)| service.port() != 4444);
     conns.sort();

@@ -120,11 +120,11 @@ pub(crate) fn v1(bytes: &[u8]) -> Result<Entry<'_>, EntryError> {
     Ok(Entry { protocol, flags, state, mark, timeout, client, service, dest, deltas, engine })
 }
 
+/// Changes of sequence numbers, and a persistence engine's data.
+type Options<'a> = (Option<[Delta; 2]>, Option<Engine<'a>>);
+
 /// What the options behind the addresses say.
-#[allow(clippy::type_complexity)]
-fn options(
-    mut bytes: Reader<'_>,
-) -> Result<(Option<[Delta; 2]>, Option<Engine<'_>>), EntryError> {
+fn options(mut bytes: Reader<'_>) -> Result<Options<'_>, EntryError> {
     let (mut deltas, mut name, mut data) = (None, None, None);
     while !bytes.0.is_empty() {
         let (kind, len) = (bytes.u8()?, usize::from(bytes.u8()?));

@@ -82,7 +82,8 @@ fn entry() -> impl Strategy<Value = (Entry<'static>, Options)> {
     let numbers = (any::<(u8, u32, u16)>(), any::<(u32, u32)>());
     any::<bool>().prop_flat_map(move |v6| {
         let ends = (end(v6), end(v6), end(v6));
-        let options = (proptest::option::of([delta(), delta()]), proptest::option::of(engine.clone()));
+        let options =
+            (proptest::option::of([delta(), delta()]), proptest::option::of(engine.clone()));
         (numbers, ends, options).prop_map(|(numbers, (client, service, dest), options)| {
             let ((protocol, flags, state), (mark, timeout)) = numbers;
             let flags = flags & !flags::HASHED;

@@ -40,12 +40,12 @@ pub enum Refused {
     Kind,
 }
 
-/// What is live in the tables, for a master: calls `f` with the place of each connection and
-/// template, what it is like, and a function that makes its entry.
-pub fn each<M: Memory>(
-    memory: &M,
-    f: &mut dyn FnMut(usize, &Seen, &dyn Fn() -> Option<Entry<'static>>),
-) {
+/// What a master does with the place of a connection or template, what it is like, and a function
+/// that makes its entry.
+pub type Visitor<'f> = dyn FnMut(usize, &Seen, &dyn Fn() -> Option<Entry<'static>>) + 'f;
+
+/// Shows a master what is live in the tables.
+pub fn each<M: Memory>(memory: &M, f: &mut Visitor<'_>) {
     part(memory, memory.conns4(), 0, f);
     part(memory, memory.conns6(), places(memory.conns4()), f);
 }
@@ -59,12 +59,7 @@ fn places<A: Copy>(sets: &[ConnSet<A>]) -> usize {
     sets.len() * rvs_core::layout::WAYS
 }
 
-fn part<A: Addr, M: Memory>(
-    memory: &M,
-    sets: &[ConnSet<A>],
-    first: usize,
-    f: &mut dyn FnMut(usize, &Seen, &dyn Fn() -> Option<Entry<'static>>),
-) {
+fn part<A: Addr, M: Memory>(memory: &M, sets: &[ConnSet<A>], first: usize, f: &mut Visitor<'_>) {
     let config = memory.config();
     let entries = sets.iter().flat_map(|set| &set.ways);
     for (place, conn) in (first..).zip(entries) {

@@ -8,8 +8,7 @@ use rvs_testkit::lab::{Director, Lab, LabError, Process, Topology, wait_until};
 use rvs_testkit::need_lab;
 
 const CLIENT: [&str; 2] = ["192.168.122.70", "fd22::70"];
-const DIRECTORS: [[&str; 2]; 2] =
-    [["192.168.122.30", "fd22::30"], ["192.168.122.31", "fd22::31"]];
+const DIRECTORS: [[&str; 2]; 2] = [["192.168.122.30", "fd22::30"], ["192.168.122.31", "fd22::31"]];
 const SERVER: [&str; 2] = ["192.168.122.45", "fd22::45"];
 const VIP: [&str; 2] = ["192.168.122.100", "fd22::100"];
 
@@ -31,9 +30,8 @@ fn pair(sync: &str) -> Result<Pair, LabError> {
     let [a, b] = directors;
     let pair = Pair { lab, directors: [a?, b?] };
     for (director, role) in pair.directors.iter().zip(["master", "backup"]) {
-        director.ipvsadm(&format!(
-            "--start-daemon {role} --mcast-interface eth0 --syncid 9 {sync}"
-        ))?;
+        director
+            .ipvsadm(&format!("--start-daemon {role} --mcast-interface eth0 --syncid 9 {sync}"))?;
     }
     Ok(pair)
 }
@@ -57,7 +55,8 @@ impl Pair {
         for vip in VIP {
             let bits = if vip.contains(':') { "128 nodad" } else { "32" };
             let other = self.lab.host(names[1 - index]);
-            let _ = other.run(&format!("ip addr del {vip}/{} dev eth0", bits.replace(" nodad", "")));
+            let _ =
+                other.run(&format!("ip addr del {vip}/{} dev eth0", bits.replace(" nodad", "")));
             self.lab.host(names[index]).ip(&format!("addr add {vip}/{bits} dev eth0"))?;
             let mac = self.mac(names[index])?;
             let client = self.lab.host("client");

@@ -11,7 +11,11 @@ use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, Socket, Type}
 const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// One socket a port, each connected to the group, on the interface with this index.
-pub fn senders(daemon: &SyncDaemon, interface: u32, buffer: Option<usize>) -> io::Result<Vec<UdpSocket>> {
+pub fn senders(
+    daemon: &SyncDaemon,
+    interface: u32,
+    buffer: Option<usize>,
+) -> io::Result<Vec<UdpSocket>> {
     let open = |addr: SocketAddr| {
         let socket = open(daemon, addr)?;
         match addr {
@@ -35,7 +39,11 @@ pub fn senders(daemon: &SyncDaemon, interface: u32, buffer: Option<usize>) -> io
 }
 
 /// One socket a port, each in the group on the interface with this index, and for nothing else.
-pub fn receivers(daemon: &SyncDaemon, interface: u32, buffer: Option<usize>) -> io::Result<Vec<UdpSocket>> {
+pub fn receivers(
+    daemon: &SyncDaemon,
+    interface: u32,
+    buffer: Option<usize>,
+) -> io::Result<Vec<UdpSocket>> {
     let open = |addr: SocketAddr| {
         let socket = open(daemon, addr)?;
         socket.set_reuse_address(true)?;

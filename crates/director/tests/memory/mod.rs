@@ -1,9 +1,9 @@
 //! A data path that moves no packets: a table. The tests of `ipvsadm` use it as well.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, Mutex};
 use rvs_director::{Daemons, SyncDaemon};
 use rvs_netlink::ipvs::Role;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex};
 
 use rvs_core::control::{Change, ConnRow, Datapath, DatapathError, DestStatus, Stats};
 use rvs_core::types::{
