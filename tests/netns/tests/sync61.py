@@ -2,7 +2,7 @@
 of connections. One LAN; the VIPs are routed to the director whose turn it is.
 
  client 10.0.0.2 (masquerading), 10.0.0.22 (direct routing, tunnels) fd00::2, ::22 | RVS 10.0.0.1 fd00::1 | kernel 10.0.0.3 fd00::3 | server 10.0.0.11 fd00::11"""
-import ctypes, os, socket, subprocess, sys, threading, time
+import ctypes, os, select, socket, subprocess, sys, threading, time
 
 VIP, VIP6 = '10.9.9.9', 'fd99::9'
 libc = ctypes.CDLL(None, use_errno=True)
@@ -27,24 +27,46 @@ def inside(name, make):
 
 
 def network():
-    sh('for m in ip_vs ip_vs_rr ipip; do modprobe $m; done; ip netns add sw; ip -n sw link add br type bridge mcast_snooping 0; ip -n sw link set br up; ip link set lo up')
-    sh('sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1')
+    sh('for m in ip_vs ip_vs_rr ipip; do modprobe $m; done; ip netns add sw; ip netns exec sw sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1; ip link set lo up')
+    sh('sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.all.accept_redirects=0 net.ipv6.conf.default.accept_redirects=0 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1')
     hosts = dict(client=(2, 22), k=(3,), rs=(11,))
     for name, last in [('', (1,)), *hosts.items()]:
         n = f'ip netns exec {name} ' if name else ''
         ip = f'ip -n {name} ' if name else 'ip '
         if name:
-            sh(f'ip netns add {name}; {ip} link set lo up; {n} sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0')
+            sh(f'ip netns add {name}; {ip} link set lo up; {n} sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.all.accept_redirects=0 net.ipv6.conf.default.accept_redirects=0 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0')
             sh(f'ip -n sw link add p-{name} type veth peer name lan netns {name}')
         else:
             sh('ip -n sw link add p-rvs type veth peer name lan netns 1')
-        sh(f'ip -n sw link set p-{name or "rvs"} master br up; {ip} link set lan up')
+        sh(f'ip -n sw link set p-{name or "rvs"} up; {ip} link set lan up; {n} ethtool -K lan tx off gso off gro off tso off')
         for x in last:
             sh(f'{ip} addr add 10.0.0.{x}/24 dev lan; {ip} addr add fd00::{x}/64 dev lan nodad')
     sh(f'ip netns exec k sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1; ip netns exec k sysctl -qw net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.lan.send_redirects=0')
     for ip in ('ip ', 'ip -n k '):
         sh(f'{ip} addr add {VIP}/32 dev lo; {ip} addr add {VIP6}/128 dev lo nodad')
     sh(f'ip -n rs link set tunl0 up; ip netns exec rs sysctl -qw net.ipv4.conf.tunl0.rp_filter=0; ip -n rs addr add {VIP}/32 dev lo; ip -n rs addr add {VIP6}/128 dev lo nodad')
+
+
+PORTS = {}
+
+
+def plug(name):
+    """Connects a port of the hub: this kernel has no bridges."""
+    port = inside('sw', lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)))
+    port.bind(('p-' + name, 3))
+    PORTS[name] = port
+
+
+def hub():
+    while True:
+        for port in select.select(list(PORTS.values()), [], [], 0.2)[0]:
+            try:
+                frame, (_, _, kind, *_) = port.recvfrom(65536)
+                if kind != socket.PACKET_OUTGOING:
+                    for other in [p for p in PORTS.values() if p is not port]:
+                        other.send(frame)
+            except OSError:
+                pass
 
 
 SERVICES = f'''-A -t {VIP}:80 -s rr
@@ -166,8 +188,12 @@ def round_(master, backup, version, more, name):
     tcp = [('10.0.0.2', VIP, 80), ('10.0.0.2', VIP, 80), ('10.0.0.22', VIP, 81), ('10.0.0.22', VIP, 82), ('10.0.0.22', VIP, 90)]
     socks = [connect(socket.SOCK_STREAM, *to) for to in tcp + (v6 if version else [])] + [connect(socket.SOCK_DGRAM, '10.0.0.2', VIP, 53)]
     for s in socks:
-        if not ask(s, 4):
-            sys.exit(f'{name}: no answer')
+        try:
+            answered = ask(s, 4)
+        except OSError as error:
+            answered = error
+        if answered is not True:
+            sys.exit(f'{name}: {s.getpeername()} from {s.getsockname()}: {answered}; {rows(master.conns())}')
     # One that ends: masqueraded, closed by the client, TIME_WAIT.
     closed = connect(socket.SOCK_STREAM, '10.0.0.2', VIP, 80)
     ask(closed, 4)
@@ -204,6 +230,9 @@ for name in 'rvsd', 'ipvsadm', 'rvs':
     os.chmod(name, 0o755)
 print(sh('uname -sr').strip())
 network()
+for name in 'rvs', 'client', 'k', 'rs':
+    plug(name)
+threading.Thread(target=hub, daemon=True).start()
 serve()
 kernel, rvs = Kernel(), Rvs()
 for version, more, name in ((1, '', 'version 1'), (0, '', 'version 0'), (1, '--mcast-group ff02::81', 'ff02::81')):
@@ -214,10 +243,12 @@ for version, more, name in ((1, '', 'version 1'), (0, '', 'version 0'), (1, '--m
         daemon.terminate()
         daemon.wait()
         sh('./rvs down', check=False)
-        sh('ip netns exec k /usr/sbin/ipvsadm -C; ip -n k link set lan down; ip netns del k')
+        sh('ip netns exec k /usr/sbin/ipvsadm -C; ip netns del k')
+        PORTS.pop('k').close()
         sh('ip -n sw link del p-k', check=False)
-        sh('ip netns add k; ip -n k link set lo up; ip netns exec k sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0')
-        sh('''ip -n sw link add p-k type veth peer name lan netns k; ip -n sw link set p-k master br up; ip -n k link set lan up; ip -n k addr add 10.0.0.3/24 dev lan; ip -n k addr add fd00::3/64 dev lan nodad
+        sh('ip netns add k; ip -n k link set lo up; ip netns exec k sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.all.accept_redirects=0 net.ipv6.conf.default.accept_redirects=0 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0')
+        sh('''ip -n sw link add p-k type veth peer name lan netns k; ip -n sw link set p-k up; ip -n k link set lan up; ip netns exec k ethtool -K lan tx off gso off gro off tso off; ip -n k addr add 10.0.0.3/24 dev lan; ip -n k addr add fd00::3/64 dev lan nodad
 ip netns exec k sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.lan.send_redirects=0''')
         sh(f'ip -n k addr add {VIP}/32 dev lo; ip -n k addr add {VIP6}/128 dev lo nodad')
-        sh('ip -n client neigh flush dev lan; ip -n rs neigh flush dev lan')
+        plug('k')
+        sh('ip -n client neigh flush dev lan; ip -n rs neigh flush dev lan; ip neigh flush dev lan')
