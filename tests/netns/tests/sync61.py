@@ -88,8 +88,11 @@ SERVICES = f'''-A -t {VIP}:80 -s rr
 
 def serve():
     def answer(stream):
-        while data := stream.recv(4096):
-            stream.sendall(data[::-1])
+        try:
+            while data := stream.recv(4096):
+                stream.sendall(data[::-1])
+        except ConnectionResetError:
+            pass  # the end of a round
         stream.close()
 
     def tcp(listener):
