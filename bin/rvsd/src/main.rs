@@ -11,6 +11,7 @@ mod neighbours;
 mod privileges;
 mod proc;
 mod server;
+mod sync;
 
 use std::io::IsTerminal as _;
 use std::path::Path;
@@ -86,10 +87,11 @@ fn run(args: &Args) -> Result<()> {
     let folder = folder.and_then(|folder| folder.serve(&args.socket));
     let folder =
         folder.inspect_err(|error| tracing::warn!("`rvs run` changes no settings: {error:#}"));
-    let mut director = Director::new(datapath);
+    let sync = sync::Sync::new(Host::open()?, pins.path());
+    let mut director = Director::new(datapath).with_daemons(Box::new(sync.clone()));
     config.apply(&mut director)?;
     let folder = folder.ok();
-    let server = server::Server { director, host, monitor, interfaces, listener, folder };
+    let server = server::Server { director, sync, host, monitor, interfaces, listener, folder };
     server.run()
 }
 

@@ -4,6 +4,7 @@
 use core::fmt;
 use core::net::IpAddr;
 
+use crate::layout::DAEMON_WORDS;
 use crate::sysctl::Sysctl;
 use crate::timeout::Timeout;
 use crate::types::{DestConfig, DestKey, ForwardMethod, ServiceConfig, ServiceKey, Timeouts};
@@ -76,6 +77,8 @@ pub struct ConnRow {
     pub expires: u32,
     /// Whether this is a persistence template.
     pub template: bool,
+    /// Whether another director told of it.
+    pub synced: bool,
 }
 
 /// Why a data path refused a change. Nothing was changed.
@@ -175,6 +178,16 @@ pub trait Datapath {
     fn set_timeout(&mut self, _timeout: Timeout, _seconds: u32) -> Result<(), DatapathError> {
         Err(DatapathError::Unsupported("timeouts by state"))
     }
+
+    /// What [`keep_daemon`](Self::keep_daemon) was told of a sync daemon last, by this director or
+    /// the one before it; zeros at first.
+    fn kept_daemon(&self, _backup: bool) -> [u32; DAEMON_WORDS] {
+        [0; DAEMON_WORDS]
+    }
+
+    /// Keeps the description of a sync daemon that runs, for the next director; zeros if none does.
+    /// That a backup runs matters to packets, too (`backup_only`).
+    fn keep_daemon(&mut self, _backup: bool, _words: [u32; DAEMON_WORDS]) {}
 
     /// Capacity of the connection table, in connections.
     fn conn_capacity(&self) -> u32;

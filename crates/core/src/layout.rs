@@ -62,7 +62,13 @@ pub struct Config {
     /// One bit a port: whether any TCP (row 0), UDP (row 1) or SCTP (row 2) service has it. Spares
     /// packets that are nobody's the look-up of a service.
     pub ports: [[Cell<u64>; 1024]; 3],
+    /// The sync daemons that run, master and backup, as the director describes them: a restarted
+    /// rvsd starts them again.
+    pub daemons: [[Cell<u32>; DAEMON_WORDS]; 2],
 }
+
+/// Words that describe a sync daemon.
+pub const DAEMON_WORDS: usize = 12;
 
 /// In [`Config::flags`]: a service with port 0 exists.
 pub const CONFIG_PORT_ZERO: u32 = 1;
@@ -70,6 +76,9 @@ pub const CONFIG_PORT_ZERO: u32 = 1;
 pub const CONFIG_FWMARK: u32 = 2;
 /// In [`Config::flags`]: TCP states follow the tables of `secure_tcp`.
 pub const CONFIG_SECURE_TCP: u32 = 4;
+/// In [`Config::flags`]: clients' packets are the host's, because connections are only taken from
+/// another director (`backup_only`).
+pub const CONFIG_BACKUP_ONLY: u32 = 1 << 8;
 
 /// Key of `SERVICES4` and `SERVICES6`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -23,6 +23,7 @@ pub mod related;
 pub mod sched;
 pub mod schedule;
 pub mod sweep;
+pub mod sync;
 pub mod sysctl;
 pub mod table;
 pub mod time;

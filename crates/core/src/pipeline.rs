@@ -18,7 +18,8 @@ use crate::dest;
 use crate::env::Tables;
 use crate::flow::{Flow, Ip};
 use crate::layout::{
-    CONFIG_FWMARK, CONFIG_PORT_ZERO, CONFIG_SECURE_TCP, Config, Conn, Dest, ServiceAddr,
+    CONFIG_BACKUP_ONLY, CONFIG_FWMARK, CONFIG_PORT_ZERO, CONFIG_SECURE_TCP, Config, Conn, Dest,
+    ServiceAddr,
 };
 use crate::nat;
 use crate::packet::Packet;
@@ -137,6 +138,9 @@ fn established<'e, A: Addr, E: Tables<A>>(
     flow: &Flow<A>,
     entry: &'e Conn<A>,
 ) -> Verdict<'e, A> {
+    if config.flags.get() & CONFIG_BACKUP_ONLY != 0 && !Word(entry.word.get()).has(REPLY) {
+        return Verdict::Pass(Reason::NotOurs);
+    }
     if asks_anew(flow) && starts_over(env, config, entry) {
         end(env, entry);
         return opening(env, config, flow);
@@ -183,6 +187,9 @@ fn opening<'e, A: Addr, E: Tables<A>>(
     config: &Config,
     flow: &Flow<A>,
 ) -> Verdict<'e, A> {
+    if config.flags.get() & CONFIG_BACKUP_ONLY != 0 {
+        return Verdict::Pass(Reason::NotOurs);
+    }
     if !flow.marked && config.flags.get() & CONFIG_FWMARK != 0 {
         return Verdict::Pass(Reason::PuntMark);
     }

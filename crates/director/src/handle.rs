@@ -37,8 +37,7 @@ impl<D: Datapath> Director<D> {
             return match command {
                 command::GET_SERVICE => Ok(self.dump_services()),
                 command::GET_DEST => Ok(self.dump_dests(attrs)),
-                // There are none yet.
-                command::GET_DAEMON => Ok(Vec::new()),
+                command::GET_DAEMON => Ok(self.dump_daemons()),
                 command::GET_CONNS => Ok(self.dump_conns(attrs)),
                 command::GET_SYSCTL => self.dump_sysctls(attrs),
                 _ => Err(Refusal::new(EOPNOTSUPP, format!("command {command} is no dump"))),
@@ -53,8 +52,8 @@ impl<D: Datapath> Director<D> {
             command::NEW_DEST => self.new_dest(attrs).map(nothing),
             command::SET_DEST => self.set_dest(attrs).map(nothing),
             command::DEL_DEST => self.del_dest(attrs).map(nothing),
-            command::NEW_DAEMON => new_daemon(attrs).map(nothing),
-            command::DEL_DAEMON => del_daemon(attrs).map(nothing),
+            command::NEW_DAEMON => self.new_daemon(&nested(attrs, cmd_attr::DAEMON)?).map(nothing),
+            command::DEL_DAEMON => self.del_daemon(&nested(attrs, cmd_attr::DAEMON)?).map(nothing),
             command::SET_CONFIG => self.set_config(attrs).map(nothing),
             command::GET_CONFIG => Ok(self.get_config()),
             command::GET_INFO => Ok(self.get_info()),
@@ -169,6 +168,7 @@ impl<D: Datapath> Director<D> {
         let mut service = self.named(attrs)?.clone();
         let asked = nested(attrs, cmd_attr::DEST)?;
         let (dest, weight) = ipvs::dest(&asked, service.key.family())?;
+        self.check_synchronised(&service.key, &dest)?;
         check::dest_numbers(&service.key, &dest, weight)?;
         if service.position(&dest.key).is_some() {
             return Err(Refusal::new(EEXIST, format!("destination {} exists", dest.key.addr)));
@@ -187,6 +187,7 @@ impl<D: Datapath> Director<D> {
         let mut service = self.named(attrs)?.clone();
         let asked = nested(attrs, cmd_attr::DEST)?;
         let (dest, weight) = ipvs::dest(&asked, service.key.family())?;
+        self.check_synchronised(&service.key, &dest)?;
         check::dest_numbers(&service.key, &dest, weight)?;
         let place = service.position(&dest.key).and_then(|at| service.dests.get_mut(at));
         let missing = || Refusal::new(ENOENT, format!("no destination {}", dest.key.addr));
@@ -293,17 +294,4 @@ impl<D: Datapath> Director<D> {
 /// A nest that a request must have.
 fn nested<'b>(attrs: &Attrs<'b>, kind: u16) -> Result<Attrs<'b>, Refusal> {
     Ok(attrs.nested(kind).ok_or(EINVAL)?)
-}
-
-/// Checks what the kernel checks and says that there is no synchronisation yet.
-fn new_daemon(attrs: &Attrs<'_>) -> Result<(), Refusal> {
-    let daemon = ipvs::daemon(&nested(attrs, cmd_attr::DAEMON)?)?;
-    let role = daemon.role.name();
-    Err(Refusal::new(EOPNOTSUPP, format!("there is no {role} sync daemon yet")))
-}
-
-/// None runs.
-fn del_daemon(attrs: &Attrs<'_>) -> Result<(), Refusal> {
-    let role = ipvs::daemon_role(&nested(attrs, cmd_attr::DAEMON)?)?;
-    Err(Refusal::new(ESRCH, format!("no {} sync daemon runs", role.name())))
 }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod daemon;
 mod estimator;
 mod handle;
 mod reply;
@@ -18,6 +19,7 @@ use rvs_core::sysctl::Sysctl;
 use estimator::{EVERYTHING, Estimators, Subject};
 use table::{Service, Table};
 
+pub use daemon::{Daemons, SyncDaemon};
 pub use reply::FAMILY_ID;
 pub use sysctl::check_setting;
 
@@ -60,6 +62,7 @@ pub struct Director<D> {
     services: Table,
     estimators: Estimators,
     refusals: Vec<Refusal>,
+    daemons: daemon::Running,
 }
 
 impl<D: Datapath> Director<D> {
@@ -70,8 +73,8 @@ impl<D: Datapath> Director<D> {
             let (key, config, dests) = (*key, *config, dests.to_vec());
             services.put(Service { key, config, engine: None, dests });
         });
-        let estimators = Estimators::default();
-        let mut director = Self { datapath, services, estimators, refusals: Vec::new() };
+        let (estimators, daemons) = (Estimators::default(), daemon::Running::default());
+        let mut director = Self { datapath, services, estimators, refusals: Vec::new(), daemons };
         director.each_counter(|estimators, subject, stats| estimators.start(subject, stats));
         director
     }

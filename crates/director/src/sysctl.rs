@@ -63,6 +63,9 @@ impl<D: Datapath> Director<D> {
         let row = |name: &str, setting: Setting| {
             let value = match setting {
                 Setting::Sysctl(Kind::Changes(sysctl)) => self.datapath.sysctl(sysctl).to_string(),
+                Setting::Sysctl(Kind::Second(first, sysctl, _)) => {
+                    format!("{first}\t{}", self.datapath.sysctl(sysctl))
+                }
                 Setting::Sysctl(Kind::Fixed(value, _)) => value.to_owned(),
                 Setting::Timeout(timeout) => self.datapath.timeout(timeout).to_string(),
             };

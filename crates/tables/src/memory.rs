@@ -112,5 +112,9 @@ pub fn initialise<M: Memory>(memory: &M, seed: u64) {
     for sysctl in Sysctl::ALL {
         config.set_sysctl(*sysctl, sysctl.default());
     }
+    // What has no destination has weight, as far as `expire_nodest_conn` asks.
+    if let Some(nobody) = memory.dests().first() {
+        nobody.weight.set(1);
+    }
     config.layout.set(LAYOUT_VERSION);
 }

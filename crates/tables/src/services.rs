@@ -7,12 +7,13 @@ mod conns;
 mod stats;
 mod write;
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
 use rvs_core::control::{Change, ConnRow, Datapath, DatapathError, DestStatus, Stats};
 use rvs_core::defence;
-use rvs_core::layout::WAYS;
+use rvs_core::layout::{CONFIG_BACKUP_ONLY, DAEMON_WORDS, WAYS};
 use rvs_core::proto::tcp;
 use rvs_core::sysctl::Sysctl;
 use rvs_core::time::{seconds, ticks};
@@ -24,18 +25,18 @@ use crate::memory::Memory;
 
 /// A destination and its place in `DESTS`.
 #[derive(Clone, Copy)]
-struct Placed {
-    config: DestConfig,
-    index: u32,
+pub(crate) struct Placed {
+    pub(crate) config: DestConfig,
+    pub(crate) index: u32,
 }
 
 /// A service as the maps have it.
-struct Service {
+pub(crate) struct Service {
     key: ServiceKey,
     config: ServiceConfig,
     slot: u32,
     version: u32,
-    dests: Vec<Placed>,
+    pub(crate) dests: Vec<Placed>,
 }
 
 /// A destination that left its service while connections used it.
@@ -116,6 +117,15 @@ impl<M: Memory> Services<M> {
         defence::update(self.maps.config(), available);
     }
 
+    /// Leaves clients' packets to the host if that is asked for and a backup sync daemon runs.
+    fn update_backup_only(&self) {
+        let config = self.maps.config();
+        let runs = self.kept_daemon(true) != [0; DAEMON_WORDS];
+        let others = config.flags.get() & !CONFIG_BACKUP_ONLY;
+        let only = runs && config.sysctl(Sysctl::BackupOnly) != 0;
+        config.flags.set(others | if only { CONFIG_BACKUP_ONLY } else { 0 });
+    }
+
     /// Frees what no packet and no connection uses any more. To be called every second or so.
     pub fn tick(&mut self) {
         let mut gone = Vec::new();
@@ -172,7 +182,7 @@ impl<M: Memory> Services<M> {
         }
     }
 
-    fn service(&self, key: &ServiceKey) -> Option<&Service> {
+    pub(crate) fn service(&self, key: &ServiceKey) -> Option<&Service> {
         self.services.get(*self.by_key.get(key)?)
     }
 }
@@ -271,6 +281,7 @@ impl<M: Memory> Datapath for Services<M> {
         if changed && matches!(sysctl, Sysctl::DropPacket | Sysctl::SecureTcp) {
             self.defend(self.available);
         }
+        self.update_backup_only();
         Ok(())
     }
 
@@ -283,6 +294,16 @@ impl<M: Memory> Datapath for Services<M> {
             place.set(ticks(seconds));
         }
         Ok(())
+    }
+
+    fn kept_daemon(&self, backup: bool) -> [u32; DAEMON_WORDS] {
+        self.maps.config().daemons[usize::from(backup)].each_ref().map(Cell::get)
+    }
+
+    fn keep_daemon(&mut self, backup: bool, words: [u32; DAEMON_WORDS]) {
+        let places = &self.maps.config().daemons[usize::from(backup)];
+        places.iter().zip(words).for_each(|(place, word)| place.set(word));
+        self.update_backup_only();
     }
 
     fn conn_capacity(&self) -> u32 {

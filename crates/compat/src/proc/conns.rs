@@ -35,8 +35,11 @@ fn row(conn: &Conn, form: Form) -> String {
     let [client, service, dest] = [conn.client, conn.service, conn.dest]
         .map(|(addr, port)| format!("{} {port:04X}", hex(addr)));
     let (protocol, state, expires) = (protocol(conn.protocol), &conn.state, conn.expires);
-    // All connections are rvsd's own: nothing is synchronised with other directors.
-    let origin = if form == Form::Sync { " LOCAL " } else { "" };
+    let origin = match (form, conn.synced) {
+        (Form::Plain, _) => "",
+        (Form::Sync, Some(true)) => " SYNC  ",
+        (Form::Sync, _) => " LOCAL ",
+    };
     format!("{protocol:<3} {client} {service} {dest} {state:<11}{origin} {expires:>7}\n")
 }
 
@@ -57,6 +60,7 @@ mod tests {
             forward: None,
             template: None,
             pe: None,
+            synced: None,
         };
         assert_eq!(
             row(&conn, Form::Plain),
@@ -76,6 +80,7 @@ mod tests {
             forward: None,
             template: None,
             pe: None,
+            synced: None,
         };
         assert_eq!(
             row(&template, Form::Sync),
@@ -91,6 +96,7 @@ mod tests {
             forward: None,
             template: None,
             pe: None,
+            synced: None,
         };
         assert_eq!(
             row(&tunnel, Form::Plain),

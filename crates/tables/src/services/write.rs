@@ -4,7 +4,9 @@
 use rvs_core::addr::{Addr, V4, V6, words};
 use rvs_core::control::{Change, DatapathError};
 use rvs_core::dest;
-use rvs_core::layout::{CONFIG_FWMARK, CONFIG_PORT_ZERO, CONFIG_SECURE_TCP, Row, Slot};
+use rvs_core::layout::{
+    CONFIG_BACKUP_ONLY, CONFIG_FWMARK, CONFIG_PORT_ZERO, CONFIG_SECURE_TCP, Row, Slot,
+};
 use rvs_core::sched::{self, dh, mh, rr, sh, wrr};
 use rvs_core::tunnel::Tunnel;
 use rvs_core::types::{DestConfig, Family, Protocol, Scheduler, ServiceConfig, ServiceKey};
@@ -414,7 +416,8 @@ impl<M: Memory> Services<M> {
                 }
             }
         }
-        config.flags.set(flags | config.flags.get() & CONFIG_SECURE_TCP);
+        let kept = config.flags.get() & (CONFIG_SECURE_TCP | CONFIG_BACKUP_ONLY);
+        config.flags.set(flags | kept);
     }
 }
 
