@@ -368,7 +368,7 @@ pub fn commit<A: Addr, E: Tables<A>>(env: &E, now: Tick, flow: &Flow<A>, forward
         let state = tcp_state(env, flow, forward, secure);
         config.tcp_timeouts.get((state & 15) as usize).map_or(0, |timeout| timeout.get())
     } else if flow.key.protocol == protocol::SCTP as u32 {
-        let state = sctp_state(env, flow.tcp_flags, forward.conn, forward.dest, forward.reply);
+        let state = env.sctp_state(flow.tcp_flags, forward.conn, forward.reply);
         config.sctp_timeouts.get((state & 15) as usize).map_or(0, |timeout| timeout.get())
     } else {
         if forward.reply {
@@ -412,15 +412,10 @@ fn tcp_state<A: Addr, E: Tables<A>>(
     })
 }
 
-/// The same for SCTP (`set_sctp_state`). Not inlined: rare, and [`commit`]'s stack frame is full.
-#[inline(never)]
-fn sctp_state<A: Addr, E: Tables<A>>(
-    env: &E,
-    chunks: u8,
-    conn: &Conn<A>,
-    dest: &Dest,
-    reply: bool,
-) -> u32 {
+/// The same for SCTP (`set_sctp_state`), by what the packet's chunks say.
+#[inline(always)]
+pub fn sctp_state<A: Addr, E: Tables<A>>(env: &E, chunks: u8, conn: &Conn<A>, reply: bool) -> u32 {
+    let Some(dest) = env.dest(conn.dest.get()) else { return 0 };
     advance(env, conn, dest, reply, |direction, old| {
         let state = sctp::next(direction, old, sctp::Chunks(chunks));
         (state, sctp::is_active(state), sctp::State::Established as u32)
