@@ -45,8 +45,8 @@ pub fn rewrite<A: Ip, P: Packet>(
 
 /// Replaces a port of the SCTP packet of `len` bytes at `l4`. False if its header is out of reach.
 ///
-/// Not inlined: rare beside TCP and UDP, whose stack frames it must not widen.
-#[inline(never)]
+/// Inlined: a frame of its own, 32 bytes on Linux 6.1, would exceed the kernel's stack.
+#[inline(always)]
 fn sctp<P: Packet>(packet: &mut P, l4: u32, len: u32, reply: bool, port_be: u16) -> bool {
     let Some(header) = packet.at_mut::<Sctp>(l4) else { return false };
     let old = header.ports;

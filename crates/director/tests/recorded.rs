@@ -112,6 +112,10 @@ fn single_messages_are_answered_as_the_kernel_answered_them() {
             assert!(replies.len() > 2 && replies.iter().all(|part| part.len() <= 32 * 1024));
         }
         let (ours, theirs) = (answers(&replies), answers(&theirs));
+        // The recorder did not wait for the end of a master's thread.
+        if case == "(del master)" && theirs.is_empty() {
+            continue;
+        }
         // What looks at or undoes a change that was refused.
         if unchanged && (case.starts_with("dump") || case.starts_with("(del")) {
             continue;

@@ -63,7 +63,11 @@ fn settings_read_and_change_as_the_kernel_s_and_outlive_rvsd() -> Result<(), Lab
         ("amemthresh=x", "rvs: amemthresh is a number from -2147483648 to 2147483647\n"),
         ("nosuch=1", "rvs: no setting nosuch\n"),
         ("nosuch", "rvs: no setting nosuch\n"),
-        ("sync_version=0", "rvs: sync_version cannot be changed: there are no sync daemons\n"),
+        (
+            "drop_entry=1",
+            "rvs: drop_entry cannot be changed: established connections are told apart by their \
+             packets, which are not counted one by one\n",
+        ),
     ] {
         assert_eq!(sysctl(&director, &[word])?, Err(error.to_owned()), "{word}");
     }
