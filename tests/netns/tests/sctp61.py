@@ -121,8 +121,10 @@ def errors():
     return sum(int(line.split()[1]) for line in files.splitlines() if line.startswith('SctpChecksumErrors'))
 
 
-def states():
-    return ' '.join(line.split()[2] for line in sh('./ipvsadm -Lnc').splitlines() if ' SCTP ' in f' {line} ') or 'none'
+def state(port):
+    """The state of the association from this port of the client. Others that are over are listed for a while."""
+    rows = [line.split() for line in sh('./ipvsadm -Lnc').splitlines() if line.startswith('SCTP')]
+    return ' '.join(row[2] for row in rows if row[3].endswith(f':{port}')) or 'none'
 
 
 def talk(family):
@@ -132,7 +134,8 @@ def talk(family):
         hashed = receive(sock, 32)
         up = 'ok' if hashed == hashlib.sha256(UP).digest() else 'WRONG'
         down = 'ok' if receive(sock, len(DOWN)) == DOWN else 'WRONG'
-        return f'up {up}, down {down}, state {states()}'
+        port = sock.getsockname()[1]
+        return f'up {up}, down {down}, state {state(port)}', port
 
 
 def round_(name, methods):
@@ -143,11 +146,11 @@ def round_(name, methods):
             sh(f'./ipvsadm -A {service} -s rr && ./ipvsadm -a {service} -r {dest} {method}')
             wrong = errors()
             try:
-                said = talk(family)
+                said, port = talk(family)
             except OSError as error:
-                said = f'{error}'
+                said, port = f'{error}', 0
             time.sleep(0.5)
-            print(f'{name} IPv{family} {method}: {said}, then {states()}, checksum errors {errors() - wrong}', flush=True)
+            print(f'{name} IPv{family} {method}: {said}, then {state(port)}, checksum errors {errors() - wrong}', flush=True)
             sh(f'./ipvsadm -D {service}')
 
 
