@@ -67,7 +67,8 @@ fn replies_of_a_shared_destination_belong_to_the_newer_connection() {
             });
             let theirs = row.conns.iter().filter(|conn| conn.proto.eq_ignore_ascii_case(name));
             let mut theirs: Vec<u16> = theirs.map(|conn| conn.vp).collect();
-            (ours.sort_unstable(), theirs.sort_unstable());
+            ours.sort_unstable();
+            theirs.sort_unstable();
             assert_eq!(ours, theirs, "{}", row.case);
             rows += 1;
         }

@@ -37,8 +37,11 @@ const DR: ForwardMethod = ForwardMethod::DirectRoute;
 const NAT: ForwardMethod = ForwardMethod::Masquerade;
 const TUN: ForwardMethod = ForwardMethod::Tunnel;
 
+/// Puts a service in force: its virtual address and port, and its destinations.
+type Put<'a> = dyn FnMut(&str, u16, &[(&str, ForwardMethod)]) + 'a;
+
 /// Services of all methods, one without destinations, one whose destination has no route.
-fn services(put: &mut dyn FnMut(&str, u16, &[(&str, ForwardMethod)])) {
+fn services(put: &mut Put) {
     for (vip, one, two) in
         [("10.9.1.1", "10.0.0.11", "10.0.0.12"), ("fd09::1", "fd01::b", "fd01::c")]
     {

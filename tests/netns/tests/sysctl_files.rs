@@ -137,6 +137,8 @@ fn a_restarted_rvsd_is_found_by_the_next_open() -> Result<(), LabError> {
     );
     command.args(["run", "--", "sh", "-c"]).arg(script);
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    // What ends this early is a panic, which ends the program at the end of its input, too.
+    #[expect(clippy::zombie_processes)]
     let mut child = command.spawn().expect("it starts");
     let mut stdout = std::io::BufReader::new(child.stdout.take().expect("a pipe"));
     let mut line = String::new();
