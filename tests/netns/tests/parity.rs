@@ -7,7 +7,7 @@ const FILES: [&str; 3] = ["tests/parity/parity.py", "tests/parity/side.py", "tes
 
 /// First seed, number of scenarios and seconds, from `$RVS_PARITY` if it is set.
 fn budget() -> (u32, u32, u32) {
-    let given = std::env::var("RVS_PARITY").unwrap_or_else(|_| "1 12 240".to_owned());
+    let given = std::env::var("RVS_PARITY").unwrap_or_else(|_| "1 8 150".to_owned());
     let numbers: Vec<u32> =
         given.split(' ').map(|word| word.parse().expect("three numbers")).collect();
     let [seed, scenarios, seconds] = numbers[..] else { panic!("three numbers: {given}") };

@@ -172,5 +172,5 @@ daemon = rvsd('xdp')
 round_('punted', ['-m', '-g'])
 for n in 'client', 'nat', 'dr':
     sh(f'ip netns exec {n} ethtool -K eth0 tx off gro on')
-round_('xdp', ['-m', '-g', '-i'])
+round_('xdp', ('-m', '-g'))
 print(sh('./rvs status --reasons'))

@@ -5,7 +5,7 @@ use rvs_tests_netns::vm;
 
 /// Ways that packets take through the director, and how many methods each carries.
 const ROUNDS: [(&str, usize); 4] =
-    [("super-packets", 2), ("segments", 2), ("punted", 2), ("xdp", 3)];
+    [("super-packets", 2), ("segments", 2), ("punted", 2), ("xdp", 2)];
 
 #[test]
 fn real_associations_carry_data_both_ways() {
