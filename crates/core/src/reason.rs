@@ -31,6 +31,8 @@ reasons! {
     NotIp = "pass.not_ip",
     /// Passed: a frame for another host's MAC address.
     OtherHost = "pass.other_host",
+    /// Passed: a frame of a VLAN, which the VLAN's own interface sees next.
+    Vlan = "pass.vlan",
     /// Passed: a protocol that is not balanced.
     OtherProtocol = "pass.other_protocol",
     /// Passed: ICMP, but no error about a connection's packet. From XDP, which leaves those to TC,
@@ -42,7 +44,8 @@ reasons! {
     NoConnection = "pass.no_connection",
     /// Passed: a fragment.
     Fragment = "pass.fragment",
-    /// Passed: an IPv6 extension header.
+    /// Passed: IPv4 options or IPv6 extension headers that the host drops or answers, or more than are
+    /// followed. From XDP, which leaves them to TC, all.
     ExtensionHeader = "pass.extension_header",
     /// Passed: headers are cut short or contradict each other.
     Malformed = "pass.malformed",

@@ -14,8 +14,9 @@ use rvs_wire::checksum::Delta;
 use rvs_wire::{IcmpError, Ipv4, Ipv6, Ports, protocol};
 
 use crate::addr::{Addr, V4, V6};
-use crate::env::Tables;
+use crate::env::{Env, Tables};
 use crate::flow::{Flow, Ip, L3, v6};
+use crate::headers;
 use crate::layout::Key;
 use crate::packet::Packet;
 use crate::pipeline::{Forward, Verdict, of_entry};
@@ -41,7 +42,7 @@ pub struct Related<A> {
 /// What differs between the IP versions.
 pub trait Errors: Ip {
     /// Reads an ICMP error; why not, if it is none or quotes what is not balanced.
-    fn related<P: Packet>(packet: &P) -> Result<Related<Self>, Reason>;
+    fn related<P: Packet, E: Env>(env: &E, packet: &P) -> Result<Related<Self>, Reason>;
 
     /// Replaces the quoted packet's destination (`reply`) or source, and brings the checksum in the
     /// quoted header up to date. What that changes in the ICMP checksum.
@@ -128,7 +129,7 @@ fn portless<A>(src: A, dst: A, l4: u32, len: u32, ttl: u8, tos: u8) -> Flow<A> {
 
 impl Errors for V4 {
     #[inline(always)]
-    fn related<P: Packet>(packet: &P) -> Result<Related<Self>, Reason> {
+    fn related<P: Packet, E: Env>(_: &E, packet: &P) -> Result<Related<Self>, Reason> {
         let ip = packet.at::<Ipv4>(L3).ok_or(Reason::Malformed)?;
         let (l4, len) = (L3 + ip.header_len(), ip.total_len.get() as u32);
         let (src, dst) = (V4(u32::from_ne_bytes(ip.src)), V4(u32::from_ne_bytes(ip.dst)));
@@ -171,12 +172,17 @@ impl Errors for V4 {
 
 impl Errors for V6 {
     #[inline(always)]
-    fn related<P: Packet>(packet: &P) -> Result<Related<Self>, Reason> {
+    fn related<P: Packet, E: Env>(env: &E, packet: &P) -> Result<Related<Self>, Reason> {
         let ip = packet.at::<Ipv6>(L3).ok_or(Reason::Malformed)?;
-        let (l4, len) = (L3 + Ipv6::LEN as u32, ip.payload_len.get() as u32 + Ipv6::LEN as u32);
+        let len = ip.payload_len.get() as u32 + Ipv6::LEN as u32;
         let (src, dst) = (v6(ip.src), v6(ip.dst));
         let tos = (ip.version_class_flow.get() >> 20) as u8;
-        let flow = portless(src, dst, l4, len, ip.hop_limit, tos);
+        let (ttl, first) = (ip.hop_limit, ip.next_header);
+        let (proto, l4) = headers::follow(env, packet, first, L3 + Ipv6::LEN as u32);
+        if proto != protocol::ICMPV6 {
+            return Err(OTHER);
+        }
+        let flow = portless(src, dst, l4, len, ttl, tos);
         let icmp = packet.at::<IcmpError>(l4).ok_or(OTHER)?;
         // RFC 4443, section 2.1: messages from 128 on are informational.
         if icmp.kind >= 128 {
@@ -187,8 +193,10 @@ impl Errors for V6 {
         if inner.version_class_flow.get() >> 28 != 6 {
             return Err(OTHER);
         }
-        let quoted = (v6(inner.src), v6(inner.dst), inner.next_header);
-        read(packet, flow, quoted, (quote, quote + Ipv6::LEN as u32))
+        let (from, to) = (v6(inner.src), v6(inner.dst));
+        let at = quote + Ipv6::LEN as u32;
+        let (proto, ports) = headers::follow(env, packet, inner.next_header, at);
+        read(packet, flow, (from, to, proto), (quote, ports))
     }
 
     #[inline(always)]

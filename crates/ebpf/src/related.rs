@@ -20,8 +20,8 @@ use crate::tc::{self, Frame, drop, pass};
 /// What the program that was attached returns to itself: it is to call [`rvs_related`].
 pub const PENDING: i32 = 1 << 17;
 
-/// Ethernet, IPv4 with all options, ICMP, and of the quoted packet the same and its ports.
-const HEADERS: u32 = 14 + 60 + 8 + 60 + 4;
+/// Bytes that must be readable directly: an error rarely has more.
+const HEADERS: u32 = tc::MOST;
 
 /// Sends an ICMP error on to the sender of the packet that it quotes.
 #[classifier]
@@ -42,7 +42,7 @@ fn translate<A: Errors>(mut frame: Frame) -> i32
 where
     Kernel: Tables<A>,
 {
-    let related = match A::related(&frame) {
+    let related = match A::related(&Kernel, &frame) {
         Ok(related) => related,
         Err(reason) => return pass(reason),
     };
