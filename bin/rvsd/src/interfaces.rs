@@ -41,16 +41,20 @@ impl Interfaces {
         attach::forget(&self.object.pin, maps, is_gone);
         self.attached.retain(|index, _| !is_gone(*index));
         self.failed.retain(|index, _| !is_gone(*index));
-        let wanted: Vec<_> = found.iter().filter(|i| self.wants(i)).collect();
+        let wanted: Vec<_> = found.iter().filter(|i| self.wants(i, &found)).collect();
         for interface in wanted {
             self.attach(interface, maps, first)?;
         }
         Ok(())
     }
 
-    fn wants(&self, interface: &Interface) -> bool {
+    /// Whether to attach to the interface. With a wanted one come its VLANs, and theirs: their packets
+    /// arrive by it, and a router has them arrive at the VLAN.
+    fn wants(&self, interface: &Interface, found: &[Interface]) -> bool {
         if !self.wanted.is_empty() {
-            return self.wanted.contains(&interface.name);
+            let parent = found.iter().find(|i| Some(i.index) == interface.parent);
+            return self.wanted.contains(&interface.name)
+                || parent.is_some_and(|parent| self.wants(parent, found));
         }
         // Ports of a bridge or bond are left to the bridge or bond.
         interface.up && !interface.loopback && interface.master.is_none()

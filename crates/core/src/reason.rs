@@ -77,6 +77,8 @@ reasons! {
     Defence = "drop.defence",
     /// Dropped: there is no route to the destination or client.
     NoRoute = "drop.no_route",
+    /// Dropped: an ICMP error about a masqueraded connection's packet has a wrong checksum.
+    BadChecksum = "drop.bad_checksum",
     /// Dropped: a map is missing an element that the configuration names.
     Inconsistent = "drop.inconsistent",
     /// Dropped: the packet could not be rewritten.
