@@ -58,32 +58,46 @@ def vlans(parent, *numbers, protocol='802.1Q'):
 
 
 def scene(name):
-    """Makes the devices of a scene: those of the director towards the client and the server, and what rvsd is told."""
+    """Makes the devices of a scene: the director's and the far one towards the client, and the same towards the server."""
     if name == 'vlan':
         veth('eth0'); vlans('eth0', 100, 200)
-        return ('eth0.100', 'eth0.100'), ('eth0.200', 'eth0.200'), ['eth0']
+        return ('eth0.100', 'eth0.100'), ('eth0.200', 'eth0.200')
     if name == 'qinq':
         veth('eth0'); vlans('eth0', 300, protocol='802.1ad'); vlans('eth0.300', 30, 40)
-        return ('eth0.300.30',) * 2, ('eth0.300.40',) * 2, ['eth0']
+        return ('eth0.300.30',) * 2, ('eth0.300.40',) * 2
     if name == 'from a vlan to a nic':
         veth('eth0'); veth('eth1'); vlans('eth0', 100)
-        return ('eth0.100',) * 2, ('eth1',) * 2, ['eth0', 'eth1']
+        return ('eth0.100',) * 2, ('eth1',) * 2
     if name == 'two nics':
         veth('eth0'); veth('eth1')
-        return ('eth0',) * 2, ('eth1',) * 2, []
+        return ('eth0',) * 2, ('eth1',) * 2
     if name == 'bridge':
         veth('eth0'); veth('eth1'); vlans('eth1', 200)
         sh('ip link add br0 type bridge; ip link set eth0 master br0; ip link set br0 up')
-        return ('br0', 'eth0'), ('eth1.200',) * 2, []
+        return ('br0', 'eth0'), ('eth1.200',) * 2
     veth('eth0'); veth('eth1')
     sh('ip link set eth1 down; ip link add bond0 type bond mode active-backup miimon 100; ip link set eth1 master bond0; ip link set bond0 up')
     vlan(None, 'bond0', 200); vlan('far', 'eth1', 200)
-    return ('eth0',) * 2, ('bond0.200', 'eth1.200'), []
+    return ('eth0',) * 2, ('bond0.200', 'eth1.200')
 
 
 def clear():
     for line in ('for n in client rs; do ip -n $n link del eth0; done', 'for d in bond0 br0 eth0 eth1; do ip link del $d; done'):
         sh(line, fails=True)
+
+
+def start(mode, *interfaces):
+    words = [word for i in interfaces for word in ('--interface', i)]
+    log = open('/tmp/rvsd.log', 'w')
+    rvsd = subprocess.Popen(['./rvsd', '--mode', mode, '--connections', '4096', '--services', '64', '--destinations', '64', *words],
+                            stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    for _ in range(1500):
+        if 'rvsd: ready' in open('/tmp/rvsd.log').read():
+            return rvsd
+        if rvsd.poll() is not None:
+            break
+        time.sleep(0.1)
+    sys.exit(f'rvsd is not ready: {open("/tmp/rvsd.log").read()}')
 
 
 def fetch(vip):
@@ -93,22 +107,18 @@ def fetch(vip):
 
 
 def play(name, mode):
-    (here_c, there_c), (here_s, there_s), interfaces = scene(name)
+    (here_c, there_c), (here_s, there_s) = scene(name)
     place(there_c, 'client', here_c, 1)
     place(there_s, 'rs', here_s, 2)
     sh(f'''ip addr add {VIP}/32 dev {here_c}; ip addr add {VIP6}/128 dev {here_c}
 ip -n client route add {VIP} via 10.0.1.1; ip -n client -6 route add {VIP6} via fd00:1::1''')
-    words = [word for i in interfaces for word in ('--interface', i)]
-    log = open('/tmp/rvsd.log', 'w')
-    rvsd = subprocess.Popen(['./rvsd', '--mode', mode, '--connections', '4096', '--services', '64', '--destinations', '64', *words],
-                            stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     for _ in range(300):
-        if 'rvsd: ready' in open('/tmp/rvsd.log').read() or rvsd.poll() is not None:
+        attached = sh('bpftool net show')
+        if all(f'{device}(' in attached for device in (here_c, here_s)):
             break
         time.sleep(0.1)
-    attached = sh('bpftool net show')
-    for device in (here_c, here_s):
-        assert f'{device}(' in attached, f'{device}: {attached}{open("/tmp/rvsd.log").read()}'
+    else:
+        sys.exit(f'{name}: {attached}{open("/tmp/rvsd.log").read()}')
     for method, option in (('NAT', '-m'), ('DR', '-g'), ('TUN', '-i')):
         # The way back: by the director, or past it.
         by, by6 = ('10.0.2.1', 'fd00:2::1') if method == 'NAT' else ('10.0.7.2', 'fd07::2')
@@ -126,8 +136,6 @@ ip -n client route add {VIP} via 10.0.1.1; ip -n client -6 route add {VIP6} via 
         sh(f'ip addr add {VIP}/32 dev eth0.101', fails=True)
         print(f'{name}, {mode}, of another VLAN: {"nothing" if "whole" != fetch(VIP) else "balanced"}', flush=True)
         sh('./ipvsadm -C; ip link del eth0.101')
-    rvsd.terminate(); rvsd.wait()
-    sh('./rvs down', fails=True)
     clear()
 
 
@@ -135,8 +143,14 @@ sh('chmod +x rvsd ipvsadm rvs; mkdir -p /run/rvs; mount -t bpf bpf /sys/fs/bpf 2
 print('Linux', os.uname().release, flush=True)
 ends()
 time.sleep(1)
-for mode in ('tc', 'xdp'):
-    for name in ('vlan', 'qinq', 'from a vlan to a nic'):
-        play(name, mode)
-for name in ('two nics', 'bridge', 'bond'):
+# Interfaces that were named come back under their names, with VLANs.
+veth('eth0'); veth('eth1')
+rvsd = start('xdp', 'eth0', 'eth1')
+clear()
+for name in ('vlan', 'qinq', 'from a vlan to a nic'):
+    play(name, 'xdp')
+rvsd.terminate(); rvsd.wait()
+sh('./rvs down', fails=True)
+start('tc')
+for name in ('vlan', 'qinq', 'from a vlan to a nic', 'two nics', 'bridge', 'bond'):
     play(name, 'tc')
