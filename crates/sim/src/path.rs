@@ -48,6 +48,10 @@ where
     &'m Plain: Tables<A>,
 {
     let flow = match A::parse(frame) {
+        Err(Reason::ExtensionHeader) => A::parse_all(&env, frame),
+        flow => flow,
+    };
+    let flow = match flow {
         Ok(flow) => flow,
         Err(reason) => return Outcome::Pass(reason),
     };
