@@ -8,6 +8,9 @@
 //!      rvsd: counts it out, waits an RCU grace period, zeroes the key
 //! ```
 //!
+//! The entry of the reply direction has a copy of its connection's state, or none while a reply has
+//! to look at the connection: so replies that change nothing read and write one entry, as others do.
+//!
 //! An entry is cleared only when no packet can still be looking at it, so a look-up never takes a
 //! destination from a flow that is not its own.
 
@@ -43,6 +46,8 @@ const FORWARD_SHIFT: u32 = 12;
 /// Learnt from another director (`IP_VS_CONN_F_SYNC`).
 pub const SYNCED: u32 = 1 << 24;
 
+/// State of the reply entry of a UDP flow: its connection knows that it was answered.
+pub const ANSWERED: u32 = 1;
 /// State of a template: one of its connections was established, or answered
 /// (`IP_VS_CTPL_S_ASSURED`).
 pub const ASSURED: u32 = 1;

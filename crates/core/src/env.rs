@@ -6,7 +6,7 @@ use core::cell::Cell;
 use crate::addr::Addr;
 use crate::flow::Flow;
 use crate::layout::{Config, Conn, ConnSet, Dest, DestStats, Key, Row, ServiceAddr, Slot, Version};
-use crate::pipeline::sctp_state;
+use crate::pipeline::transition;
 use crate::reason::Reason;
 use crate::sched::{Place, pick_cached};
 use crate::schedule::{Picked, Scheduled, schedule};
@@ -93,9 +93,9 @@ pub trait Tables<A: Addr>: Env {
         schedule(self, flow, slot, picked)
     }
 
-    /// [`sctp_state`](crate::pipeline::sctp_state).
+    /// [`transition`](crate::pipeline::transition).
     #[inline(always)]
-    fn sctp_state(&self, chunks: u8, conn: &Conn<A>, reply: bool) -> u32 {
-        sctp_state(self, chunks, conn, reply)
+    fn transition(&self, entry: &Conn<A>, flags: u8) {
+        transition(self, entry, flags);
     }
 }

@@ -62,10 +62,15 @@ pub struct Config {
     /// One bit a port: whether any TCP (row 0), UDP (row 1) or SCTP (row 2) service has it. Spares
     /// packets that are nobody's the look-up of a service.
     pub ports: [[Cell<u64>; 1024]; 3],
+    /// Addresses of services and destinations: see [`ours`](crate::ours).
+    pub addresses: [Cell<u64>; ADDRESS_WORDS],
     /// The sync daemons that run, master and backup, as the director describes them: a restarted
     /// rvsd starts them again.
     pub daemons: [[Cell<u32>; DAEMON_WORDS]; 2],
 }
+
+/// Words of [`Config::addresses`], a power of two.
+pub const ADDRESS_WORDS: usize = 1024;
 
 /// Words that describe a sync daemon.
 pub const DAEMON_WORDS: usize = 12;
@@ -280,7 +285,8 @@ pub struct Key<A> {
 pub struct Conn<A: Copy> {
     /// Life, state and flags: see [`Word`](crate::conn::Word).
     pub word: Cell<u32>,
-    /// Tick at which it expires.
+    /// Tick at which it expires. Replies renew that of their own entry: a masqueraded connection
+    /// expires at the later of the two, see [`expiry`](crate::pipeline::expiry).
     pub expires: Cell<u32>,
     /// The key.
     pub key: Cell<Key<A>>,

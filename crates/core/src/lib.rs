@@ -16,6 +16,7 @@ pub mod flow;
 pub mod headers;
 pub mod layout;
 pub mod nat;
+pub mod ours;
 pub mod packet;
 pub mod pipeline;
 pub mod proto;

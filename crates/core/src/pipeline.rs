@@ -12,7 +12,7 @@
 use rvs_wire::{Ipv4, Ipv6, protocol, tcp_flags};
 
 use crate::addr::Addr;
-use crate::conn::{ASSURED, INACTIVE, NO_OUTPUT, REPLY, TEMPLATE, Word};
+use crate::conn::{ANSWERED, ASSURED, CACHE, INACTIVE, NO_OUTPUT, REPLY, TEMPLATE, Word};
 use crate::defence;
 use crate::dest;
 use crate::env::Tables;
@@ -22,6 +22,7 @@ use crate::layout::{
     ServiceAddr,
 };
 use crate::nat;
+use crate::ours;
 use crate::packet::Packet;
 use crate::proto::{Direction, sctp, tcp};
 use crate::reason::Reason;
@@ -40,8 +41,6 @@ const RETRIES: u32 = 4;
 pub struct Forward<'e, A: Copy> {
     /// The entry that the packet's addresses name.
     pub entry: &'e Conn<A>,
-    /// The connection itself: `entry`, or for a reply the entry of the other direction.
-    pub conn: &'e Conn<A>,
     /// The destination.
     pub dest: &'e Dest,
     /// Its index.
@@ -124,6 +123,9 @@ pub enum Verdict<'e, A: Copy> {
 #[inline(always)]
 pub fn resolve<'e, A: Addr, E: Tables<A>>(env: &'e E, flow: &Flow<A>) -> Verdict<'e, A> {
     let Some(config) = env.config() else { return Verdict::Pass(Reason::NotOurs) };
+    if !ours::may_be(config, &flow.key) {
+        return Verdict::Pass(Reason::NotOurs);
+    }
     if let Some(entry) = table::entry(env, env.find(&flow.key)) {
         return established(env, config, flow, entry);
     }
@@ -173,11 +175,7 @@ pub(crate) fn of_entry<'e, A: Addr, E: Tables<A>>(
     let method = word.forward();
     // What belongs to a destination that was removed counts nowhere (`ip_vs_out_stats`).
     let dest_index = if dest.trash.get() != 0 { UNCOUNTED } else { dest_index };
-    if word.has(REPLY) {
-        let Some(conn) = partner(env, entry) else { return Verdict::Pass(Reason::NoConnection) };
-        return Verdict::Forward(Forward { entry, conn, dest, dest_index, method, reply: true });
-    }
-    Verdict::Forward(Forward { entry, conn: entry, dest, dest_index, method, reply: false })
+    Verdict::Forward(Forward { entry, dest, dest_index, method, reply: word.has(REPLY) })
 }
 
 /// Looks for the service of a packet without a connection.
@@ -234,7 +232,7 @@ fn scheduled<'e, A: Addr, E: Tables<A>>(env: &'e E, index: u32) -> Verdict<'e, A
     let dest_index = entry.dest.get();
     let Some(dest) = env.dest(dest_index) else { return Verdict::Drop(Reason::Inconsistent) };
     let method = Word(entry.word.get()).forward();
-    Verdict::Forward(Forward { entry, conn: entry, dest, dest_index, method, reply: false })
+    Verdict::Forward(Forward { entry, dest, dest_index, method, reply: false })
 }
 
 /// Index in `SLOTS` of the service that the packet is for: by its mark, else its address and port,
@@ -329,8 +327,7 @@ pub fn end<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>) -> bool {
         }
         if !word.has(TEMPLATE) {
             if let Some(reply) = partner(env, conn) {
-                let word = Word(reply.word.get());
-                env.compare_exchange(&reply.word, word.0, word.dead().0);
+                change(env, reply, Word::dead);
             }
             release(env, conn);
         }
@@ -358,29 +355,132 @@ fn assure<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>) {
     }
 }
 
+/// When a connection expires: at its own expiry, or at that of its replies, whose entry `reply` gives,
+/// if they are later.
+pub fn expiry<'c, A: Copy>(
+    conn: &'c Conn<A>,
+    reply: impl FnOnce(u32) -> Option<&'c Conn<A>>,
+) -> Tick {
+    let own = Tick(conn.expires.get());
+    if Word(conn.word.get()).has(TEMPLATE | CACHE) {
+        return own;
+    }
+    match reply(conn.pair.get()) {
+        Some(reply) if !own.reached(Tick(reply.expires.get())) => Tick(reply.expires.get()),
+        _ => own,
+    }
+}
+
+/// Changes the word of a live entry, whatever others make of it meanwhile.
+#[inline(always)]
+fn change<A: Addr, E: Tables<A>>(env: &E, entry: &Conn<A>, to: impl Fn(Word) -> Word) {
+    for _ in 0..RETRIES {
+        let word = Word(entry.word.get());
+        let new = to(word);
+        if !word.is_live()
+            || new == word
+            || env.compare_exchange(&entry.word, word.0, new.0) == word.0
+        {
+            return;
+        }
+    }
+}
+
+/// Makes the next reply look at the connection, whose state and expiry somebody else has set.
+pub(crate) fn forget<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>) {
+    if let Some(reply) = partner(env, conn) {
+        change(env, reply, |word| word.with_state(0));
+        reply.expires.set(conn.expires.get());
+    }
+}
+
+/// Writes an entry's expiry, which changes a few times a second at most.
+#[inline(always)]
+fn renew<A: Copy>(entry: &Conn<A>, expires: Tick) {
+    if entry.expires.get() != expires.0 {
+        entry.expires.set(expires.0);
+    }
+}
+
 /// Accounts for a packet that is about to leave: connection state, expiry, counters.
 /// Not inlined: see [`Forward::rewrite`].
 #[inline(never)]
 pub fn commit<A: Addr, E: Tables<A>>(env: &E, now: Tick, flow: &Flow<A>, forward: &Forward<'_, A>) {
     let Some(config) = env.config() else { return };
-    let timeout = if flow.key.protocol == protocol::TCP as u32 {
-        let secure = config.flags.get() & CONFIG_SECURE_TCP != 0;
-        let state = tcp_state(env, flow, forward, secure);
-        config.tcp_timeouts.get((state & 15) as usize).map_or(0, |timeout| timeout.get())
-    } else if flow.key.protocol == protocol::SCTP as u32 {
-        let state = env.sctp_state(flow.tcp_flags, forward.conn, forward.reply);
-        config.sctp_timeouts.get((state & 15) as usize).map_or(0, |timeout| timeout.get())
-    } else {
-        if forward.reply {
-            assure(env, forward.conn);
-        }
-        config.udp_timeout.get()
-    };
-    let expires = now.after(timeout).0;
-    if forward.conn.expires.get() != expires {
-        forward.conn.expires.set(expires);
+    match settled(config, flow, forward) {
+        Some(timeout) => renew(forward.entry, now.after(timeout)),
+        None => env.transition(forward.entry, flow.tcp_flags),
     }
     count(env, flow, forward);
+}
+
+/// The connection's timeout in ticks, if the packet leaves its state as it is.
+#[inline(always)]
+fn settled<A: Copy>(config: &Config, flow: &Flow<A>, forward: &Forward<'_, A>) -> Option<u32> {
+    let word = Word(forward.entry.word.get());
+    let state = word.state();
+    if flow.key.protocol == protocol::TCP as u32 {
+        let secure = config.flags.get() & CONFIG_SECURE_TCP != 0;
+        let next = tcp::next(secure, direction(word), state, tcp::Event::of(flow.tcp_flags));
+        if next != state || state == tcp::State::None as u32 {
+            return None;
+        }
+        return config.tcp_timeouts.get((state & 15) as usize).map(|timeout| timeout.get());
+    }
+    // SCTP's tables are for the function that the verifier follows once.
+    let is_udp = flow.key.protocol == protocol::UDP as u32;
+    let known = is_udp && (!forward.reply || state == ANSWERED);
+    if known { Some(config.udp_timeout.get()) } else { None }
+}
+
+/// Which state table holds for packets that find the entry with this word.
+#[inline(always)]
+fn direction(word: Word) -> Direction {
+    if word.has(REPLY) {
+        Direction::Output
+    } else if word.has(NO_OUTPUT) {
+        Direction::InputOnly
+    } else {
+        Direction::Input
+    }
+}
+
+/// Moves the connection of an entry to the state that a packet with these flags (TCP) or chunks (SCTP)
+/// leads to, and tells the entry of the other direction.
+#[inline(always)]
+pub fn transition<A: Addr, E: Tables<A>>(env: &E, entry: &Conn<A>, flags: u8) {
+    let Some(config) = env.config() else { return };
+    let reply = Word(entry.word.get()).has(REPLY);
+    let conn = if reply { partner(env, entry) } else { Some(entry) };
+    let Some(conn) = conn else { return };
+    let number = entry.key.get().protocol;
+    if number == protocol::SCTP as u32 {
+        let state = advance(env, conn, reply, |direction, old| {
+            let state = sctp::next(direction, old, sctp::Chunks(flags));
+            (state, sctp::is_active(state), sctp::State::Established as u32)
+        });
+        let timeout = config.sctp_timeouts.get((state & 15) as usize);
+        return renew(conn, env.now().after(timeout.map_or(0, |timeout| timeout.get())));
+    }
+    let (state, timeout) = if number == protocol::TCP as u32 {
+        let secure = config.flags.get() & CONFIG_SECURE_TCP != 0;
+        let event = tcp::Event::of(flags);
+        let state = advance(env, conn, reply, |direction, old| {
+            let state = tcp::next(secure, direction, old, event);
+            (state, tcp::is_active(state), tcp::State::Established as u32)
+        });
+        (state, config.tcp_timeouts.get((state & 15) as usize).map_or(0, |timeout| timeout.get()))
+    } else {
+        assure(env, conn);
+        (ANSWERED, config.udp_timeout.get())
+    };
+    let expires = env.now().after(timeout);
+    renew(conn, expires);
+    let other = if reply { Some(entry) } else { partner(env, conn) };
+    if let Some(other) = other {
+        change(env, other, |word| word.with_state(state));
+        renew(other, expires);
+    }
 }
 
 /// Counts a packet of a connection.
@@ -397,31 +497,6 @@ pub fn count<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, forward: &Forward<'
     }
 }
 
-/// Moves a TCP connection to the state that the packet leads to (`set_tcp_state`). The new state.
-#[inline(always)]
-fn tcp_state<A: Addr, E: Tables<A>>(
-    env: &E,
-    flow: &Flow<A>,
-    forward: &Forward<'_, A>,
-    secure: bool,
-) -> u32 {
-    let event = tcp::Event::of(flow.tcp_flags);
-    advance(env, forward.conn, forward.dest, forward.reply, |direction, old| {
-        let state = tcp::next(secure, direction, old, event);
-        (state, tcp::is_active(state), tcp::State::Established as u32)
-    })
-}
-
-/// The same for SCTP (`set_sctp_state`), by what the packet's chunks say.
-#[inline(always)]
-pub fn sctp_state<A: Addr, E: Tables<A>>(env: &E, chunks: u8, conn: &Conn<A>, reply: bool) -> u32 {
-    let Some(dest) = env.dest(conn.dest.get()) else { return 0 };
-    advance(env, conn, dest, reply, |direction, old| {
-        let state = sctp::next(direction, old, sctp::Chunks(chunks));
-        (state, sctp::is_active(state), sctp::State::Established as u32)
-    })
-}
-
 /// Moves a connection to the state that `next` gives for a direction and a state, with whether it is
 /// active and which state is the established one, and between the active and inactive counts. The
 /// new state.
@@ -429,23 +504,17 @@ pub fn sctp_state<A: Addr, E: Tables<A>>(env: &E, chunks: u8, conn: &Conn<A>, re
 fn advance<A: Addr, E: Tables<A>>(
     env: &E,
     conn: &Conn<A>,
-    dest: &Dest,
     reply: bool,
     next: impl Fn(Direction, u32) -> (u32, bool, u32),
 ) -> u32 {
     let mut state = 0;
+    let Some(dest) = env.dest(conn.dest.get()) else { return state };
     for _ in 0..RETRIES {
         let old = Word(conn.word.get());
-        let (direction, mut new) = if reply {
-            (Direction::Output, Word(old.0 & !NO_OUTPUT))
-        } else if old.has(NO_OUTPUT) {
-            (Direction::InputOnly, old)
-        } else {
-            (Direction::Input, old)
-        };
+        let direction = if reply { Direction::Output } else { direction(old) };
         let (to, active, established) = next(direction, old.state());
         state = to;
-        new = new.with_state(state);
+        let mut new = old.with_state(state);
         new = if active { Word(new.0 & !INACTIVE) } else { Word(new.0 | INACTIVE) };
         // Only a live connection changes: an ended one was counted out already.
         if new == old || !old.is_live() {

@@ -262,6 +262,7 @@ pub(crate) fn claim_reply<'e, A: Addr, E: Tables<A>>(
     reply.target_port_be.set(key.dport_be as u32);
     reply.control.set(0);
     reply.pair.set(conn_number);
+    reply.expires.set(env.now().0);
     Ok((reply, number))
 }
 

@@ -5,9 +5,10 @@ use crate::addr::Addr;
 use crate::conn::{CACHE, DEAD, FREE, REPLY, TEMPLATE, Word};
 use crate::env::Tables;
 use crate::layout::{Conn, Key};
-use crate::pipeline::end;
+use crate::pipeline::{end, expiry};
 use crate::sched::cache;
 use crate::sysctl::Sysctl;
+use crate::table;
 use crate::time::{Tick, ticks};
 
 /// What became of an entry.
@@ -42,7 +43,7 @@ pub fn sweep<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>, now: Tick) -> Swept
         return Swept::Live;
     }
     let used = word.has(TEMPLATE) && conn.control.get() != 0;
-    if !now.reached(Tick(conn.expires.get())) && (used || !bereft(env, conn)) {
+    if !has_expired(env, conn, now) && (used || !bereft(env, conn)) {
         return Swept::Live;
     }
     if used {
@@ -51,6 +52,19 @@ pub fn sweep<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>, now: Tick) -> Swept
         return Swept::Live;
     }
     if end(env, conn) { Swept::Dead } else { Swept::Live }
+}
+
+/// Whether a connection has expired. What its replies say is asked once its own time is over, and
+/// then holds for it, too.
+fn has_expired<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>, now: Tick) -> bool {
+    if !now.reached(Tick(conn.expires.get())) {
+        return false;
+    }
+    let expires = expiry(conn, |number| table::entry(env, number));
+    if expires.0 != conn.expires.get() {
+        conn.expires.set(expires.0);
+    }
+    now.reached(expires)
 }
 
 /// Whether `expire_nodest_conn` ends an entry: its destination is gone.

@@ -10,7 +10,8 @@ use crate::conn::{CACHE, INACTIVE, NO_OUTPUT, REPLY, SYNCED, TEMPLATE, Word};
 use crate::dest;
 use crate::env::Tables;
 use crate::layout::{Conn, Key};
-use crate::pipeline::{end, partner};
+use crate::ours;
+use crate::pipeline::{end, forget, partner};
 use crate::schedule::{claim_reply, take_replies};
 use crate::table;
 use crate::types::ForwardMethod;
@@ -119,6 +120,9 @@ fn update<A: Addr, E: Tables<A>>(env: &E, known: &Conn<A>, arrival: &Arrival<A>)
             known.pair.set(arrival.timeout);
         }
         known.expires.set(env.now().after(arrival.timeout).0);
+        if !arrival.template {
+            forget(env, known);
+        }
         return Arrived::Updated;
     }
 }
@@ -131,6 +135,10 @@ fn enter<A: Addr, E: Tables<A>>(
 ) -> Arrived {
     let Some(dest) = env.dest(arrival.dest) else { return Arrived::Stale };
     let key = &arrival.key;
+    if let Some(config) = env.config() {
+        ours::note(config, key.dst);
+        ours::note(config, arrival.target);
+    }
     let number = env.claim(key);
     let Some(conn) = table::entry(env, number) else { return Arrived::Full };
     conn.dest.set(arrival.dest);

@@ -11,7 +11,7 @@ use rvs_core::flow::Flow;
 use rvs_core::layout::{
     Config, Conn, ConnSet, Dest, DestStats, Key, Row, ServiceAddr, Slot, Version,
 };
-use rvs_core::pipeline::sctp_state;
+use rvs_core::pipeline::transition;
 use rvs_core::reason::Reason;
 use rvs_core::sched::{NONE, Place, pick_cached};
 use rvs_core::schedule::{Picked, Scheduled, schedule};
@@ -157,8 +157,8 @@ impl Tables<V4> for Kernel {
     }
 
     #[inline(always)]
-    fn sctp_state(&self, chunks: u8, conn: &Conn<V4>, reply: bool) -> u32 {
-        rvs_sctp4(conn, chunks as u32, reply as u32)
+    fn transition(&self, entry: &Conn<V4>, flags: u8) {
+        rvs_transition4(entry, flags as u32);
     }
 }
 
@@ -206,8 +206,8 @@ impl Tables<V6> for Kernel {
     }
 
     #[inline(always)]
-    fn sctp_state(&self, chunks: u8, conn: &Conn<V6>, reply: bool) -> u32 {
-        rvs_sctp6(conn, chunks as u32, reply as u32)
+    fn transition(&self, entry: &Conn<V6>, flags: u8) {
+        rvs_transition6(entry, flags as u32);
     }
 }
 
@@ -215,7 +215,7 @@ impl Tables<V6> for Kernel {
 ///
 /// The verifier proves that a pointer to a struct, if it is not null, spans the struct.
 macro_rules! global {
-    ($addr:ty, $find:ident, $claim:ident, $cached:ident, $schedule:ident, $sctp:ident) => {
+    ($addr:ty, $find:ident, $claim:ident, $cached:ident, $schedule:ident, $transition:ident) => {
         /// See [`Tables::find`].
         #[unsafe(no_mangle)]
         #[inline(never)]
@@ -261,17 +261,17 @@ macro_rules! global {
             }
         }
 
-        /// See [`Tables::sctp_state`].
+        /// See [`Tables::transition`]. What it returns nobody asks for: a global function has to.
         #[unsafe(no_mangle)]
         #[inline(never)]
-        pub extern "C" fn $sctp(conn: *const Conn<$addr>, chunks: u32, reply: u32) -> u32 {
+        pub extern "C" fn $transition(entry: *const Conn<$addr>, flags: u32) -> u32 {
             // SAFETY: see the macro.
-            match unsafe { conn.as_ref() } {
-                Some(conn) => sctp_state(&Kernel, chunks as u8, conn, reply != 0),
-                None => 0,
+            if let Some(entry) = unsafe { entry.as_ref() } {
+                transition(&Kernel, entry, flags as u8);
             }
+            0
         }
     };
 }
-global!(V4, rvs_find4, rvs_claim4, rvs_cached4, rvs_schedule4, rvs_sctp4);
-global!(V6, rvs_find6, rvs_claim6, rvs_cached6, rvs_schedule6, rvs_sctp6);
+global!(V4, rvs_find4, rvs_claim4, rvs_cached4, rvs_schedule4, rvs_transition4);
+global!(V6, rvs_find6, rvs_claim6, rvs_cached6, rvs_schedule6, rvs_transition6);

@@ -70,6 +70,7 @@ impl Plain {
             sysctls: array::from_fn(|_| Cell::default()),
             sctp_timeouts: array::from_fn(|_| Cell::default()),
             ports: array::from_fn(|_| array::from_fn(|_| Cell::default())),
+            addresses: array::from_fn(|_| Cell::default()),
             daemons: array::from_fn(|_| array::from_fn(|_| Cell::default())),
         };
         // One place more than asked for where the first is nobody's; twice as many where the old

@@ -3,7 +3,10 @@
 use rvs_core::addr::{Addr, V4, V6};
 use rvs_core::env::Tables;
 use rvs_core::layout::{Conn, ConnSet, WAYS};
+use rvs_core::pipeline;
 use rvs_core::sweep::{Swept, clear, sweep};
+
+use rvs_core::time::Tick;
 
 use crate::memory::Memory;
 
@@ -33,6 +36,11 @@ pub fn pass<M: Memory, E: Tables<V4> + Tables<V6>>(memory: &M, env: E) -> Pass {
 
 fn entry<A: Addr>(sets: &[ConnSet<A>], index: u32) -> Option<&Conn<A>> {
     sets.get(index as usize / WAYS)?.ways.get(index as usize % WAYS)
+}
+
+/// When a connection of this table expires.
+pub(crate) fn expiry<A: Addr>(sets: &[ConnSet<A>], conn: &Conn<A>) -> Tick {
+    pipeline::expiry(conn, |number| entry(sets, number.checked_sub(1)?))
 }
 
 /// Indices of the entries that have ended, those that end now included.

@@ -11,12 +11,13 @@ use rvs_core::proto::{sctp, tcp, udp};
 use rvs_core::schedule::TEMPLATE_KEY;
 use rvs_core::sync::{Arrival, Arrived, arrive};
 use rvs_core::table::hash;
-use rvs_core::time::{Tick, seconds, ticks};
+use rvs_core::time::{seconds, ticks};
 use rvs_core::types::{Family, ForwardMethod, Protocol, ServiceKey};
 use rvs_sync::{Entry, Seen, flags};
 
 use crate::Services;
 use crate::memory::Memory;
+use crate::sweeper::expiry;
 
 /// Longest timeout that is believed, in seconds.
 const MAX_TIMEOUT: u32 = u32::MAX / 1000;
@@ -73,7 +74,7 @@ fn part<A: Addr, M: Memory>(memory: &M, sets: &[ConnSet<A>], first: usize, f: &m
             state: word.state() as u8,
             telling: word.has(TEMPLATE) || is_told(&key, word),
             controlled: !word.has(TEMPLATE) && conn.control.get() != 0,
-            expires: Tick(conn.expires.get()),
+            expires: expiry(sets, conn),
             timeout: timeout(config, conn, &key, word),
         };
         f(place, &seen, &|| entry(memory, conn, &key, &seen));

@@ -9,6 +9,7 @@ use rvs_core::time::Tick;
 use rvs_core::types::{Family, ForwardMethod, Protocol};
 
 use crate::memory::Memory;
+use crate::sweeper::expiry;
 
 /// Calls `f` for each connection from entry `cursor` on until it returns false; the entry to go
 /// on with, or `None` at the end. Entries of IPv6 come after those of IPv4.
@@ -38,7 +39,7 @@ fn part<A: Addr, M: Memory>(
     let start = usize::try_from(cursor).ok()?;
     let ways = sets.iter().skip(start / WAYS).flat_map(|set| &set.ways).skip(start % WAYS);
     for (index, conn) in (cursor..).zip(ways) {
-        if row(maps, conn, now).is_some_and(|row| !f(&row)) {
+        if row(maps, sets, conn, now).is_some_and(|row| !f(&row)) {
             return Some(index + 1);
         }
     }
@@ -46,7 +47,12 @@ fn part<A: Addr, M: Memory>(
 }
 
 /// The row of a live entry; none for reply directions and what schedulers remember.
-fn row<A: Addr, M: Memory>(maps: &M, conn: &Conn<A>, now: Tick) -> Option<ConnRow> {
+fn row<A: Addr, M: Memory>(
+    maps: &M,
+    sets: &[ConnSet<A>],
+    conn: &Conn<A>,
+    now: Tick,
+) -> Option<ConnRow> {
     let word = Word(conn.word.get());
     if !word.is_live() || word.has(REPLY | CACHE) {
         return None;
@@ -82,7 +88,7 @@ fn row<A: Addr, M: Memory>(maps: &M, conn: &Conn<A>, now: Tick) -> Option<ConnRo
         dest_port: u16::from_be(conn.target_port_be.get() as u16),
         forward: ForwardMethod::from_number(word.forward() as u8)?,
         state,
-        expires: Tick(conn.expires.get()).seconds_from(now),
+        expires: expiry(sets, conn).seconds_from(now),
         template,
         synced: word.has(SYNCED),
     })

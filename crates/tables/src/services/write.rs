@@ -1,12 +1,15 @@
 //! Changes: a new version of a service is written beside the one in force, then one word makes it
 //! the one in force.
 
+use std::net::IpAddr;
+
 use rvs_core::addr::{Addr, V4, V6, words};
 use rvs_core::control::{Change, DatapathError};
 use rvs_core::dest;
 use rvs_core::layout::{
     CONFIG_BACKUP_ONLY, CONFIG_FWMARK, CONFIG_PORT_ZERO, CONFIG_SECURE_TCP, Row, Slot,
 };
+use rvs_core::ours;
 use rvs_core::sched::{self, dh, mh, rr, sh, wrr};
 use rvs_core::tunnel::Tunnel;
 use rvs_core::types::{DestConfig, Family, Protocol, Scheduler, ServiceConfig, ServiceKey};
@@ -179,6 +182,7 @@ impl<M: Memory> Services<M> {
             base.set(0);
         }
         let family = if Family::of(config.key.addr) == Family::V4 { 4 } else { 6 };
+        self.note(config.key.addr);
         self.maps.store(&dest.family, family);
         self.new.push((index, config.key.addr));
     }
@@ -347,8 +351,21 @@ impl<M: Memory> Services<M> {
         added
     }
 
+    /// Tells the data path that packets to and from `addr` may be ours from now on.
+    fn note(&self, addr: IpAddr) {
+        let config = self.maps.config();
+        match addr {
+            IpAddr::V4(_) => ours::note(config, V4::from_words(words(addr))),
+            IpAddr::V6(_) => ours::note(config, V6::from_words(words(addr))),
+        }
+    }
+
     /// Enters a service into the hash that packets are looked up in.
     pub(super) fn link(&mut self, key: &ServiceKey, slot: u32) -> Result<(), DatapathError> {
+        match key {
+            ServiceKey::Address { addr, .. } => self.note(*addr),
+            ServiceKey::Fwmark { .. } => ours::note_all(self.maps.config()),
+        }
         self.maps.link(&ServiceHash::of(key), slot)
     }
 
