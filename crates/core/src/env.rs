@@ -16,6 +16,10 @@ use crate::time::Tick;
 /// A loop body whose whole state is one flat struct of initialised integers: the verifier refuses
 /// an `Option` with a payload that is carried through a loop.
 pub trait Visit {
+    /// Steps that may be taken in one call: more than one where a step is so small that calls are what
+    /// it costs. A power of two.
+    const AT_ONCE: u32 = 1;
+
     /// One step; false ends the loop.
     fn visit(&mut self, index: u32) -> bool;
 }

@@ -49,6 +49,10 @@ pub fn find<'e, A: Addr, E: Tables<A>>(env: &'e E, key: &Key<A>) -> Option<(&'e 
         let set = env.set(index)?;
         for (way, conn) in set.ways.iter().enumerate() {
             if same(conn.key.get(), key) && Word(conn.word.get()).is_live() {
+                if size_of::<Conn<A>>() > 64 {
+                    // The second cache line, on its way while the first is read.
+                    core::hint::black_box(conn.control.get());
+                }
                 return Some((conn, index * WAYS as u32 + way as u32));
             }
         }

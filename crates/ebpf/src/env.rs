@@ -31,6 +31,31 @@ extern "C" fn step<V: Visit>(index: u32, context: *mut c_void) -> c_long {
     !visitor.visit(index) as c_long
 }
 
+/// A loop whose calls take several steps each.
+struct Steps<V> {
+    visitor: *mut V,
+    count: u32,
+}
+
+/// What `bpf_loop` calls for it.
+extern "C" fn steps<V: Visit>(index: u32, context: *mut c_void) -> c_long {
+    // SAFETY: `repeat` passes a loop of this type, and a visitor, that outlive the loop.
+    let (visitor, count) = unsafe {
+        let steps = &*context.cast::<Steps<V>>();
+        (&mut *steps.visitor, steps.count)
+    };
+    let first = index.wrapping_mul(V::AT_ONCE);
+    let mut step = 0;
+    while step < V::AT_ONCE {
+        let index = first.wrapping_add(step);
+        if index >= count || !visitor.visit(index) {
+            return 1;
+        }
+        step += 1;
+    }
+    0
+}
+
 impl Env for Kernel {
     #[inline(always)]
     fn now(&self) -> Tick {
@@ -107,6 +132,20 @@ impl Env for Kernel {
 
     #[inline(always)]
     fn repeat<V: Visit>(&self, count: u32, visitor: &mut V) {
+        if V::AT_ONCE != 1 {
+            let mut steps = Steps { visitor, count };
+            let context = core::ptr::from_mut(&mut steps).cast::<c_void>();
+            // SAFETY: `steps::<V>` gets the loop back, alive, as the type it is.
+            unsafe {
+                bpf_loop(
+                    count.div_ceil(V::AT_ONCE),
+                    crate::env::steps::<V> as *mut c_void,
+                    context,
+                    0,
+                )
+            };
+            return;
+        }
         let context = core::ptr::from_mut(visitor).cast::<c_void>();
         // SAFETY: `step::<V>` gets the visitor back, alive, as the type it is.
         unsafe { bpf_loop(count, step::<V> as *mut c_void, context, 0) };

@@ -13,6 +13,8 @@ struct Least<E> {
 }
 
 impl<E: Env> Visit for Least<E> {
+    const AT_ONCE: u32 = 4;
+
     #[inline(always)]
     fn visit(&mut self, index: u32) -> bool {
         let Some((row, dest)) = entry(&self.env, self.first_row, index) else { return false };

@@ -160,6 +160,8 @@ struct Least<E, L> {
 }
 
 impl<E: Env, L: Fn(&Dest) -> u64> Visit for Least<E, L> {
+    const AT_ONCE: u32 = 4;
+
     #[inline(always)]
     fn visit(&mut self, index: u32) -> bool {
         let Some((row, dest)) = entry(&self.env, self.first_row, index) else { return false };
