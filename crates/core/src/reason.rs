@@ -40,7 +40,7 @@ reasons! {
     NotOurs = "pass.not_ours",
     /// Passed: for a service, but without a connection and not opening one.
     NoConnection = "pass.no_connection",
-    /// Passed: a fragment.
+    /// Passed: a fragment of what is not balanced, or whose first fragment nobody can wait for.
     Fragment = "pass.fragment",
     /// Passed: an IPv6 extension header.
     ExtensionHeader = "pass.extension_header",
@@ -58,6 +58,22 @@ reasons! {
     PuntDevice = "punt.device",
     /// Passed from XDP to TC: the sender left the transport checksum for a device to finish.
     PuntChecksum = "punt.checksum",
+    /// Passed from XDP to TC: a fragment whose first has not passed yet.
+    PuntFragment = "punt.fragment",
+    /// Handed to rvsd: a fragment that came before its first, or a first one that is too short.
+    SlowFragment = "slow.fragment",
+    /// Handed to rvsd: too big for the way out and without DF, to be cut into fragments.
+    SlowTooBig = "slow.too_big",
+    /// Dropped: a fragment of a datagram whose first was dropped.
+    FragmentDropped = "drop.fragment",
+    /// Dropped: a fragment of a datagram whose first did not come in time.
+    FragmentLate = "drop.fragment_late",
+    /// Dropped: more fragments than can be held.
+    FragmentLimit = "drop.fragment_limit",
+    /// Dropped: fragments that contradict each other.
+    FragmentInvalid = "drop.fragment_invalid",
+    /// Dropped: a first fragment without the whole transport header, which rvsd cannot complete.
+    TinyFragment = "drop.fragment_tiny",
     /// Dropped, answered by ICMP port unreachable: no destination is available.
     NoDest = "drop.no_dest",
     /// Dropped, answered by ICMP time exceeded: the TTL or hop limit ran out.

@@ -8,12 +8,15 @@
 mod atomic;
 mod cover;
 mod env;
+mod fragment;
 mod icmp;
 mod maps;
 mod related;
 mod route;
+mod slow;
 mod tc;
 mod xdp;
+mod xdp_fragment;
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {

@@ -23,14 +23,15 @@ use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Tcp, protocol};
 use crate::cover;
 use crate::env::Kernel;
 use crate::icmp::{self, Message};
-use crate::maps::{self, ICMP_PROGRAM, RELATED_PROGRAM};
+use crate::fragment;
+use crate::maps::{self, FRAGMENT_PROGRAM, RELATED_PROGRAM};
 use crate::related;
 use crate::route::{self, Route};
 
 /// Go on to the next program, then the host: `TCX_NEXT`, `TC_ACT_UNSPEC`.
 pub const NEXT: i32 = -1;
 /// `TC_ACT_SHOT`
-const SHOT: i32 = 2;
+pub const SHOT: i32 = 2;
 
 /// Bytes that must be readable directly: Ethernet, IPv4 with all options, TCP.
 const HEADERS: u32 = 14 + 60 + 20;
@@ -142,9 +143,12 @@ pub fn rvs_tc(ctx: TcContext) -> i32 {
         _ => pass(Reason::NotIp),
     };
     if action == icmp::PENDING {
+        return icmp::call(&ctx);
+    }
+    if action == fragment::PENDING {
         // SAFETY: the context is this program's own. It returns only if the call failed.
-        unsafe { maps::PROGRAMS.tail_call(&ctx, ICMP_PROGRAM) };
-        return SHOT;
+        unsafe { maps::PROGRAMS.tail_call(&ctx, FRAGMENT_PROGRAM) };
+        return pass(Reason::Fragment);
     }
     if action == related::PENDING {
         // SAFETY: as above.
@@ -179,20 +183,30 @@ where
     let flow = match A::parse(&frame) {
         Ok(flow) => flow,
         Err(Reason::Icmp) => return related::PENDING,
+        Err(Reason::Fragment) => return fragment::PENDING,
         Err(reason) => return pass(reason),
     };
-    match resolve(&Kernel, &flow) {
-        Verdict::Forward(forward) => {
-            if forward.dest.mtu.get() != 0 && refuse_too_big(frame, &flow, &forward) {
+    carry_out(frame, &flow, &resolve(&Kernel, &flow))
+}
+
+/// Does with the packet what was decided.
+#[inline(always)]
+pub fn carry_out<A: icmp::Errors>(frame: Frame, flow: &Flow<A>, verdict: &Verdict<'_, A>) -> i32
+where
+    Kernel: Tables<A>,
+{
+    match *verdict {
+        Verdict::Forward(ref forward) => {
+            if forward.dest.mtu.get() != 0 && refuse_too_big(frame, flow, forward) {
                 return icmp::PENDING;
             }
-            send(frame, &flow, &forward)
+            send(frame, flow, forward)
         }
         Verdict::Pass(reason) => pass(reason),
         Verdict::Drop(Reason::NoDest) => {
             Kernel.count(Reason::NoDest);
             let source = flow.key.dst.to_words();
-            icmp::request(&flow, &Message { kind: A::PORT_UNREACHABLE, info: 0, source })
+            icmp::request(flow, &Message { kind: A::PORT_UNREACHABLE, info: 0, source })
         }
         Verdict::Drop(reason) => drop(reason),
     }
@@ -227,7 +241,6 @@ fn refuse_too_big<A: icmp::Errors>(frame: Frame, flow: &Flow<A>, forward: &Forwa
     if mtu == 0 {
         return false;
     }
-    Kernel.count(Reason::TooBig);
     let info = mtu.saturating_sub(way.extra);
     let source = flow.key.dst.to_words();
     icmp::request(flow, &Message { kind: A::TOO_BIG, info, source }) == icmp::PENDING
@@ -257,7 +270,6 @@ where
     match route.result {
         route::SUCCESS | route::NO_NEIGHBOUR => {}
         route::FRAG_NEEDED => {
-            Kernel.count(Reason::TooBig);
             let info = route.hop.mtu.saturating_sub(way.extra);
             return icmp::request(flow, &Message { kind: A::TOO_BIG, info, source });
         }
