@@ -106,7 +106,8 @@ impl Default for Slow {
 /// The word of the gate and the bit in it for an address, as [`Addr::to_words`] has it.
 #[inline(always)]
 pub const fn gate(addr: [u32; 4]) -> (usize, u64) {
-    let mixed = addr[0] ^ addr[1].rotate_left(7) ^ addr[2].rotate_left(13) ^ addr[3].rotate_left(19);
+    let mixed =
+        addr[0] ^ addr[1].rotate_left(7) ^ addr[2].rotate_left(13) ^ addr[3].rotate_left(19);
     let hash = mixed.wrapping_mul(0x9e37_79b1) >> 16;
     ((hash >> 6) as usize & (GATE - 1), 1 << (hash & 63))
 }
@@ -223,7 +224,13 @@ fn read<A: Addr, P: Packet>(
 
 /// The flow of a packet whose ports are yet unknown.
 #[inline(always)]
-fn portless<A: Addr, P: Packet>(packet: &P, src: A, dst: A, proto: u8, (l4, len): (u32, u32)) -> Flow<A> {
+fn portless<A: Addr, P: Packet>(
+    packet: &P,
+    src: A,
+    dst: A,
+    proto: u8,
+    (l4, len): (u32, u32),
+) -> Flow<A> {
     let key = Key { src, dst, sport_be: 0, dport_be: 0, protocol: proto as u32 };
     let (marked, mark) = mark(packet);
     let (ttl, tos, dont_fragment) = (0, 0, true);
@@ -254,8 +261,10 @@ impl Fragments for V6 {
         let len = ip.payload_len.get() as u32 + Ipv6::LEN as u32;
         let at = L3 + Ipv6::LEN as u32;
         let header = packet.at::<Header>(at).ok_or(Reason::Malformed)?;
-        let (place, id_be) = (header.offset.get(), u32::from_ne_bytes(zerocopy::transmute!(header.id)));
-        let mut flow = portless(packet, src, dst, header.next_header, (at + Header::LEN as u32, len));
+        let (place, id_be) =
+            (header.offset.get(), u32::from_ne_bytes(zerocopy::transmute!(header.id)));
+        let mut flow =
+            portless(packet, src, dst, header.next_header, (at + Header::LEN as u32, len));
         (flow.ttl, flow.tos) = (ttl, tos);
         read(packet, flow, id_be, place & Header::OFFSET, place & Header::MORE != 0)
     }
@@ -264,7 +273,11 @@ impl Fragments for V6 {
 /// Notes what became of a first fragment, for the others. What is none of ours leaves a note only
 /// where others of its datagram would be held up.
 #[inline(always)]
-pub fn note<A: Addr, E: Tables<A> + Notes>(env: &E, fragment: &Fragment<A>, verdict: &Verdict<'_, A>) {
+pub fn note<A: Addr, E: Tables<A> + Notes>(
+    env: &E,
+    fragment: &Fragment<A>,
+    verdict: &Verdict<'_, A>,
+) {
     let Key { sport_be, dport_be, .. } = fragment.flow.key;
     let mut note = Note { tick: env.now().0, ports: [sport_be, dport_be], ..Note::default() };
     match verdict {

@@ -7,7 +7,7 @@ use rvs_core::env::{Env, Tables};
 use rvs_core::flow::L3;
 use rvs_core::fragment::{self, Fragment, Fragments, follow, is_relevant};
 use rvs_core::packet::Packet as _;
-use rvs_core::pipeline::{Forward, Verdict, resolve};
+use rvs_core::pipeline::{Verdict, resolve};
 use rvs_core::reason::Reason;
 use rvs_core::types::Family;
 use rvs_wire::{ETHERTYPE_IPV4, Ethernet};

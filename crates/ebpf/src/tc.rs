@@ -22,8 +22,8 @@ use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Tcp, protocol};
 
 use crate::cover;
 use crate::env::Kernel;
-use crate::icmp::{self, Message};
 use crate::fragment;
+use crate::icmp::{self, Message};
 use crate::maps::{self, FRAGMENT_PROGRAM, RELATED_PROGRAM};
 use crate::related;
 use crate::route::{self, Route};

@@ -4,6 +4,7 @@
 
 mod adopt;
 mod conns;
+mod gate;
 mod write;
 
 use std::collections::HashMap;
@@ -136,6 +137,7 @@ impl<M: Memory> Services<M> {
             }
         }
         self.reclaim();
+        self.update_gate();
     }
 
     /// Adds a destination's counters to those that its service keeps of destinations gone.
