@@ -9,6 +9,7 @@ mod neighbours;
 mod privileges;
 mod proc;
 mod server;
+mod slow;
 
 use std::io::IsTerminal as _;
 use std::path::Path;
@@ -70,13 +71,15 @@ fn run(args: &Args) -> Result<()> {
     rvs_host::forward_from_loopback()?;
     let mut host = Host::open()?;
     let monitor = Monitor::open()?;
-    let (object, maps) = Object::load(pins.path(), &args.sizes)?;
+    let (mut object, maps) = Object::load(pins.path(), &args.sizes)?;
+    let device = slow::open(&mut object);
     let datapath = BpfDatapath::adopt(maps);
     let mut interfaces = interfaces::Interfaces::new(object, args);
     interfaces.refresh(&mut host, datapath.maps())?;
     let listener = control::Listener::bind(&args.socket)?;
     privileges::give_up(args.proc.is_some())?;
     start_sweeper(pins.path())?;
+    device.map(|device| slow::start(device, pins.path())).transpose()?;
     // Unmounted when it is dropped.
     let _proc = args.proc.as_deref().map(|dir| proc::mount(dir, &args.socket)).transpose()?;
     let director = Director::new(datapath);

@@ -31,7 +31,7 @@ fn assert_least_privileges(director: &Director) {
         }
         threads += 1;
     }
-    assert_eq!(threads, 2, "the main thread and the sweeper");
+    assert_eq!(threads, 3, "the main thread, the sweeper and the slow path");
 }
 
 /// Who answers the client at a virtual address, and from which of its own.
