@@ -10,7 +10,7 @@ use rvs_core::packet::Packet as _;
 use rvs_core::pipeline::{Verdict, resolve};
 use rvs_core::reason::Reason;
 use rvs_core::types::Family;
-use rvs_wire::{ETHERTYPE_IPV4, Ethernet};
+use rvs_wire::{ETHERTYPE_IPV4, Ethernet, Ipv4};
 
 use crate::env::Kernel;
 use crate::icmp;
@@ -154,13 +154,13 @@ where
 }
 
 /// A first fragment that ends within the transport header, as no sender makes them: rvsd puts the
-/// datagram together.
+/// datagram together. Of IPv6 it is dropped: RFC 8200, section 4.5.
 #[inline(never)]
 fn tiny<A: Fragments>(frame: Frame) -> i32 {
-    let source = match A::FAMILY {
-        Family::V4 => frame.at::<[u16; 2]>(L3 + 12).map_or(0, |word| rvs_wire::transmute!(*word)),
-        Family::V6 => frame.at::<[u16; 2]>(L3 + 8).map_or(0, |word| rvs_wire::transmute!(*word)),
-    };
+    if matches!(A::FAMILY, Family::V6) {
+        return drop(Reason::TinyFragment);
+    }
+    let source = frame.at::<Ipv4>(L3).map_or(0, |ip| u32::from_ne_bytes(ip.src));
     slow::hand_over(frame, Reason::SlowFragment, source, 0)
         .unwrap_or_else(|| drop(Reason::TinyFragment))
 }
