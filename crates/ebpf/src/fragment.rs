@@ -6,7 +6,7 @@ use rvs_core::addr::{V4, V6};
 use rvs_core::env::{Env, Tables};
 use rvs_core::flow::L3;
 use rvs_core::fragment::{self, Fragment, Fragments, follow, is_relevant};
-use rvs_core::packet::Packet as _;
+use rvs_core::packet::Packet;
 use rvs_core::pipeline::{Verdict, resolve};
 use rvs_core::reason::Reason;
 use rvs_core::types::Family;
@@ -73,12 +73,35 @@ where
     let Some(place) = A::place() else { return drop(Reason::Inconsistent) };
     // SAFETY: this CPU's own element; nothing else uses it until the packet is done.
     let fragment = unsafe { &mut *place };
-    match A::fragment(&frame) {
-        Ok(read) => *fragment = read,
-        Err(Reason::TinyFragment) => return tiny::<A>(frame),
-        Err(reason) => return pass(reason),
+    match read(&frame, fragment) {
+        READ => {}
+        refused if refused == Reason::TinyFragment as u32 => return tiny::<A>(frame),
+        refused => return pass(Reason::from_number(refused)),
     }
     if fragment.first { first(frame, fragment) } else { rest(frame, fragment) }
+}
+
+/// What [`read`] returns if it is no number of a reason.
+pub const READ: u32 = u32::MAX;
+
+/// Reads the frame's headers. A function of its own for its stack frame, which is then not below
+/// those of what comes after.
+#[inline(never)]
+fn read<A: Fragments>(frame: &Frame, fragment: &mut Fragment<A>) -> u32 {
+    // LLVM would pass what is read of the context instead of the context, as numbers.
+    fill(&Frame(core::hint::black_box(frame.0)), fragment)
+}
+
+/// What [`read`] does, whatever the hook.
+#[inline(always)]
+pub fn fill<A: Fragments, P: Packet>(frame: &P, fragment: &mut Fragment<A>) -> u32 {
+    match A::fragment(frame) {
+        Ok(read) => {
+            *fragment = read;
+            READ
+        }
+        Err(reason) => reason as u32,
+    }
 }
 
 /// A first fragment goes the way of any packet.

@@ -12,7 +12,7 @@ use rvs_core::reason::Reason;
 use rvs_wire::{ETHERTYPE_IPV4, Ethernet};
 
 use crate::env::Kernel;
-use crate::fragment::Scratch;
+use crate::fragment::{READ, Scratch, fill};
 use crate::route;
 use crate::xdp::{self, Frame, drop, pass};
 
@@ -39,12 +39,18 @@ where
     let Some(place) = A::place() else { return drop(Reason::Inconsistent) };
     // SAFETY: this CPU's own element; nothing else uses it until the packet is done.
     let fragment = unsafe { &mut *place };
-    match A::fragment(&frame) {
-        Ok(read) => *fragment = read,
-        Err(Reason::TinyFragment) => return pass(Reason::PuntFragment),
-        Err(reason) => return pass(reason),
+    match read(&frame, fragment) {
+        READ => {}
+        refused if refused == Reason::TinyFragment as u32 => return pass(Reason::PuntFragment),
+        refused => return pass(Reason::from_number(refused)),
     }
     if fragment.first { first(frame, fragment) } else { rest(frame, fragment) }
+}
+
+/// Reads the frame's headers; see `fragment::read`.
+#[inline(never)]
+fn read<A: Fragments>(frame: &Frame, fragment: &mut Fragment<A>) -> u32 {
+    fill(&Frame(core::hint::black_box(frame.0)), fragment)
 }
 
 /// A first fragment goes the way of any packet. What is passed on TC takes note of.
