@@ -58,7 +58,7 @@ reasons! {
     PuntDevice = "punt.device",
     /// Passed from XDP to TC: the sender left the transport checksum for a device to finish.
     PuntChecksum = "punt.checksum",
-    /// Passed from XDP to TC: a fragment whose first has not passed yet.
+    /// Passed from XDP to TC: a fragment.
     PuntFragment = "punt.fragment",
     /// Handed to rvsd: a fragment that came before its first, or a first one that is too short.
     SlowFragment = "slow.fragment",

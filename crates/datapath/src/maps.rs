@@ -17,7 +17,7 @@ use crate::memory::Mapped;
 use crate::object::OpenError;
 
 /// Names of all maps, as in `crates/ebpf/src/maps.rs`.
-pub const MAPS: [&str; 23] = [
+pub const MAPS: [&str; 22] = [
     "CONFIG",
     "SERVICES4",
     "SERVICES6",
@@ -37,7 +37,6 @@ pub const MAPS: [&str; 23] = [
     "SCRATCH",
     "PROGRAMS",
     "INTERFACES",
-    "XDP_PROGRAMS",
     "NOTES",
     "SLOW",
     "SLOW_REASONS",

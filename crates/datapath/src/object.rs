@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use aya::maps::{MapData, ProgramArray};
-use aya::programs::{ProgramError, ProgramFd, SchedClassifier, Xdp};
+use aya::programs::{ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 
 use crate::maps::{MAPS, Maps, Sizes};
@@ -62,7 +62,7 @@ pub enum OpenError {
 pub struct Object {
     ebpf: Ebpf,
     /// The kernel empties a program array that no process and no pin holds.
-    _programs: [ProgramArray<MapData>; 2],
+    _programs: ProgramArray<MapData>,
     /// Folder of the pins.
     pub pin: PathBuf,
 }
@@ -84,19 +84,11 @@ impl Object {
             loader.map_max_entries(name, entries);
         }
         let mut ebpf = loader.load(OBJECT)?;
-        for name in ["rvs_xdp", XDP_CALLED] {
-            xdp(&mut ebpf, name)?.load().map_err(|reason| OpenError::Verify { name, reason })?;
-        }
+        xdp(&mut ebpf)?.load().map_err(|reason| OpenError::Verify { name: "rvs_xdp", reason })?;
         for name in ["rvs_tc", "rvs_back"].into_iter().chain(CALLED) {
             tc(&mut ebpf, name)?.load().map_err(|reason| OpenError::Verify { name, reason })?;
         }
-        let called = CALLED.map(|name| tc(&mut ebpf, name).and_then(|p| fd(p.fd(), "PROGRAMS")));
-        let called = called.into_iter().collect::<Result<Vec<_>, _>>()?;
-        let xdp_called = fd(xdp(&mut ebpf, XDP_CALLED)?.fd(), "XDP_PROGRAMS")?;
-        let programs = [
-            enter(&mut ebpf, "PROGRAMS", &called)?,
-            enter(&mut ebpf, "XDP_PROGRAMS", &[xdp_called])?,
-        ];
+        let programs = enter(&mut ebpf)?;
         let maps = Maps::open(pin)?;
         maps.initialise();
         Ok((Self { ebpf, pin: pin.to_owned(), _programs: programs }, maps))
@@ -104,7 +96,7 @@ impl Object {
 
     /// The XDP program.
     pub fn xdp(&mut self) -> Result<&mut Xdp, OpenError> {
-        xdp(&mut self.ebpf, "rvs_xdp")
+        xdp(&mut self.ebpf)
     }
 
     /// The TC program.
@@ -123,9 +115,9 @@ fn missing(name: &'static str) -> OpenError {
     OpenError::Verify { name, reason }
 }
 
-fn xdp<'e>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<&'e mut Xdp, OpenError> {
-    let program = ebpf.program_mut(name).ok_or_else(|| missing(name))?;
-    program.try_into().map_err(|reason| OpenError::Verify { name, reason })
+fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, OpenError> {
+    let program = ebpf.program_mut("rvs_xdp").ok_or_else(|| missing("rvs_xdp"))?;
+    program.try_into().map_err(|reason| OpenError::Verify { name: "rvs_xdp", reason })
 }
 
 fn tc<'e>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<&'e mut SchedClassifier, OpenError> {
@@ -135,26 +127,15 @@ fn tc<'e>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<&'e mut SchedClassif
 
 /// Programs that the TC program calls, by their index in `PROGRAMS`.
 const CALLED: [&str; 4] = ["rvs_icmp", "rvs_related", "rvs_cover", "rvs_fragment"];
-/// The program that the XDP program calls.
-const XDP_CALLED: &str = "rvs_xdp_fragment";
 
-/// A descriptor of a loaded program, to be entered into the array `name`.
-fn fd(fd: Result<&ProgramFd, ProgramError>, name: &'static str) -> Result<ProgramFd, OpenError> {
-    let failed = |reason: String| OpenError::Map { name, reason };
-    fd.map_err(|e| failed(e.to_string()))?.try_clone().map_err(|e| failed(e.to_string()))
-}
-
-/// Enters programs into the array that they are called by. The map must stay pinned.
-fn enter(
-    ebpf: &mut Ebpf,
-    name: &'static str,
-    programs: &[ProgramFd],
-) -> Result<ProgramArray<MapData>, OpenError> {
-    let failed = |reason: String| OpenError::Map { name, reason };
-    let map = ebpf.take_map(name).ok_or_else(|| failed("not in the object".into()))?;
-    let mut array = ProgramArray::try_from(map).map_err(|e| failed(e.to_string()))?;
-    for (index, program) in (0..).zip(programs) {
-        array.set(index, program, 0).map_err(|e| failed(e.to_string()))?;
+/// Enters them into the array that they are called by. The map must stay pinned.
+fn enter(ebpf: &mut Ebpf) -> Result<ProgramArray<MapData>, OpenError> {
+    let failed = |reason: String| OpenError::Map { name: "PROGRAMS", reason };
+    let map = ebpf.take_map("PROGRAMS").ok_or_else(|| failed("not in the object".into()))?;
+    let mut programs = ProgramArray::try_from(map).map_err(|e| failed(e.to_string()))?;
+    for (index, name) in (0..).zip(CALLED) {
+        let fd = tc(ebpf, name)?.fd().map_err(|e| failed(e.to_string()))?;
+        programs.set(index, fd, 0).map_err(|e| failed(e.to_string()))?;
     }
-    Ok(array)
+    Ok(programs)
 }

@@ -1,4 +1,5 @@
-//! Fragments at the TC hook. A program of its own, called by tail call, for the stack's sake.
+//! Fragments; TC only, to which XDP leaves all of them. A program of its own, called by tail call,
+//! for the stack's sake.
 
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
@@ -6,7 +7,7 @@ use rvs_core::addr::{V4, V6};
 use rvs_core::env::{Env, Tables};
 use rvs_core::flow::L3;
 use rvs_core::fragment::{self, Fragment, Fragments, follow, is_relevant};
-use rvs_core::packet::Packet;
+use rvs_core::packet::Packet as _;
 use rvs_core::pipeline::{Verdict, resolve};
 use rvs_core::reason::Reason;
 use rvs_core::types::Family;
@@ -26,7 +27,7 @@ pub const PENDING: i32 = 1 << 19;
 const HEADERS: u32 = 14 + 60 + 20;
 
 /// Where this CPU keeps the fragment that it is at.
-pub trait Scratch: Sized {
+trait Scratch: Sized {
     /// The place.
     fn place() -> Option<*mut Fragment<Self>>;
 }
@@ -82,20 +83,14 @@ where
 }
 
 /// What [`read`] returns if it is no number of a reason.
-pub const READ: u32 = u32::MAX;
+const READ: u32 = u32::MAX;
 
 /// Reads the frame's headers. A function of its own for its stack frame, which is then not below
 /// those of what comes after.
 #[inline(never)]
 fn read<A: Fragments>(frame: &Frame, fragment: &mut Fragment<A>) -> u32 {
     // LLVM would pass what is read of the context instead of the context, as numbers.
-    fill(&Frame(core::hint::black_box(frame.0)), fragment)
-}
-
-/// What [`read`] does, whatever the hook.
-#[inline(always)]
-pub fn fill<A: Fragments, P: Packet>(frame: &P, fragment: &mut Fragment<A>) -> u32 {
-    match A::fragment(frame) {
+    match A::fragment(&Frame(core::hint::black_box(frame.0))) {
         Ok(read) => {
             *fragment = read;
             READ

@@ -16,7 +16,6 @@ mod route;
 mod slow;
 mod tc;
 mod xdp;
-mod xdp_fragment;
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {

@@ -87,9 +87,6 @@ pub const RELATED_PROGRAM: u32 = 1;
 pub const COVER_PROGRAM: u32 = 2;
 /// Index in `PROGRAMS` of `rvs_fragment`.
 pub const FRAGMENT_PROGRAM: u32 = 3;
-/// Programs that the XDP program calls: `rvs_xdp_fragment`.
-#[btf_map]
-pub static XDP_PROGRAMS: ProgramArray<1> = ProgramArray::new();
 /// Where the first fragments of datagrams went.
 #[btf_map]
 pub static NOTES: LruHashMap<NoteKey, Note, { MAX_NOTES as usize }> = LruHashMap::new();

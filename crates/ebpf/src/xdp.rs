@@ -20,10 +20,9 @@ use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet};
 use crate::env::Kernel;
 use crate::maps;
 use crate::route::{self, Route};
-use crate::xdp_fragment;
 
 /// A frame in XDP's hands.
-pub struct Frame(pub *mut xdp_md);
+struct Frame(*mut xdp_md);
 
 impl Frame {
     #[inline(always)]
@@ -81,29 +80,21 @@ pub fn rvs_xdp(ctx: XdpContext) -> u32 {
     if !interface.is_some_and(|i| i.flags & INTERFACE_KNOWN == 0 || i.mac == ethernet.dst) {
         return pass(Reason::OtherHost);
     }
-    let action = match ethernet.ethertype.get() {
+    match ethernet.ethertype.get() {
         ETHERTYPE_IPV4 => balance::<V4>(frame),
         ETHERTYPE_IPV6 => balance::<V6>(frame),
         _ => pass(Reason::NotIp),
-    };
-    if action == xdp_fragment::PENDING {
-        // SAFETY: the context is this program's own. It returns only if the call failed.
-        unsafe { maps::XDP_PROGRAMS.tail_call(&ctx, 0) };
-        return pass(Reason::PuntFragment);
     }
-    action
 }
 
-/// Counts the packet and leaves it to TC and the host.
 #[inline(always)]
-pub fn pass(reason: Reason) -> u32 {
+fn pass(reason: Reason) -> u32 {
     Kernel.count(reason);
     xdp_action::XDP_PASS
 }
 
-/// Counts the packet and drops it.
 #[inline(always)]
-pub fn drop(reason: Reason) -> u32 {
+fn drop(reason: Reason) -> u32 {
     Kernel.count(reason);
     xdp_action::XDP_DROP
 }
@@ -115,20 +106,11 @@ where
 {
     let flow = match A::parse(&frame) {
         Ok(flow) => flow,
-        Err(Reason::Fragment) => return xdp_fragment::PENDING,
+        Err(Reason::Fragment) => return pass(Reason::PuntFragment),
         Err(reason) => return pass(reason),
     };
-    carry_out(frame, &flow, &resolve(&Kernel, &flow))
-}
-
-/// Does with the packet what was decided.
-#[inline(always)]
-pub fn carry_out<A: Ip>(frame: Frame, flow: &Flow<A>, verdict: &Verdict<'_, A>) -> u32
-where
-    Kernel: Tables<A>,
-{
-    match *verdict {
-        Verdict::Forward(ref forward) => send(frame, flow, forward),
+    match resolve(&Kernel, &flow) {
+        Verdict::Forward(forward) => send(frame, &flow, &forward),
         Verdict::Pass(reason) => pass(reason),
         // The client is told by ICMP, which TC can do.
         Verdict::Drop(Reason::NoDest) => pass(Reason::PuntIcmp),
@@ -193,7 +175,7 @@ where
 /// Whether frames can leave by this interface: the one they came by, or one that takes what XDP
 /// redirects. Others would drop them where nobody counts it.
 #[inline(always)]
-pub fn takes_xdp(frame: &Frame, ifindex: u32) -> bool {
+fn takes_xdp(frame: &Frame, ifindex: u32) -> bool {
     // SAFETY: the context is valid for the whole run.
     if ifindex == unsafe { (*frame.0).ingress_ifindex } {
         return true;
@@ -203,7 +185,7 @@ pub fn takes_xdp(frame: &Frame, ifindex: u32) -> bool {
 
 /// Puts the outer headers in front. A function of its own to keep `send`'s stack frame small.
 #[inline(never)]
-pub fn encapsulate<A: Ip>(
+fn encapsulate<A: Ip>(
     frame: &mut Frame,
     flow: &Flow<A>,
     forward: &Forward<'_, A>,
@@ -230,7 +212,7 @@ fn cover(frame: &mut Frame) -> Option<()> {
 
 /// Writes the Ethernet header and sends the frame out.
 #[inline(always)]
-pub fn transmit(frame: &mut Frame, route: &Route, family: Family) -> u32 {
+fn transmit(frame: &mut Frame, route: &Route, family: Family) -> u32 {
     let Some(ethernet) = frame.at_mut::<Ethernet>(0) else {
         return drop(Reason::RewriteFailed);
     };

@@ -215,12 +215,13 @@ fn a_fragment_for_nobody_passes() {
                 let outcome = bench.run(hook, &frame);
                 assert_eq!(outcome.verdict, Verdict::Pass);
                 assert_eq!(outcome.frame, frame);
-                // XDP leaves what follows an unknown first to TC.
-                let reason = match (hook, reason) {
-                    (Hook::Xdp, Reason::Fragment) => Reason::PuntFragment,
-                    (_, reason) => reason,
+                // XDP leaves all of them to TC.
+                let (reason, count) = match (hook, reason) {
+                    (Hook::Xdp, Reason::NotOurs) => (Reason::PuntFragment, 1),
+                    (Hook::Xdp, _) => (Reason::PuntFragment, 2),
+                    (Hook::Tc, reason) => (reason, 1),
                 };
-                assert_eq!(bench.reason(reason), 1, "{hook:?} {reason:?}");
+                assert_eq!(bench.reason(reason), count, "{hook:?} {reason:?}");
             }
         }
     });
