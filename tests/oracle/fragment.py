@@ -99,7 +99,7 @@ for name, flag, fam, outer in M:
     seq(T + ': smaller MTU, pieces that fit', 'c', F(sizes=[1000] * 4), svc)
     if fam == 4: seq(T + ': smaller MTU, DF, pieces too long', 'c', F(df=1), svc)
     seq(T + ': smaller MTU, TCP data without DF, too long', 'c', [tcp(cl, 40002, vip, port, 'A', pl=PAY[:1440], **k)], svc)
-    sh('ip link set dr mtu 1500')
+    sh('ip link set dr mtu 1500'); svc['mtu'] = 1500
     if name == 'NAT':
         time.sleep(3); a = sh('ipvsadm -Ln --stats --exact')
         p = F(U(sp=41000)); seq(T + ': counted', 'c', p, svc); time.sleep(3); z = sh('ipvsadm -Ln --stats --exact')

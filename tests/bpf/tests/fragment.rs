@@ -204,41 +204,40 @@ type Pieces = BTreeMap<(Vec<u8>, usize, u8), Vec<(usize, bool, Packet)>>;
 
 /// What a receiver makes of packets: whole ones, without tunnels, checksums verified.
 fn receive(packets: &[Vec<u8>]) -> Vec<Packet> {
-    let mut pieces = Pieces::new();
+    let (mut pieces, mut whole) = (Pieces::new(), Vec::new());
     for packet in packets {
         let (offset, more, id, piece) = read(packet);
+        if offset == 0 && !more {
+            whole.push(piece);
+            continue;
+        }
         let shared = (piece.addresses.clone(), id, piece.protocol);
         pieces.entry(shared).or_default().push((offset, more, piece));
     }
-    let mut received = Vec::new();
     for mut pieces in pieces.into_values() {
         pieces.sort();
         pieces.dedup();
-        let mut whole = pieces[0].2.clone();
-        whole.data.clear();
+        let mut packet = pieces[0].2.clone();
+        packet.data.clear();
         let mut ended = false;
         for (offset, more, piece) in pieces {
-            if offset != whole.data.len() || ended {
+            if offset != packet.data.len() || ended {
                 // Incomplete or overlapping: nobody takes it.
                 ended = false;
                 break;
             }
-            whole.data.extend(piece.data);
+            packet.data.extend(piece.data);
             ended = !more;
         }
-        if !ended {
-            continue;
-        }
-        if matches!(whole.protocol, 4 | 41) {
-            // Those inside may be pieces of each other: put together below.
-            received.push(Err(whole.data));
-        } else {
-            received.push(Ok(whole));
+        if ended {
+            whole.push(packet);
         }
     }
-    let inner: Vec<Vec<u8>> = received.iter().filter_map(|r| r.clone().err()).collect();
-    let mut whole: Vec<Packet> = received.into_iter().filter_map(Result::ok).collect();
-    if !inner.is_empty() {
+    // Those in tunnels may be pieces of each other.
+    let (tunneled, mut whole): (Vec<Packet>, Vec<Packet>) =
+        whole.into_iter().partition(|packet| matches!(packet.protocol, 4 | 41));
+    if !tunneled.is_empty() {
+        let inner: Vec<Vec<u8>> = tunneled.into_iter().map(|packet| packet.data).collect();
         whole.extend(receive(&inner));
     }
     for packet in &whole {
@@ -279,6 +278,16 @@ fn verify(packet: &Packet) {
     }
     let len = (data.len() as u32).to_be_bytes();
     assert_eq!(sum(&[addresses, &len, &[0, *protocol], data]), 0xffff, "a transport checksum");
+}
+
+/// Packets and how their data begin.
+fn brief(packets: &[Packet]) -> String {
+    let brief = |packet: &Packet| {
+        let mut packet = packet.clone();
+        packet.data.truncate(24);
+        format!("{packet:02x?}")
+    };
+    packets.iter().map(brief).collect()
 }
 
 /// Type, code and value of ICMP errors.
@@ -339,7 +348,7 @@ fn play(player: &mut Player, case: &Value) -> End {
         .collect();
     let played = run(player, &frames);
     let ours = receive(&packets(&played.sent));
-    if label.contains("no service") || label.contains("ping") {
+    if label.contains("no service") || label.contains(": ping") {
         assert_eq!((played.passed, ours.len()), (frames.len(), 0), "{label}");
         return End::Host;
     }
@@ -370,12 +379,12 @@ fn play(player: &mut Player, case: &Value) -> End {
     }
     let mut ours = ours;
     // The kernel computes a checksum that was left out.
-    if label.contains("NAT 4: zero checksum") {
+    if label.starts_with("NAT") && label.ends_with("zero checksum") {
         for packet in ours.iter_mut().chain(&mut theirs) {
             packet.data[6..8].fill(0);
         }
     }
-    assert!(ours == theirs, "{label}:\n{ours:02x?}\n{theirs:02x?}");
+    assert!(ours == theirs, "{label}:\n{}\n{}", brief(&ours), brief(&theirs));
     End::Equal
 }
 
