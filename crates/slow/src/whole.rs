@@ -58,7 +58,7 @@ fn frames_of(pieces: &[(Piece, &[u8])], data: &[u8]) -> Option<Vec<Vec<u8>>> {
     for (index, part) in data.chunks(room).enumerate() {
         let more = if (index + 1) * room < data.len() { 0x2000 } else { 0 };
         let mut frame = first.get(..L3 + header)?.to_vec();
-        finish(&mut frame, part, index * room / 8 | more)?;
+        finish(&mut frame, part, (index * room / 8) | more)?;
         frames.push(frame);
     }
     Some(frames)
@@ -74,7 +74,7 @@ mod tests {
         frame.extend([0x45, 0, 0, 0, 0x12, 0x34, 0, 0, 64, 6, 0, 0, 10, 0, 0, 2, 10, 9, 1, 1]);
         let data: Vec<u8> = (from..to).map(|at| at as u8).collect();
         let more = if to < 40 { 0x2000 } else { 0 };
-        finish(&mut frame, &data, from / 8 | more).expect("a short frame");
+        finish(&mut frame, &data, (from / 8) | more).expect("a short frame");
         frame
     }
 

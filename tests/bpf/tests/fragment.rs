@@ -458,13 +458,8 @@ fn clients() {
 }
 
 /// What both hooks make of the recording.
-const PROGRAMS: [(End, usize); 5] = [
-    (End::Equal, 200),
-    (End::Refused, 56),
-    (End::Early, 4),
-    (End::Host, 24),
-    (End::Kinder, 7),
-];
+const PROGRAMS: [(End, usize); 5] =
+    [(End::Equal, 200), (End::Refused, 56), (End::Early, 4), (End::Host, 24), (End::Kinder, 7)];
 
 #[test]
 fn tc_makes_receivers_get_what_they_get_from_the_kernel() {
