@@ -50,7 +50,7 @@ fn fragments_wait_until_their_first_has_passed() {
     assert!(path.back.is_empty());
     path.passed.insert(key(&other));
     slow.poll(start + OFTEN, &mut path);
-    assert_eq!(path.back, [other.clone()]);
+    assert_eq!(path.back, std::slice::from_ref(&other));
     // One that comes after its first was seen does not wait.
     slow.take(start + OFTEN, &other, &mut path);
     assert_eq!(path.back.len(), 2);
