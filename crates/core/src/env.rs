@@ -6,6 +6,7 @@ use core::cell::Cell;
 use crate::addr::Addr;
 use crate::flow::Flow;
 use crate::layout::{Config, Conn, ConnSet, Dest, DestStats, Key, Row, ServiceAddr, Slot, Version};
+use crate::pipeline::sctp_state;
 use crate::reason::Reason;
 use crate::sched::{Place, pick_cached};
 use crate::schedule::{Picked, Scheduled, schedule};
@@ -67,7 +68,7 @@ pub trait Tables<A: Addr>: Env {
 
     /// Index, plus one, of the live entry with this key; 0 if there is none.
     ///
-    /// This and the next three are functions of the environment because in the kernel they are global
+    /// This and the next four are functions of the environment because in the kernel they are global
     /// ones: the verifier follows them once, not on every path that leads to them and from them.
     #[inline(always)]
     fn find(&self, key: &Key<A>) -> u32 {
@@ -90,5 +91,11 @@ pub trait Tables<A: Addr>: Env {
     #[inline(always)]
     fn schedule(&self, flow: &Flow<A>, slot: u32, picked: Picked) -> Scheduled {
         schedule(self, flow, slot, picked)
+    }
+
+    /// [`sctp_state`](crate::pipeline::sctp_state).
+    #[inline(always)]
+    fn sctp_state(&self, chunks: u8, conn: &Conn<A>, reply: bool) -> u32 {
+        sctp_state(self, chunks, conn, reply)
     }
 }

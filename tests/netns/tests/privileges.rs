@@ -31,7 +31,8 @@ fn assert_least_privileges(director: &Director) {
         }
         threads += 1;
     }
-    assert_eq!(threads, 3, "the main thread, the sweeper and the slow path");
+    // FUSE's second one may not have been started yet.
+    assert!((4..=5).contains(&threads), "main, the sweeper, the slow path, FUSE's: {threads}");
 }
 
 /// Who answers the client at a virtual address, and from which of its own.
