@@ -13,7 +13,7 @@
 
 use core::cell::Cell;
 
-use rvs_wire::{Fragment as Header, Ipv4, Ipv6, Ports, Tcp, protocol};
+use rvs_wire::{Fragment as Header, Ipv4, Ipv6, Ports, Sctp, SctpChunk, Tcp, protocol};
 
 use crate::addr::{Addr, V4, V6};
 use crate::conn::Word;
@@ -21,7 +21,7 @@ use crate::env::{Env, Tables};
 use crate::flow::{Flow, Ip, L3, mark, transport, v6};
 use crate::layout::{CONFIG_FWMARK, Conn, Key, ServiceAddr};
 use crate::packet::Packet;
-use crate::pipeline::{Forward, Verdict};
+use crate::pipeline::{Forward, Verdict, resolve};
 use crate::reason::Reason;
 use crate::time::{Tick, ticks};
 use crate::types::Family;
@@ -193,9 +193,13 @@ fn read<A: Addr, P: Packet>(
     more: bool,
 ) -> Result<Fragment<A>, Reason> {
     let proto = flow.key.protocol as u8;
-    if proto != protocol::TCP && proto != protocol::UDP {
-        return Err(Reason::Fragment);
-    }
+    // What a first fragment must have, all of it before the piece's end.
+    let least = match proto {
+        protocol::TCP => size_of::<Tcp>(),
+        protocol::UDP => 0,
+        protocol::SCTP => Sctp::LEN + size_of::<SctpChunk>(),
+        _ => return Err(Reason::Fragment),
+    };
     let end = L3.wrapping_add(flow.len);
     // Every piece but the last is a multiple of eight bytes, and none is empty.
     let data = end.wrapping_sub(flow.l4);
@@ -204,7 +208,7 @@ fn read<A: Addr, P: Packet>(
     }
     let first = offset == 0;
     if first {
-        if proto == protocol::TCP && data < size_of::<Tcp>() as u32 {
+        if data < least as u32 {
             return Err(Reason::TinyFragment);
         }
         let (Ports { src_be, dst_be }, tcp_flags) = transport(packet, flow.l4, proto, end)?;
@@ -270,14 +274,36 @@ impl Fragments for V6 {
     }
 }
 
+/// Decides about a first fragment as about any packet, and notes it for the others.
+#[inline(always)]
+pub fn lead<'e, A: Ip, E: Tables<A> + Notes>(
+    env: &'e E,
+    fragment: &Fragment<A>,
+) -> Verdict<'e, A> {
+    let verdict = match resolve(env, &fragment.flow) {
+        Verdict::Forward(forward) if breaks_crc(&fragment.flow, &forward) => {
+            Verdict::Drop(Reason::FragmentSctp)
+        }
+        verdict => verdict,
+    };
+    note(env, fragment, &verdict);
+    verdict
+}
+
+/// Whether masquerading would change what SCTP's checksum covers: how that changes depends on the
+/// datagram's length, which a first fragment does not tell.
+#[inline(always)]
+fn breaks_crc<A: Ip>(flow: &Flow<A>, forward: &Forward<'_, A>) -> bool {
+    let old = if forward.reply { flow.key.sport_be } else { flow.key.dport_be };
+    flow.key.protocol == protocol::SCTP as u32
+        && forward.is_masqueraded()
+        && forward.entry.target_port_be.get() as u16 != old
+}
+
 /// Notes what became of a first fragment, for the others. What is none of ours leaves a note only
 /// where others of its datagram would be held up.
 #[inline(always)]
-pub fn note<A: Addr, E: Tables<A> + Notes>(
-    env: &E,
-    fragment: &Fragment<A>,
-    verdict: &Verdict<'_, A>,
-) {
+fn note<A: Addr, E: Tables<A> + Notes>(env: &E, fragment: &Fragment<A>, verdict: &Verdict<'_, A>) {
     let Key { sport_be, dport_be, .. } = fragment.flow.key;
     let mut note = Note { tick: env.now().0, ports: [sport_be, dport_be], ..Note::default() };
     match verdict {
@@ -338,9 +364,10 @@ pub fn follow<'e, A: Addr, E: Tables<A> + Notes>(
     Some(Verdict::Forward(Forward { entry, conn: entry, dest, dest_index, method, reply }))
 }
 
-/// Counts what a fragment adds to the datagram that its first was counted as.
+/// Counts what a fragment adds to the datagram that its first was counted as, and that it was seen.
 #[inline(always)]
 pub fn count<A: Addr, E: Env>(env: &E, flow: &Flow<A>, forward: &Forward<'_, A>) {
+    env.count(Reason::FragmentSent);
     if let Some(stats) = env.stats(forward.dest_index) {
         let bytes = if forward.reply { &stats.out_bytes } else { &stats.in_bytes };
         let data = flow.len.wrapping_sub(flow.l4.wrapping_sub(L3));

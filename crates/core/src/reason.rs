@@ -20,9 +20,13 @@ macro_rules! reasons {
 
             /// Whether packets with this reason have no other counter. A packet that cannot be
             /// rewritten was counted as forwarded before, as the kernel counts; an error that is
-            /// sent is no packet that came.
+            /// sent is no packet that came; one handed to rvsd is counted when it is put back, by
+            /// what becomes of it then, or by rvsd, which gave it up.
             pub const fn is_alone(self) -> bool {
-                !matches!(self, Self::RewriteFailed | Self::IcmpSent)
+                !matches!(
+                    self,
+                    Self::RewriteFailed | Self::IcmpSent | Self::SlowFragment | Self::SlowTooBig
+                )
             }
 
             /// The name that `rvs status --reasons` prints.
@@ -71,6 +75,11 @@ reasons! {
     SlowFragment = "slow.fragment",
     /// Handed to rvsd: too big for the way out and without DF, to be cut into fragments.
     SlowTooBig = "slow.too_big",
+    /// Forwarded: a fragment, with the datagram that its first was counted as.
+    FragmentSent = "forward.fragment",
+    /// Dropped: a first fragment of SCTP whose port masquerading would change, which its checksum,
+    /// over all of the datagram, covers.
+    FragmentSctp = "drop.fragment_sctp",
     /// Dropped: a fragment of a datagram whose first was dropped.
     FragmentDropped = "drop.fragment",
     /// Dropped: a fragment of a datagram whose first did not come in time.

@@ -8,7 +8,7 @@ use rvs_core::env::{Env, Tables};
 use rvs_core::flow::L3;
 use rvs_core::fragment::{self, Fragment, Fragments, follow, is_relevant};
 use rvs_core::packet::Packet as _;
-use rvs_core::pipeline::{Verdict, resolve};
+use rvs_core::pipeline::Verdict;
 use rvs_core::reason::Reason;
 use rvs_core::types::Family;
 use rvs_wire::{ETHERTYPE_IPV4, Ethernet, Ipv4};
@@ -21,7 +21,7 @@ use crate::tc::{self, Frame, drop, pass};
 use crate::{cover, route};
 
 /// What the program that was attached returns to itself: it is to call [`rvs_fragment`].
-pub const PENDING: i32 = 1 << 19;
+pub const PENDING: i32 = 1 << 20;
 
 /// Ethernet, IPv4 with all options, TCP.
 const HEADERS: u32 = 14 + 60 + 20;
@@ -105,8 +105,7 @@ fn first<A: Fragments + icmp::Errors>(frame: Frame, fragment: &Fragment<A>) -> i
 where
     Kernel: Tables<A>,
 {
-    let verdict = resolve(&Kernel, &fragment.flow);
-    fragment::note(&Kernel, fragment, &verdict);
+    let verdict = fragment::lead(&Kernel, fragment);
     tc::carry_out(frame, &fragment.flow, &verdict)
 }
 

@@ -39,8 +39,10 @@ impl Plain {
             Some(ETHERTYPE_IPV6) => balance::<V6>(self, frame),
             Some(_) => Outcome::Pass(Reason::NotIp),
         };
-        if let Outcome::Pass(reason) | Outcome::Drop(reason) = outcome {
-            Env::count(&self, reason);
+        match outcome {
+            Outcome::Pass(reason) | Outcome::Drop(reason) => Env::count(&self, reason),
+            Outcome::Held => Env::count(&self, Reason::SlowFragment),
+            Outcome::Sent => {}
         }
         outcome
     }
@@ -65,12 +67,13 @@ where
 {
     let mut piece = match A::fragment(frame) {
         Ok(piece) => piece,
-        Err(Reason::TinyFragment) => return Outcome::Held,
+        // As in crates/ebpf: rvsd puts IPv4's together.
+        Err(Reason::TinyFragment) if A::FAMILY == Family::V4 => return Outcome::Held,
+        Err(reason @ Reason::TinyFragment) => return Outcome::Drop(reason),
         Err(reason) => return Outcome::Pass(reason),
     };
     if piece.first {
-        let verdict = resolve(&env, &piece.flow);
-        fragment::note(&env, &piece, &verdict);
+        let verdict = fragment::lead(&env, &piece);
         return send(env, frame, &piece.flow, verdict, true);
     }
     match fragment::follow(&env, Env::now(&env), &mut piece) {
