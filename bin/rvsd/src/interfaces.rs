@@ -16,6 +16,8 @@ pub struct Interfaces {
     /// Names asked for; all if empty.
     wanted: Vec<String>,
     mode: Mode,
+    /// Whether it was looked for interfaces before.
+    looked: bool,
     attached: HashMap<u32, (Target, Attached)>,
     /// Interfaces that could not be attached to, so that it is said once.
     failed: HashMap<u32, String>,
@@ -25,14 +27,15 @@ impl Interfaces {
     /// Nothing is attached yet.
     pub fn new(object: Object, args: &Args) -> Self {
         let (attached, failed) = (HashMap::new(), HashMap::new());
-        Self { object, wanted: args.interfaces.clone(), mode: args.mode, attached, failed }
+        let wanted = args.interfaces.clone();
+        Self { object, wanted, mode: args.mode, looked: false, attached, failed }
     }
 
     /// Attaches to what came up, forgets what is gone. An interface that was asked for by name
     /// and is not there at the first call is an error.
     pub fn refresh(&mut self, host: &mut Host, maps: &Maps) -> Result<()> {
         let found = host.interfaces()?;
-        let first = self.attached.is_empty() && self.failed.is_empty();
+        let first = !std::mem::replace(&mut self.looked, true);
         for name in &self.wanted {
             if first && !found.iter().any(|i| i.name == *name) {
                 bail!("there is no interface {name}");
@@ -42,16 +45,20 @@ impl Interfaces {
         attach::forget(&self.object.pin, maps, is_gone);
         self.attached.retain(|index, _| !is_gone(*index));
         self.failed.retain(|index, _| !is_gone(*index));
-        let wanted: Vec<_> = found.iter().filter(|i| self.wants(i)).collect();
+        let wanted: Vec<_> = found.iter().filter(|i| self.wants(i, &found)).collect();
         for interface in wanted {
             self.attach(interface, maps, first)?;
         }
         Ok(())
     }
 
-    fn wants(&self, interface: &Interface) -> bool {
+    /// Whether to attach to the interface. With a wanted one come its VLANs, and theirs: their packets
+    /// arrive by it, and a router has them arrive at the VLAN.
+    fn wants(&self, interface: &Interface, found: &[Interface]) -> bool {
         if !self.wanted.is_empty() {
-            return self.wanted.contains(&interface.name);
+            let parent = found.iter().find(|i| Some(i.index) == interface.parent);
+            return self.wanted.contains(&interface.name)
+                || parent.is_some_and(|parent| self.wants(parent, found));
         }
         // Ports of a bridge or bond are left to the bridge or bond; ours and another rvsd's device
         // of the slow path are no way in.

@@ -19,6 +19,7 @@ use crate::addr::{Addr, V4, V6};
 use crate::conn::Word;
 use crate::env::{Env, Tables};
 use crate::flow::{Flow, Ip, L3, mark, transport, v6};
+use crate::headers;
 use crate::layout::{CONFIG_FWMARK, Conn, Key, ServiceAddr};
 use crate::packet::Packet;
 use crate::pipeline::{Forward, Verdict, resolve};
@@ -179,8 +180,8 @@ pub struct Fragment<A> {
 
 /// What differs between the IP versions.
 pub trait Fragments: Ip {
-    /// Reads the headers of a frame that [`Ip::parse`] called a fragment.
-    fn fragment<P: Packet>(packet: &P) -> Result<Fragment<Self>, Reason>;
+    /// Reads the headers of a frame that [`Ip::parse`] or [`Ip::parse_all`] called a fragment.
+    fn fragment<P: Packet, E: Env>(env: &E, packet: &P) -> Result<Fragment<Self>, Reason>;
 }
 
 /// A fragment, once its IP headers were read: `at` and `more` say which.
@@ -243,8 +244,9 @@ fn portless<A: Addr, P: Packet>(
 
 impl Fragments for V4 {
     #[inline(always)]
-    fn fragment<P: Packet>(packet: &P) -> Result<Fragment<Self>, Reason> {
+    fn fragment<P: Packet, E: Env>(env: &E, packet: &P) -> Result<Fragment<Self>, Reason> {
         let ip = packet.at::<Ipv4>(L3).ok_or(Reason::Malformed)?;
+        headers::options(env, packet, ip.header_len())?;
         let (src, dst) = (V4(u32::from_ne_bytes(ip.src)), V4(u32::from_ne_bytes(ip.dst)));
         let place = (L3 + ip.header_len(), ip.total_len.get() as u32);
         let mut flow = portless(packet, src, dst, ip.protocol, place);
@@ -258,12 +260,16 @@ impl Fragments for V4 {
 
 impl Fragments for V6 {
     #[inline(always)]
-    fn fragment<P: Packet>(packet: &P) -> Result<Fragment<Self>, Reason> {
+    fn fragment<P: Packet, E: Env>(env: &E, packet: &P) -> Result<Fragment<Self>, Reason> {
         let ip = packet.at::<Ipv6>(L3).ok_or(Reason::Malformed)?;
         let (src, dst) = (v6(ip.src), v6(ip.dst));
         let (ttl, tos) = (ip.hop_limit, (ip.version_class_flow.get() >> 20) as u8);
         let len = ip.payload_len.get() as u32 + Ipv6::LEN as u32;
-        let at = L3 + Ipv6::LEN as u32;
+        // The chain before it was found to be in order.
+        let (next, at) = headers::follow(env, packet, ip.next_header, L3 + Ipv6::LEN as u32);
+        if next != protocol::FRAGMENT {
+            return Err(Reason::Malformed);
+        }
         let header = packet.at::<Header>(at).ok_or(Reason::Malformed)?;
         let (place, id_be) =
             (header.offset.get(), u32::from_ne_bytes(zerocopy::transmute!(header.id)));
@@ -276,10 +282,7 @@ impl Fragments for V6 {
 
 /// Decides about a first fragment as about any packet, and notes it for the others.
 #[inline(always)]
-pub fn lead<'e, A: Ip, E: Tables<A> + Notes>(
-    env: &'e E,
-    fragment: &Fragment<A>,
-) -> Verdict<'e, A> {
+pub fn lead<'e, A: Ip, E: Tables<A> + Notes>(env: &'e E, fragment: &Fragment<A>) -> Verdict<'e, A> {
     let verdict = match resolve(env, &fragment.flow) {
         Verdict::Forward(forward) if breaks_crc(&fragment.flow, &forward) => {
             Verdict::Drop(Reason::FragmentSctp)

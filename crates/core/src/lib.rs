@@ -14,6 +14,7 @@ pub mod dest;
 pub mod env;
 pub mod flow;
 pub mod fragment;
+pub mod headers;
 pub mod layout;
 pub mod nat;
 pub mod packet;

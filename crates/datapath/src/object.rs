@@ -126,7 +126,7 @@ fn tc<'e>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<&'e mut SchedClassif
 }
 
 /// Programs that the TC program calls, by their index in `PROGRAMS`.
-const CALLED: [&str; 4] = ["rvs_icmp", "rvs_related", "rvs_cover", "rvs_fragment"];
+const CALLED: [&str; 5] = ["rvs_icmp", "rvs_related", "rvs_cover", "rvs_extended", "rvs_fragment"];
 
 /// Enters them into the array that they are called by. The map must stay pinned.
 fn enter(ebpf: &mut Ebpf) -> Result<ProgramArray<MapData>, OpenError> {

@@ -7,24 +7,25 @@ use rvs_core::addr::{V4, V6};
 use rvs_core::env::{Env, Tables};
 use rvs_core::flow::L3;
 use rvs_core::fragment::{self, Fragment, Fragments, follow, is_relevant};
+use rvs_core::headers::MOST_OFFSET;
 use rvs_core::packet::Packet as _;
 use rvs_core::pipeline::Verdict;
 use rvs_core::reason::Reason;
 use rvs_core::types::Family;
-use rvs_wire::{ETHERTYPE_IPV4, Ethernet, Ipv4};
+use rvs_wire::{ETHERTYPE_IPV4, Ethernet, Fragment as Header, Ipv4, Tcp};
 
 use crate::env::Kernel;
 use crate::icmp;
 use crate::maps;
+use crate::route;
 use crate::slow;
 use crate::tc::{self, Frame, drop, pass};
-use crate::{cover, route};
 
 /// What the program that was attached returns to itself: it is to call [`rvs_fragment`].
 pub const PENDING: i32 = 1 << 20;
 
-/// Ethernet, IPv4 with all options, TCP.
-const HEADERS: u32 = 14 + 60 + 20;
+/// Bytes that must be readable directly: extension headers, the fragment header, TCP.
+const HEADERS: u32 = MOST_OFFSET + (Header::LEN + size_of::<Tcp>()) as u32;
 
 /// Where this CPU keeps the fragment that it is at.
 trait Scratch: Sized {
@@ -57,13 +58,7 @@ pub fn rvs_fragment(ctx: TcContext) -> i32 {
     } else {
         balance::<V6>(frame)
     };
-    if action == icmp::PENDING {
-        return icmp::call(&ctx);
-    }
-    if action == cover::PENDING {
-        return cover::call(&ctx);
-    }
-    action
+    tc::finally(&ctx, action)
 }
 
 #[inline(always)]
@@ -90,7 +85,7 @@ const READ: u32 = u32::MAX;
 #[inline(never)]
 fn read<A: Fragments>(frame: &Frame, fragment: &mut Fragment<A>) -> u32 {
     // LLVM would pass what is read of the context instead of the context, as numbers.
-    match A::fragment(&Frame(core::hint::black_box(frame.0))) {
+    match A::fragment(&Kernel, &Frame(core::hint::black_box(frame.0))) {
         Ok(read) => {
             *fragment = read;
             READ
@@ -106,7 +101,7 @@ where
     Kernel: Tables<A>,
 {
     let verdict = fragment::lead(&Kernel, fragment);
-    tc::carry_out(frame, &fragment.flow, &verdict)
+    tc::dispatch(frame, &fragment.flow, &verdict)
 }
 
 /// The others follow it.

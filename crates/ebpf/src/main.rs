@@ -8,6 +8,7 @@
 mod atomic;
 mod cover;
 mod env;
+mod extended;
 mod fragment;
 mod icmp;
 mod maps;

@@ -78,15 +78,17 @@ pub static SCRATCH: PerCpuArray<[u8; SCRATCH_LEN as usize], 1> = PerCpuArray::ne
 pub static ICMP_REQUEST: PerCpuArray<Request, 1> = PerCpuArray::new();
 /// Programs that the TC program calls.
 #[btf_map]
-pub static PROGRAMS: ProgramArray<4> = ProgramArray::new();
+pub static PROGRAMS: ProgramArray<5> = ProgramArray::new();
 /// Index in `PROGRAMS` of `rvs_icmp`.
 pub const ICMP_PROGRAM: u32 = 0;
 /// Index in `PROGRAMS` of `rvs_related`.
 pub const RELATED_PROGRAM: u32 = 1;
 /// Index in `PROGRAMS` of `rvs_cover`.
 pub const COVER_PROGRAM: u32 = 2;
+/// Index in `PROGRAMS` of `rvs_extended`.
+pub const EXTENDED_PROGRAM: u32 = 3;
 /// Index in `PROGRAMS` of `rvs_fragment`.
-pub const FRAGMENT_PROGRAM: u32 = 3;
+pub const FRAGMENT_PROGRAM: u32 = 4;
 /// Where the first fragments of datagrams went.
 #[btf_map]
 pub static NOTES: LruHashMap<NoteKey, Note, { MAX_NOTES as usize }> = LruHashMap::new();

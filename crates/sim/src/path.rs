@@ -53,6 +53,10 @@ where
     &'m Plain: Tables<A>,
 {
     let flow = match A::parse(frame) {
+        Err(Reason::ExtensionHeader) => A::parse_all(&env, frame),
+        flow => flow,
+    };
+    let flow = match flow {
         Ok(flow) => flow,
         Err(Reason::Fragment) => return piece::<A>(env, frame),
         Err(reason) => return Outcome::Pass(reason),
@@ -65,7 +69,7 @@ fn piece<'m, A: Fragments>(env: &'m Plain, frame: &mut Frame) -> Outcome
 where
     &'m Plain: Tables<A>,
 {
-    let mut piece = match A::fragment(frame) {
+    let mut piece = match A::fragment(&env, frame) {
         Ok(piece) => piece,
         // As in crates/ebpf: rvsd puts IPv4's together.
         Err(Reason::TinyFragment) if A::FAMILY == Family::V4 => return Outcome::Held,

@@ -1,12 +1,11 @@
 //! A fragment's place in its datagram.
 
 use rvs_core::fragment::NoteKey;
-use rvs_wire::ETHERNET_LEN;
+use rvs_core::headers;
+use rvs_wire::{ETHERNET_LEN, protocol};
 
 /// Where the IP header starts.
 pub const L3: usize = ETHERNET_LEN;
-/// The fragment header's protocol number.
-const FRAGMENT: u8 = 44;
 
 /// What a fragment's headers say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +66,14 @@ impl Piece {
     }
 
     fn ipv6(frame: &[u8]) -> Option<Self> {
-        if *frame.get(L3 + 6)? != FRAGMENT {
+        let (mut next, mut header) = (*frame.get(L3 + 6)?, L3 + 40);
+        while headers::is_extension(next) {
+            let len = usize::from(*frame.get(header + 1)?);
+            let is_ah = next == protocol::AUTHENTICATION;
+            next = *frame.get(header)?;
+            header += if is_ah { (len + 2) * 4 } else { (len + 1) * 8 };
+        }
+        if next != protocol::FRAGMENT {
             return None;
         }
         let addr = |at: usize| -> Option<[u32; 4]> {
@@ -77,7 +83,6 @@ impl Piece {
             }
             Some(addr)
         };
-        let header = L3 + 40;
         let place = number(frame, header + 2)?;
         let key = NoteKey {
             src: addr(L3 + 8)?,
@@ -86,6 +91,6 @@ impl Piece {
             protocol: 6 << 16 | u32::from(*frame.get(header)?),
         };
         let (offset, more) = (place & 0xfff8, place & 1 != 0);
-        Some(Self { key, offset, more, data: header + 8, end: header + number(frame, L3 + 4)? })
+        Some(Self { key, offset, more, data: header + 8, end: L3 + 40 + number(frame, L3 + 4)? })
     }
 }

@@ -29,7 +29,7 @@ fn piece(src: Ipv4Addr, dst: Ipv4Addr, id: u8, at: u16, more: bool, data: &[u8])
     let mut frame = [&DIRECTOR[..], &NEIGHBOUR, &[8, 0, 0x45, 0]].concat();
     frame.extend((20 + data.len() as u16).to_be_bytes());
     frame.extend([0, id]);
-    frame.extend((at / 8 | if more { 0x2000 } else { 0 }).to_be_bytes());
+    frame.extend(((at / 8) | if more { 0x2000 } else { 0 }).to_be_bytes());
     frame.extend([64, 132, 0, 0]);
     frame.extend([src.octets(), dst.octets()].as_flattened());
     let sum = rvs_wire::checksum::of(&frame[14..]);
