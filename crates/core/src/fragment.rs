@@ -22,7 +22,7 @@ use crate::flow::{Flow, Ip, L3, mark, transport, v6};
 use crate::headers;
 use crate::layout::{CONFIG_FWMARK, Conn, Key, ServiceAddr};
 use crate::packet::Packet;
-use crate::pipeline::{Forward, Verdict, resolve};
+use crate::pipeline::{Forward, Verdict};
 use crate::reason::Reason;
 use crate::time::{Tick, ticks};
 use crate::types::Family;
@@ -280,19 +280,6 @@ impl Fragments for V6 {
     }
 }
 
-/// Decides about a first fragment as about any packet, and notes it for the others.
-#[inline(always)]
-pub fn lead<'e, A: Ip, E: Tables<A> + Notes>(env: &'e E, fragment: &Fragment<A>) -> Verdict<'e, A> {
-    let verdict = match resolve(env, &fragment.flow) {
-        Verdict::Forward(forward) if breaks_crc(&fragment.flow, &forward) => {
-            Verdict::Drop(Reason::FragmentSctp)
-        }
-        verdict => verdict,
-    };
-    note(env, fragment, &verdict);
-    verdict
-}
-
 /// Whether masquerading would change what SCTP's checksum covers: how that changes depends on the
 /// datagram's length, which a first fragment does not tell.
 #[inline(always)]
@@ -303,23 +290,33 @@ fn breaks_crc<A: Ip>(flow: &Flow<A>, forward: &Forward<'_, A>) -> bool {
         && forward.entry.target_port_be.get() as u16 != old
 }
 
-/// Notes what became of a first fragment, for the others. What is none of ours leaves a note only
-/// where others of its datagram would be held up.
+/// Notes what becomes of a first fragment, for the others. What is none of ours leaves a note only
+/// where others of its datagram would be held up. `Err`: it is to be dropped, whatever the verdict.
 #[inline(always)]
-fn note<A: Addr, E: Tables<A> + Notes>(env: &E, fragment: &Fragment<A>, verdict: &Verdict<'_, A>) {
+pub fn note<A: Ip, E: Tables<A> + Notes>(
+    env: &E,
+    fragment: &Fragment<A>,
+    verdict: &Verdict<'_, A>,
+) -> Result<(), Reason> {
     let Key { sport_be, dport_be, .. } = fragment.flow.key;
     let mut note = Note { tick: env.now().0, ports: [sport_be, dport_be], ..Note::default() };
+    let mut done = Ok(());
     match verdict {
+        Verdict::Forward(forward) if breaks_crc(&fragment.flow, forward) => {
+            note.word = DROPPED;
+            done = Err(Reason::FragmentSctp);
+        }
         Verdict::Forward(forward) => {
             note.word = forward.entry.word.get();
             note.dest = forward.dest_index;
             note.target = forward.entry.target.get().to_words();
         }
-        Verdict::Pass(_) if !is_relevant(env, fragment) => return,
+        Verdict::Pass(_) if !is_relevant(env, fragment) => return done,
         Verdict::Pass(_) => note.word = PASSED,
         Verdict::Drop(_) => note.word = DROPPED,
     }
     env.leave(&fragment.key, &note);
+    done
 }
 
 /// Whether a fragment may belong to a service or to a reply.

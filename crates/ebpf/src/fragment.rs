@@ -9,7 +9,7 @@ use rvs_core::flow::L3;
 use rvs_core::fragment::{self, Fragment, Fragments, follow, is_relevant};
 use rvs_core::headers::MOST_OFFSET;
 use rvs_core::packet::Packet as _;
-use rvs_core::pipeline::Verdict;
+use rvs_core::pipeline::{Verdict, resolve};
 use rvs_core::reason::Reason;
 use rvs_core::types::Family;
 use rvs_wire::{ETHERTYPE_IPV4, Ethernet, Fragment as Header, Ipv4, Tcp};
@@ -100,7 +100,10 @@ fn first<A: Fragments + icmp::Errors>(frame: Frame, fragment: &Fragment<A>) -> i
 where
     Kernel: Tables<A>,
 {
-    let verdict = fragment::lead(&Kernel, fragment);
+    let verdict = resolve(&Kernel, &fragment.flow);
+    if let Err(reason) = fragment::note(&Kernel, fragment, &verdict) {
+        return drop(reason);
+    }
     tc::dispatch(frame, &fragment.flow, &verdict)
 }
 

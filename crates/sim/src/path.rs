@@ -77,7 +77,10 @@ where
         Err(reason) => return Outcome::Pass(reason),
     };
     if piece.first {
-        let verdict = fragment::lead(&env, &piece);
+        let verdict = resolve(&env, &piece.flow);
+        if let Err(reason) = fragment::note(&env, &piece, &verdict) {
+            return Outcome::Drop(reason);
+        }
         return send(env, frame, &piece.flow, verdict, true);
     }
     match fragment::follow(&env, Env::now(&env), &mut piece) {

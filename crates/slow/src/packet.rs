@@ -94,3 +94,36 @@ impl Piece {
         Some(Self { key, offset, more, data: header + 8, end: L3 + 40 + number(frame, L3 + 4)? })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fragment_header_is_found_behind_extension_headers() {
+        let fragment = [protocol::UDP, 0, 0, 17, 1, 2, 3, 4];
+        // Destination options of 8 bytes, AH of 16.
+        let options = [protocol::AUTHENTICATION, 0, 1, 4, 0, 0, 0, 0];
+        let ah = [protocol::FRAGMENT, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        for (first, between) in
+            [(protocol::FRAGMENT, vec![]), (protocol::OPTIONS, [&options[..], &ah].concat())]
+        {
+            let mut frame = vec![0; L3];
+            frame.extend([0x60, 0, 0, 0, 0, between.len() as u8 + 16, first, 64]);
+            frame.extend([7; 32]);
+            frame.extend([&between[..], &fragment, &[9; 8]].concat());
+            let piece = Piece::read(&frame).expect("a fragment");
+            let data = L3 + 40 + between.len() + 8;
+            assert_eq!(
+                (piece.offset, piece.more, piece.data, piece.end),
+                (16, true, data, data + 8)
+            );
+            assert_eq!(piece.key.id_be, u32::from_ne_bytes([1, 2, 3, 4]));
+            assert_eq!(piece.key.protocol, 6 << 16 | 17);
+            // Whatever is cut off, it is no fragment and nothing worse.
+            for len in 0..frame.len() {
+                assert_eq!(Piece::read(&frame[..len]), None, "{len}");
+            }
+        }
+    }
+}
