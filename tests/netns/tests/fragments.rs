@@ -225,3 +225,46 @@ fn a_flood_of_fragments_without_a_first_harms_nobody() -> Result<(), LabError> {
     assert!(limit > 0 && late > 0, "{slow} {limit} {late}");
     Ok(())
 }
+
+/// Packets that arrived at the director's interface.
+fn arrived(lab: &Lab) -> Result<u64, LabError> {
+    let link = lab.host("director").ip("-s link show dev eth0")?;
+    let counts = link.lines().skip_while(|line| !line.trim().starts_with("RX:")).nth(1);
+    let packets = counts.and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
+    Ok(packets.expect("a number of packets"))
+}
+
+#[test]
+fn a_fragment_is_counted_once_whether_held_or_given_up() -> Result<(), LabError> {
+    need_lab!();
+    let lab = lab()?;
+    for (name, addrs) in SERVERS {
+        let addrs = addrs.map(|addr| at(addr, PORT).parse().expect("an address"));
+        lab.host(name).serve_udp_echo(&addrs)?;
+    }
+    lab.host("director").run("ethtool -K eth0 gro off")?;
+    let director =
+        Director::start(&lab.host("director"), &["--mode", "tc", "--interface", "eth0"])?;
+    masquerade(&director, "-u", PORT, "")?;
+    // Nothing comes between the looks at both counts.
+    let counts = || -> Result<(u64, u64), LabError> {
+        loop {
+            let before = arrived(&lab)?;
+            let seen = reason(&director, "seen")?;
+            if arrived(&lab)? == before {
+                return Ok((before, seen));
+            }
+        }
+    };
+    let (arrived, seen) = counts()?;
+    any_order(&lab, DIRECTOR, "counted")?;
+    script(&lab, &format!("flood 192.168.122.99 {} 100 {}", DIRECTOR[0], director_mac(&lab)?))?;
+    // Those that wait for nothing are given up.
+    std::thread::sleep(Duration::from_secs(5));
+    let (arrived_now, seen_now) = counts()?;
+    assert_eq!(seen_now - seen, arrived_now - arrived, "{}", status(&director)?);
+    let held = reason(&director, "slow.fragment")?;
+    let late = reason(&director, "drop.fragment_late")?;
+    assert!(late >= 100 && held > late, "{}", status(&director)?);
+    Ok(())
+}
