@@ -8,6 +8,7 @@ use rvs_datapath::{Maps, Object};
 use rvs_host::{Host, Interface};
 
 use crate::args::Args;
+use crate::slow;
 
 /// The attached interfaces.
 pub struct Interfaces {
@@ -59,8 +60,10 @@ impl Interfaces {
             return self.wanted.contains(&interface.name)
                 || parent.is_some_and(|parent| self.wants(parent, found));
         }
-        // Ports of a bridge or bond are left to the bridge or bond.
-        interface.up && !interface.loopback && interface.master.is_none()
+        // Ports of a bridge or bond are left to the bridge or bond; ours and another rvsd's device
+        // of the slow path are no way in.
+        let slow = interface.name.starts_with(slow::PREFIX);
+        interface.up && !slow && !interface.loopback && interface.master.is_none()
     }
 
     fn attach(&mut self, interface: &Interface, maps: &Maps, first: bool) -> Result<()> {

@@ -11,6 +11,7 @@ mod neighbours;
 mod privileges;
 mod proc;
 mod server;
+mod slow;
 mod sync;
 
 use std::io::IsTerminal as _;
@@ -74,7 +75,8 @@ fn run(args: &Args) -> Result<()> {
     rvs_host::forward_from_loopback()?;
     let mut host = Host::open()?;
     let monitor = Monitor::open()?;
-    let (object, maps) = Object::load(pins.path(), &args.sizes)?;
+    let (mut object, maps) = Object::load(pins.path(), &args.sizes)?;
+    let device = slow::open(&mut object);
     let datapath = BpfDatapath::adopt(maps);
     let mut interfaces = interfaces::Interfaces::new(object, args);
     interfaces.refresh(&mut host, datapath.maps())?;
@@ -82,6 +84,7 @@ fn run(args: &Args) -> Result<()> {
     let folder = folder::Unserved::make();
     privileges::give_up(args.proc.is_some())?;
     start_sweeper(pins.path())?;
+    device.map(|device| slow::start(device, pins.path())).transpose()?;
     // Unmounted when it is dropped.
     let _proc = args.proc.as_deref().map(|dir| proc::mount(dir, &args.socket)).transpose()?;
     let folder = folder.and_then(|folder| folder.serve(&args.socket));

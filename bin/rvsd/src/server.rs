@@ -64,6 +64,7 @@ impl Server {
             if events.signal {
                 let _ = signals.read(&mut [0; 16]);
                 tracing::info!("stopping; the data path goes on");
+                crate::slow::close(self.director.datapath().maps());
                 return Ok(());
             }
             if events.backup {

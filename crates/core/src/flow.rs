@@ -58,7 +58,12 @@ pub trait Ip: Addr {
 
 /// Ports and TCP flags, for a transport header that must lie within the first `end` bytes.
 #[inline(always)]
-fn transport<P: Packet>(packet: &P, l4: u32, proto: u8, end: u32) -> Result<(Ports, u8), Reason> {
+pub(crate) fn transport<P: Packet>(
+    packet: &P,
+    l4: u32,
+    proto: u8,
+    end: u32,
+) -> Result<(Ports, u8), Reason> {
     match proto {
         protocol::TCP => {
             let tcp = packet.at::<Tcp>(l4).ok_or(Reason::Malformed)?;
@@ -87,7 +92,7 @@ fn transport<P: Packet>(packet: &P, l4: u32, proto: u8, end: u32) -> Result<(Por
 }
 
 #[inline(always)]
-fn mark<P: Packet>(packet: &P) -> (bool, u32) {
+pub(crate) fn mark<P: Packet>(packet: &P) -> (bool, u32) {
     let mark = packet.mark();
     (mark.is_some(), mark.unwrap_or_default())
 }

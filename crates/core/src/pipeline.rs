@@ -80,6 +80,12 @@ impl<A: Ip> Forward<'_, A> {
         }
     }
 
+    /// Whether the packet's addresses change.
+    #[inline(always)]
+    pub fn is_masqueraded(&self) -> bool {
+        self.reply || self.method == ForwardMethod::Masquerade as u32
+    }
+
     /// How the destination's packets are tunneled, if they are.
     #[inline(always)]
     pub fn tunnel(&self) -> Tunnel {
@@ -100,7 +106,7 @@ impl<A: Ip> Forward<'_, A> {
     /// header is out of reach. Not inlined: the kernel's stack is 512 bytes for all frames.
     #[inline(never)]
     pub fn rewrite<P: Packet>(&self, packet: &mut P, flow: &Flow<A>) -> Option<()> {
-        if self.reply || self.method == ForwardMethod::Masquerade as u32 {
+        if self.is_masqueraded() {
             let port_be = self.entry.target_port_be.get() as u16;
             nat::rewrite(packet, flow, self.reply, self.entry.target.get(), port_be)
         } else {

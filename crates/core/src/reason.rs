@@ -20,9 +20,13 @@ macro_rules! reasons {
 
             /// Whether packets with this reason have no other counter. A packet that cannot be
             /// rewritten was counted as forwarded before, as the kernel counts; an error that is
-            /// sent is no packet that came.
+            /// sent is no packet that came; one handed to rvsd is counted when it is put back, by
+            /// what becomes of it then, or by rvsd, which gave it up.
             pub const fn is_alone(self) -> bool {
-                !matches!(self, Self::RewriteFailed | Self::IcmpSent)
+                !matches!(
+                    self,
+                    Self::RewriteFailed | Self::IcmpSent | Self::SlowFragment | Self::SlowTooBig
+                )
             }
 
             /// The name that `rvs status --reasons` prints.
@@ -49,7 +53,7 @@ reasons! {
     NotOurs = "pass.not_ours",
     /// Passed: for a service, but without a connection and not opening one.
     NoConnection = "pass.no_connection",
-    /// Passed: a fragment.
+    /// Passed: a fragment of what is not balanced, or whose first fragment nobody can wait for.
     Fragment = "pass.fragment",
     /// Passed: IPv4 options or IPv6 extension headers that the host drops or answers, or more than are
     /// followed. From XDP, which leaves them to TC, all.
@@ -68,6 +72,27 @@ reasons! {
     PuntDevice = "punt.device",
     /// Passed from XDP to TC: the sender left the transport checksum for a device to finish.
     PuntChecksum = "punt.checksum",
+    /// Passed from XDP to TC: a fragment.
+    PuntFragment = "punt.fragment",
+    /// Handed to rvsd: a fragment that came before its first, or a first one that is too short.
+    SlowFragment = "slow.fragment",
+    /// Handed to rvsd: too big for the way out and without DF, to be cut into fragments.
+    SlowTooBig = "slow.too_big",
+    /// Forwarded: a fragment, with the datagram that its first was counted as.
+    FragmentSent = "forward.fragment",
+    /// Dropped: a first fragment of SCTP whose port masquerading would change, which its checksum,
+    /// over all of the datagram, covers.
+    FragmentSctp = "drop.fragment_sctp",
+    /// Dropped: a fragment of a datagram whose first was dropped.
+    FragmentDropped = "drop.fragment",
+    /// Dropped: a fragment of a datagram whose first did not come in time.
+    FragmentLate = "drop.fragment_late",
+    /// Dropped: more fragments than can be held.
+    FragmentLimit = "drop.fragment_limit",
+    /// Dropped: fragments that contradict each other.
+    FragmentInvalid = "drop.fragment_invalid",
+    /// Dropped: a first fragment without the whole transport header, which rvsd cannot complete.
+    TinyFragment = "drop.fragment_tiny",
     /// Dropped, answered by ICMP port unreachable: no destination is available.
     NoDest = "drop.no_dest",
     /// Dropped, answered by ICMP time exceeded: the TTL or hop limit ran out.

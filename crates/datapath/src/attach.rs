@@ -229,6 +229,20 @@ fn attach_tc(object: &mut Object, target: &Target) -> Result<(), AttachError> {
     }
 }
 
+/// Attaches the program that puts frames back to rvsd's own device, for as long as that lives.
+pub fn attach_back(object: &mut Object, name: &str) -> Result<(), AttachError> {
+    let target = Target { index: 0, name: name.to_owned(), kind: None, mac: None };
+    let program = object.back()?;
+    let order = TcAttachOptions::TcxOrder(LinkOrder::first());
+    match program.attach_with_options(name, TcAttachType::Ingress, order) {
+        // It stays with the program.
+        Ok(_) => Ok(()),
+        Err(_) => {
+            attach_clsact(program, &target).map_err(|e| refused(Hook::Tc, &target, chain(&e)))
+        }
+    }
+}
+
 /// A filter of the clsact queueing discipline, which stays when the process ends; one that is
 /// there already is exchanged in place.
 fn attach_clsact(program: &mut SchedClassifier, target: &Target) -> Result<(), ProgramError> {

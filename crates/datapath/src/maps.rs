@@ -7,6 +7,7 @@ use std::path::Path;
 use aya::maps::{Map, MapData, MapError, PerCpuArray};
 use rvs_core::addr::{V4, V6};
 use rvs_core::control::Stats;
+use rvs_core::fragment::{Note, NoteKey, Slow};
 use rvs_core::layout::{
     Config, ConnSet, Dest, Interface, LAYOUT_VERSION, Row, Slot, Version, WAYS,
 };
@@ -16,7 +17,7 @@ use crate::memory::Mapped;
 use crate::object::OpenError;
 
 /// Names of all maps, as in `crates/ebpf/src/maps.rs`.
-pub const MAPS: [&str; 19] = [
+pub const MAPS: [&str; 22] = [
     "CONFIG",
     "SERVICES4",
     "SERVICES6",
@@ -36,6 +37,9 @@ pub const MAPS: [&str; 19] = [
     "SCRATCH",
     "PROGRAMS",
     "INTERFACES",
+    "NOTES",
+    "SLOW",
+    "SLOW_REASONS",
 ];
 
 /// Capacities; they hold until the pinned maps are removed.
@@ -98,6 +102,10 @@ pub struct Maps {
     pub dests: Mapped<Dest>,
     /// See [`Interface`].
     pub interfaces: Mapped<Cell<Interface>>,
+    /// See [`Slow`].
+    pub slow: Mapped<Slow>,
+    /// Packets by [`Reason`], counted by rvsd.
+    pub slow_reasons: Mapped<Cell<u64>>,
     /// The IPv4 connection table.
     pub conns4: Mapped<ConnSet<V4>>,
     /// The IPv6 connection table.
@@ -106,6 +114,7 @@ pub struct Maps {
     pub(crate) services6: aya::maps::HashMap<MapData, [u8; 20], u32>,
     dest_stats: PerCpuArray<MapData, [u64; 5]>,
     reasons: PerCpuArray<MapData, u64>,
+    notes: aya::maps::HashMap<MapData, [u32; 10], [u32; 8]>,
 }
 
 fn failed(name: &'static str, reason: impl ToString) -> OpenError {
@@ -140,6 +149,8 @@ impl Maps {
             tables: mapped(pin, "TABLES")?,
             dests: mapped(pin, "DESTS")?,
             interfaces: mapped(pin, "INTERFACES")?,
+            slow: mapped(pin, "SLOW")?,
+            slow_reasons: mapped(pin, "SLOW_REASONS")?,
             conns4: mapped(pin, "CONNS4")?,
             conns6: mapped(pin, "CONNS6")?,
             services4: hash("SERVICES4")?
@@ -152,6 +163,7 @@ impl Maps {
                 .try_into()
                 .map_err(|e: MapError| failed("DEST_STATS", e))?,
             reasons: hash("REASONS")?.try_into().map_err(|e: MapError| failed("REASONS", e))?,
+            notes: hash("NOTES")?.try_into().map_err(|e: MapError| failed("NOTES", e))?,
         })
     }
 
@@ -218,11 +230,22 @@ impl Maps {
         self.dest_stats.set(dest, values, 0)
     }
 
-    /// Packets by reason, summed over CPUs, in the order of [`Reason::ALL`].
+    /// The note that a datagram's first fragment left.
+    pub fn note(&self, key: &NoteKey) -> Option<Note> {
+        let [[a, b, c, d], [e, f, g, h]] = [key.src, key.dst];
+        let key = [a, b, c, d, e, f, g, h, key.id_be, key.protocol];
+        let [tick, word, dest, ports, target @ ..] = self.notes.get(&key, 0).ok()?;
+        let [a, b, c, d] = ports.to_ne_bytes();
+        let ports = [u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d])];
+        Some(Note { tick, word, dest, ports, target })
+    }
+
+    /// Packets by reason, summed over CPUs and with those that rvsd counted, in the order of [`Reason::ALL`].
     pub fn reasons(&self) -> Vec<(Reason, u64)> {
         let count = |reason: &Reason| {
             let values = self.reasons.get(&(*reason as u32), 0);
-            values.map_or(0, |values| values.iter().sum())
+            let counted: u64 = values.map_or(0, |values| values.iter().sum());
+            counted + self.slow_reasons.get(*reason as usize).map_or(0, Cell::get)
         };
         Reason::ALL.iter().map(|reason| (*reason, count(reason))).collect()
     }

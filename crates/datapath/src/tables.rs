@@ -5,6 +5,7 @@ use std::cell::Cell;
 
 use rvs_core::addr::{Addr, V4, V6};
 use rvs_core::control::{DatapathError, Stats};
+use rvs_core::fragment::Slow;
 use rvs_core::layout::{Config, ConnSet, Dest, Row, ServiceAddr, Slot, Version};
 use rvs_core::time::Tick;
 use rvs_tables::{Memory, ServiceHash};
@@ -15,6 +16,10 @@ use crate::{env, sweeper};
 impl Memory for Maps {
     fn config(&self) -> &Config {
         Maps::config(self)
+    }
+
+    fn slow(&self) -> &Slow {
+        self.slow.first().expect("SLOW has one element, checked when it was mapped")
     }
 
     fn slots(&self) -> &[Slot] {

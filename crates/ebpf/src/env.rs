@@ -8,6 +8,7 @@ use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_loop};
 use rvs_core::addr::{V4, V6};
 use rvs_core::env::{Env, Tables, Visit};
 use rvs_core::flow::Flow;
+use rvs_core::fragment::{Note, NoteKey, Notes, Slow};
 use rvs_core::layout::{
     Config, Conn, ConnSet, Dest, DestStats, Key, Row, ServiceAddr, Slot, Version,
 };
@@ -149,6 +150,25 @@ impl Env for Kernel {
         let context = core::ptr::from_mut(visitor).cast::<c_void>();
         // SAFETY: `step::<V>` gets the visitor back, alive, as the type it is.
         unsafe { bpf_loop(count, step::<V> as *mut c_void, context, 0) };
+    }
+}
+
+impl Notes for Kernel {
+    #[inline(always)]
+    fn slow(&self) -> Option<&Slow> {
+        maps::SLOW.get(0)
+    }
+
+    #[inline(always)]
+    fn note(&self, key: &NoteKey) -> Option<Note> {
+        // SAFETY: a note that is replaced meanwhile misleads one fragment, as a late one does.
+        unsafe { maps::NOTES.get(key).copied() }
+    }
+
+    #[inline(always)]
+    fn leave(&self, key: &NoteKey, note: &Note) {
+        // Without memory the fragments wait in rvsd until they are dropped and counted.
+        let _ = maps::NOTES.insert(key, note, 0);
     }
 }
 

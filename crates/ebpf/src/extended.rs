@@ -8,12 +8,13 @@ use rvs_core::env::Tables;
 use rvs_core::flow::Flow;
 use rvs_core::headers::MOST_OFFSET;
 use rvs_core::packet::Packet as _;
+use rvs_core::pipeline::resolve;
 use rvs_core::reason::Reason;
 use rvs_wire::{ETHERTYPE_IPV4, Ethernet, Tcp};
 
 use crate::env::Kernel;
 use crate::tc::{self, Frame, pass};
-use crate::{icmp, related};
+use crate::{fragment, icmp, related};
 
 /// What the program that was attached returns to itself: it is to call [`rvs_extended`].
 pub const PENDING: i32 = 1 << 19;
@@ -39,7 +40,7 @@ where
 {
     let mut flow = Flow::default();
     match parse::<A>(frame, &mut flow) {
-        BALANCE => tc::dispatch(frame, flow),
+        BALANCE => tc::dispatch(frame, &flow, &resolve(&Kernel, &flow)),
         action => action,
     }
 }
@@ -57,6 +58,7 @@ fn parse<A: icmp::Errors>(frame: Frame, flow: &mut Flow<A>) -> i32 {
             BALANCE
         }
         Err(Reason::Icmp) => related::PENDING,
+        Err(Reason::Fragment) => fragment::PENDING,
         Err(reason) => pass(reason),
     }
 }

@@ -19,9 +19,10 @@ use rvs_wire::network_endian::{U16, U32};
 use rvs_wire::{IcmpError, Ipv4, Ipv6, Word, protocol};
 
 use crate::env::Kernel;
-use crate::maps;
+use crate::maps::{self, ICMP_PROGRAM};
 use crate::route;
-use crate::tc::{self, Frame};
+use crate::slow;
+use crate::tc::{self, Frame, SHOT};
 
 /// Hop limit of the errors.
 const TTL: u8 = 64;
@@ -31,8 +32,6 @@ const BUDGET: u32 = 134;
 const PIECE: u32 = 512;
 /// `BPF_ADJ_ROOM_MAC`
 const BPF_ADJ_ROOM_MAC: u32 = 1;
-/// `TC_ACT_SHOT`
-const SHOT: i32 = 2;
 
 /// Type and code of the errors in each family's numbering.
 pub trait Errors: Ip {
@@ -114,16 +113,32 @@ pub fn request<A: Errors>(flow: &Flow<A>, message: &Message) -> i32 {
     PENDING
 }
 
+/// Calls [`rvs_icmp`], as the last thing that a program does.
+#[inline(always)]
+pub fn call(ctx: &TcContext) -> i32 {
+    // SAFETY: the context is the program's own. It returns only if the call failed.
+    unsafe { maps::PROGRAMS.tail_call(ctx, ICMP_PROGRAM) };
+    SHOT
+}
+
 /// Sends the error that was requested about the packet.
 #[classifier]
 pub fn rvs_icmp(ctx: TcContext) -> i32 {
     // SAFETY: this CPU's own element, written by the program that called.
     let Some(request) = maps::ICMP_REQUEST.get_ptr(0).map(|p| unsafe { &*p }) else { return SHOT };
     let frame = Frame(ctx.skb.skb);
+    let (four, kind) = (request.family == 4, (request.kind, request.code));
+    if kind == (if four { V4::TOO_BIG } else { V6::TOO_BIG }) {
+        // What may be cut is, by rvsd, if there is one.
+        if four && let Some(action) = slow::cut(frame, request.info) {
+            return action;
+        }
+        Kernel.count(Reason::TooBig);
+    }
     if !within_budget() {
         return SHOT;
     }
-    if request.family == 4 { send::<V4>(frame, request) } else { send::<V6>(frame, request) }
+    if four { send::<V4>(frame, request) } else { send::<V6>(frame, request) }
 }
 
 /// Whether this CPU may send another error now.

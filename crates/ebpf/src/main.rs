@@ -9,10 +9,12 @@ mod atomic;
 mod cover;
 mod env;
 mod extended;
+mod fragment;
 mod icmp;
 mod maps;
 mod related;
 mod route;
+mod slow;
 mod tc;
 mod xdp;
 

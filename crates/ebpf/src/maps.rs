@@ -1,8 +1,9 @@
 //! The maps. Sizes here are only placeholders: the loader sets them. All are pinned.
 
-use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, ProgramArray};
+use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray};
 use aya_ebpf::macros::btf_map;
 use rvs_core::addr::{V4, V6};
+use rvs_core::fragment::{Fragment, NOTES as MAX_NOTES, Note, NoteKey, Slow};
 use rvs_core::layout::{
     Config, Conn, ConnSet, Dest, DestStats, INTERFACES as MAX_INTERFACES, Interface, Row,
     ServiceAddr, Slot, Version,
@@ -77,7 +78,7 @@ pub static SCRATCH: PerCpuArray<[u8; SCRATCH_LEN as usize], 1> = PerCpuArray::ne
 pub static ICMP_REQUEST: PerCpuArray<Request, 1> = PerCpuArray::new();
 /// Programs that the TC program calls.
 #[btf_map]
-pub static PROGRAMS: ProgramArray<4> = ProgramArray::new();
+pub static PROGRAMS: ProgramArray<5> = ProgramArray::new();
 /// Index in `PROGRAMS` of `rvs_icmp`.
 pub const ICMP_PROGRAM: u32 = 0;
 /// Index in `PROGRAMS` of `rvs_related`.
@@ -86,3 +87,25 @@ pub const RELATED_PROGRAM: u32 = 1;
 pub const COVER_PROGRAM: u32 = 2;
 /// Index in `PROGRAMS` of `rvs_extended`.
 pub const EXTENDED_PROGRAM: u32 = 3;
+/// Index in `PROGRAMS` of `rvs_fragment`.
+pub const FRAGMENT_PROGRAM: u32 = 4;
+/// Where the first fragments of datagrams went.
+#[btf_map]
+pub static NOTES: LruHashMap<NoteKey, Note, { MAX_NOTES as usize }> = LruHashMap::new();
+/// See [`Slow`].
+#[btf_map]
+pub static SLOW: Array<Slow, 1, MMAPABLE> = Array::new();
+/// Frames that this CPU handed to rvsd, by a hash of their source and, last, all: the tick, and how
+/// many in it.
+#[btf_map]
+pub static SLOW_BUDGET: PerCpuArray<[u32; 2], { crate::slow::BUDGETS as usize }> =
+    PerCpuArray::new();
+/// Packets by [`Reason`], counted by rvsd.
+#[btf_map]
+pub static SLOW_REASONS: Array<u64, { Reason::ALL.len() }, MMAPABLE> = Array::new();
+/// The IPv4 fragment that this CPU is at: no stack has room for it.
+#[btf_map]
+pub static FRAGMENT4: PerCpuArray<Fragment<V4>, 1> = PerCpuArray::new();
+/// The same for IPv6.
+#[btf_map]
+pub static FRAGMENT6: PerCpuArray<Fragment<V6>, 1> = PerCpuArray::new();

@@ -24,16 +24,16 @@ use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Tcp, protocol};
 
 use crate::cover;
 use crate::env::Kernel;
-use crate::extended;
 use crate::icmp::{self, Message};
-use crate::maps::{self, EXTENDED_PROGRAM, ICMP_PROGRAM, RELATED_PROGRAM};
+use crate::maps::{self, EXTENDED_PROGRAM, FRAGMENT_PROGRAM, RELATED_PROGRAM};
 use crate::related;
 use crate::route::{self, Route};
+use crate::{extended, fragment};
 
 /// Go on to the next program, then the host: `TCX_NEXT`, `TC_ACT_UNSPEC`.
 pub const NEXT: i32 = -1;
 /// `TC_ACT_SHOT`
-const SHOT: i32 = 2;
+pub const SHOT: i32 = 2;
 
 /// Offset at which a header may begin at most: always so of what lies behind extension headers, so
 /// that LLVM has nothing to compare.
@@ -190,9 +190,12 @@ fn is_priority_only(frame: &Frame) -> bool {
 #[inline(always)]
 pub fn finally(ctx: &TcContext, action: i32) -> i32 {
     if action == icmp::PENDING {
+        return icmp::call(ctx);
+    }
+    if action == fragment::PENDING {
         // SAFETY: the context is the program's own. It returns only if the call failed.
-        unsafe { maps::PROGRAMS.tail_call(ctx, ICMP_PROGRAM) };
-        return SHOT;
+        unsafe { maps::PROGRAMS.tail_call(ctx, FRAGMENT_PROGRAM) };
+        return pass(Reason::Fragment);
     }
     if action == related::PENDING {
         // SAFETY: as above.
@@ -227,30 +230,31 @@ where
     let flow = match A::parse(&frame) {
         Ok(flow) => flow,
         Err(Reason::Icmp) => return related::PENDING,
+        Err(Reason::Fragment) => return fragment::PENDING,
         Err(Reason::ExtensionHeader) => return extended::PENDING,
         Err(reason) => return pass(reason),
     };
-    dispatch(frame, flow)
+    dispatch(frame, &flow, &resolve(&Kernel, &flow))
 }
 
-/// Finds the packet's connection and sends it on its way.
+/// Does with the packet what was decided.
 #[inline(always)]
-pub fn dispatch<A: icmp::Errors>(frame: Frame, flow: Flow<A>) -> i32
+pub fn dispatch<A: icmp::Errors>(frame: Frame, flow: &Flow<A>, verdict: &Verdict<'_, A>) -> i32
 where
     Kernel: Tables<A>,
 {
-    match resolve(&Kernel, &flow) {
-        Verdict::Forward(forward) => {
-            if forward.dest.mtu.get() != 0 && refuse_too_big(frame, &flow, &forward) {
+    match *verdict {
+        Verdict::Forward(ref forward) => {
+            if forward.dest.mtu.get() != 0 && refuse_too_big(frame, flow, forward) {
                 return icmp::PENDING;
             }
-            send(frame, &flow, &forward)
+            send(frame, flow, forward)
         }
         Verdict::Pass(reason) => pass(reason),
         Verdict::Drop(Reason::NoDest) => {
             Kernel.count(Reason::NoDest);
             let source = flow.key.dst.to_words();
-            icmp::request(&flow, &Message { kind: A::PORT_UNREACHABLE, info: 0, source })
+            icmp::request(flow, &Message { kind: A::PORT_UNREACHABLE, info: 0, source })
         }
         Verdict::Drop(reason) => drop(reason),
     }
@@ -289,7 +293,6 @@ fn refuse_too_big<A: icmp::Errors>(frame: Frame, flow: &Flow<A>, forward: &Forwa
     if mtu == 0 {
         return false;
     }
-    Kernel.count(Reason::TooBig);
     let info = mtu.saturating_sub(way.extra);
     let source = flow.key.dst.to_words();
     icmp::request(flow, &Message { kind: A::TOO_BIG, info, source }) == icmp::PENDING
@@ -319,7 +322,6 @@ where
     match route.result {
         route::SUCCESS | route::NO_NEIGHBOUR => {}
         route::FRAG_NEEDED => {
-            Kernel.count(Reason::TooBig);
             let info = route.hop.mtu.saturating_sub(way.extra);
             return icmp::request(flow, &Message { kind: A::TOO_BIG, info, source });
         }

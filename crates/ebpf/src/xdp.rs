@@ -116,6 +116,7 @@ where
 {
     let flow = match A::parse(&frame) {
         Ok(flow) => flow,
+        Err(Reason::Fragment) => return pass(Reason::PuntFragment),
         Err(reason) => return pass(reason),
     };
     match resolve(&Kernel, &flow) {

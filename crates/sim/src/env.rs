@@ -4,6 +4,7 @@ use std::cell::Cell;
 
 use rvs_core::addr::{V4, V6};
 use rvs_core::env::{Env, Tables, Visit};
+use rvs_core::fragment::{NOTES, Note, NoteKey, Notes, Slow};
 use rvs_core::layout::{Config, Conn, ConnSet, Dest, DestStats, Row, ServiceAddr, Slot, Version};
 use rvs_core::reason::Reason;
 use rvs_core::time::Tick;
@@ -84,6 +85,24 @@ impl Env for &Plain {
             if !visitor.visit(index) {
                 break;
             }
+        }
+    }
+}
+
+impl Notes for &Plain {
+    fn slow(&self) -> Option<&Slow> {
+        Some(&self.slow)
+    }
+
+    fn note(&self, key: &NoteKey) -> Option<Note> {
+        self.notes.borrow().get(key).copied()
+    }
+
+    fn leave(&self, key: &NoteKey, note: &Note) {
+        let mut notes = self.notes.borrow_mut();
+        notes.retain(|_, note| note.is_fresh(Memory::now(*self)));
+        if notes.len() < NOTES as usize {
+            notes.insert(*key, *note);
         }
     }
 }

@@ -9,6 +9,7 @@ use zerocopy::IntoBytes;
 pub struct Frame {
     words: Vec<u16>,
     len: usize,
+    mark: u32,
 }
 
 impl Frame {
@@ -18,7 +19,12 @@ impl Frame {
         for (place, byte) in words.as_mut_bytes().iter_mut().zip(bytes) {
             *place = *byte;
         }
-        Self { words, len: bytes.len() }
+        Self { words, len: bytes.len(), mark: 0 }
+    }
+
+    /// The same with a mark (fwmark).
+    pub fn with_mark(self, mark: u32) -> Self {
+        Self { mark, ..self }
     }
 
     /// Its bytes.
@@ -37,6 +43,10 @@ impl Frame {
 impl Packet for Frame {
     fn frame_len(&self) -> u32 {
         self.len as u32
+    }
+
+    fn mark(&self) -> Option<u32> {
+        Some(self.mark)
     }
 
     fn at<T: Header>(&self, offset: u32) -> Option<&T> {

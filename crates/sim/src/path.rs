@@ -5,6 +5,7 @@
 use rvs_core::addr::{V4, V6};
 use rvs_core::env::{Env, Tables};
 use rvs_core::flow::{Flow, Ip};
+use rvs_core::fragment::{self, Fragments};
 use rvs_core::packet::Packet;
 use rvs_core::pipeline::{Forward, Verdict, Way, commit, resolve};
 use rvs_core::reason::Reason;
@@ -25,6 +26,8 @@ pub enum Outcome {
     Drop(Reason),
     /// Sent on as it is now.
     Sent,
+    /// For rvsd to hold until the first fragment has passed.
+    Held,
 }
 
 impl Plain {
@@ -36,14 +39,16 @@ impl Plain {
             Some(ETHERTYPE_IPV6) => balance::<V6>(self, frame),
             Some(_) => Outcome::Pass(Reason::NotIp),
         };
-        if let Outcome::Pass(reason) | Outcome::Drop(reason) = outcome {
-            Env::count(&self, reason);
+        match outcome {
+            Outcome::Pass(reason) | Outcome::Drop(reason) => Env::count(&self, reason),
+            Outcome::Held => Env::count(&self, Reason::SlowFragment),
+            Outcome::Sent => {}
         }
         outcome
     }
 }
 
-fn balance<'m, A: Ip>(env: &'m Plain, frame: &mut Frame) -> Outcome
+fn balance<'m, A: Fragments>(env: &'m Plain, frame: &mut Frame) -> Outcome
 where
     &'m Plain: Tables<A>,
 {
@@ -53,9 +58,50 @@ where
     };
     let flow = match flow {
         Ok(flow) => flow,
+        Err(Reason::Fragment) => return piece::<A>(env, frame),
         Err(reason) => return Outcome::Pass(reason),
     };
-    let forward = match resolve(&env, &flow) {
+    send(env, frame, &flow, resolve(&env, &flow), true)
+}
+
+/// A fragment; see `crates/ebpf/src/fragment.rs`.
+fn piece<'m, A: Fragments>(env: &'m Plain, frame: &mut Frame) -> Outcome
+where
+    &'m Plain: Tables<A>,
+{
+    let mut piece = match A::fragment(&env, frame) {
+        Ok(piece) => piece,
+        // As in crates/ebpf: rvsd puts IPv4's together.
+        Err(Reason::TinyFragment) if A::FAMILY == Family::V4 => return Outcome::Held,
+        Err(reason @ Reason::TinyFragment) => return Outcome::Drop(reason),
+        Err(reason) => return Outcome::Pass(reason),
+    };
+    if piece.first {
+        let verdict = resolve(&env, &piece.flow);
+        if let Err(reason) = fragment::note(&env, &piece, &verdict) {
+            return Outcome::Drop(reason);
+        }
+        return send(env, frame, &piece.flow, verdict, true);
+    }
+    match fragment::follow(&env, Env::now(&env), &mut piece) {
+        Some(verdict) => send(env, frame, &piece.flow, verdict, false),
+        None if fragment::is_relevant(&env, &piece) => Outcome::Held,
+        None => Outcome::Pass(Reason::Fragment),
+    }
+}
+
+/// Does what was decided; `whole` if the packet has a transport header.
+fn send<'m, A: Ip>(
+    env: &'m Plain,
+    frame: &mut Frame,
+    flow: &Flow<A>,
+    verdict: Verdict<'_, A>,
+    whole: bool,
+) -> Outcome
+where
+    &'m Plain: Tables<A>,
+{
+    let forward = match verdict {
         Verdict::Forward(forward) => forward,
         Verdict::Pass(reason) => return Outcome::Pass(reason),
         Verdict::Drop(reason) => return Outcome::Drop(reason),
@@ -66,12 +112,16 @@ where
     if forward.method == ForwardMethod::Local as u32 {
         return Outcome::Pass(Reason::LocalDest);
     }
-    let way = forward.way(&flow);
-    commit(&env, Env::now(&env), &flow, &forward);
-    let rewritten = if way.extra != 0 {
-        encapsulate(env, frame, &flow, &forward, &way)
+    let way = forward.way(flow);
+    if whole {
+        commit(&env, Env::now(&env), flow, &forward);
     } else {
-        forward.rewrite(frame, &flow)
+        fragment::count(&env, flow, &forward);
+    }
+    let rewritten = match (way.extra, whole) {
+        (0, true) => forward.rewrite(frame, flow),
+        (0, false) => fragment::rewrite(frame, &forward),
+        _ => encapsulate(env, frame, flow, &forward, &way),
     };
     rewritten.map_or(Outcome::Drop(Reason::RewriteFailed), |()| Outcome::Sent)
 }

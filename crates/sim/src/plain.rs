@@ -1,11 +1,12 @@
 //! The tables as vectors, and the clock.
 
 use std::array;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 use rvs_core::addr::{V4, V6};
 use rvs_core::control::{DatapathError, Stats};
+use rvs_core::fragment::{Note, NoteKey, Slow};
 use rvs_core::layout::{Config, Conn, ConnSet, Dest, DestStats, Row, Slot, Version};
 use rvs_core::reason::Reason;
 use rvs_core::time::Tick;
@@ -32,6 +33,8 @@ impl Default for Sizes {
 /// Everything that the data path knows.
 pub struct Plain {
     pub(crate) config: Box<Config>,
+    pub(crate) slow: Box<Slow>,
+    pub(crate) notes: RefCell<HashMap<NoteKey, Note>>,
     pub(crate) slots: Vec<Slot>,
     pub(crate) versions: Vec<Version>,
     pub(crate) rows: Vec<Row>,
@@ -77,6 +80,8 @@ impl Plain {
         // and the new version of a service exist side by side.
         let plain = Self {
             config: Box::new(config),
+            slow: Box::default(),
+            notes: RefCell::default(),
             slots: zeroed(sizes.services + 1),
             versions: zeroed(sizes.services * 2 + 2),
             rows: zeroed(sizes.destinations * 4),
@@ -115,6 +120,10 @@ impl Plain {
 impl Memory for Plain {
     fn config(&self) -> &Config {
         &self.config
+    }
+
+    fn slow(&self) -> &Slow {
+        &self.slow
     }
 
     fn slots(&self) -> &[Slot] {

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use rvs_core::addr::{Addr, V4, V6, words};
 use rvs_core::control::{DatapathError, Stats};
+use rvs_core::fragment::Slow;
 use rvs_core::layout::{Config, ConnSet, Dest, LAYOUT_VERSION, Row, ServiceAddr, Slot, Version};
 use rvs_core::proto::{sctp, tcp, udp};
 use rvs_core::sysctl::Sysctl;
@@ -16,6 +17,8 @@ use rvs_core::types::{Family, ServiceKey};
 pub trait Memory {
     /// The `CONFIG` element.
     fn config(&self) -> &Config;
+    /// The `SLOW` element.
+    fn slow(&self) -> &Slow;
     /// `SLOTS`; the first is nobody's.
     fn slots(&self) -> &[Slot];
     /// `VERSIONS`; the first is nobody's.

@@ -4,6 +4,7 @@
 
 mod adopt;
 mod conns;
+mod gate;
 mod stats;
 mod write;
 
@@ -153,6 +154,7 @@ impl<M: Memory> Services<M> {
             }
         }
         self.reclaim();
+        self.update_gate();
     }
 
     /// Waits for a grace period and gives back what was retired before it.

@@ -111,6 +111,8 @@ pub struct Ipv4 {
 impl Ipv4 {
     /// The don't-fragment bit of `fragment`.
     pub const DF: u16 = 0x4000;
+    /// The more-fragments bit of `fragment`.
+    pub const MORE: u16 = 0x2000;
     /// More-fragments bit and fragment offset: non-zero in every fragment.
     pub const FRAGMENT: u16 = 0x3fff;
     /// The offset in `fragment`: non-zero in every fragment but the first.
@@ -146,6 +148,29 @@ pub struct Ipv6 {
 impl Ipv6 {
     /// Length in bytes.
     pub const LEN: usize = 40;
+}
+
+/// IPv6 fragment header (RFC 8200, section 4.5).
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(2))]
+pub struct Fragment {
+    /// Protocol of the payload.
+    pub next_header: u8,
+    /// Reserved.
+    pub reserved: u8,
+    /// Offset in units of 8 bytes, in the high 13 bits, and the more-fragments bit.
+    pub offset: U16,
+    /// Identification.
+    pub id: U32,
+}
+
+impl Fragment {
+    /// The more-fragments bit of `offset`.
+    pub const MORE: u16 = 1;
+    /// The offset in `offset`: non-zero in every fragment but the first.
+    pub const OFFSET: u16 = 0xfff8;
+    /// Length in bytes.
+    pub const LEN: usize = 8;
 }
 
 /// TCP header without options.

@@ -202,18 +202,27 @@ fn truncated_and_contradicting_headers_are_never_rewritten() {
 }
 
 #[test]
-fn a_fragment_passes() {
-    in_namespace("a_fragment_passes", || {
+fn a_fragment_for_nobody_passes() {
+    in_namespace("a_fragment_for_nobody_passes", || {
         for hook in HOOKS {
             let mut bench = Bench::new();
             let target = dest(V4[2], 80, ForwardMethod::Masquerade, 1);
             bench.service(service(Protocol::Udp, V4[1], 80), Scheduler::Rr, &[target]);
-            let (client, vip) = (socket(V4[0], 40_000), socket(V4[1], 80));
-            let mut frame = build(Protocol::Udp, client, vip, SYN, b"part");
-            frame[20] = 0x20; // more fragments
-            let outcome = bench.run(hook, &frame);
-            assert_eq!((outcome.verdict, outcome.frame), (Verdict::Pass, frame));
-            assert_eq!(bench.reason(Reason::Fragment), 1);
+            let (client, host) = (socket(V4[0], 40_000), socket("10.0.0.77", 80));
+            let mut frame = build(Protocol::Udp, client, host, SYN, b"part1234");
+            for (place, reason) in [([0x20, 0], Reason::NotOurs), ([0, 2], Reason::Fragment)] {
+                frame[20..22].copy_from_slice(&place);
+                let outcome = bench.run(hook, &frame);
+                assert_eq!(outcome.verdict, Verdict::Pass);
+                assert_eq!(outcome.frame, frame);
+                // XDP leaves all of them to TC.
+                let (reason, count) = match (hook, reason) {
+                    (Hook::Xdp, Reason::NotOurs) => (Reason::PuntFragment, 1),
+                    (Hook::Xdp, _) => (Reason::PuntFragment, 2),
+                    (Hook::Tc, reason) => (reason, 1),
+                };
+                assert_eq!(bench.reason(reason), count, "{hook:?} {reason:?}");
+            }
         }
     });
 }

@@ -162,6 +162,7 @@ impl Twins {
                 self.refused += 1;
             }
             Outcome::Drop(_) => assert_eq!(kernel.verdict, Verdict::Drop, "{label}: {outcome:?}"),
+            Outcome::Held => panic!("{label}: no fragment was sent"),
             Outcome::Pass(_) => {
                 assert_eq!((kernel.verdict, unchanged), (Verdict::Pass, true), "{label}");
             }

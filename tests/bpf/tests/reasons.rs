@@ -5,11 +5,12 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 
 use rvs_core::control::Datapath;
+use rvs_core::layout::{INTERFACE_KNOWN, INTERFACE_XDP, Interface};
 use rvs_core::reason::Reason;
 use rvs_core::types::{ForwardMethod, Protocol, Scheduler};
 use rvs_sim::{Frame, Plain, SimDatapath, Sizes};
 use rvs_tests_bpf::frame::{ACK, Flags, RST, SYN, build};
-use rvs_tests_bpf::{Bench, Hook, dest, in_namespace, service};
+use rvs_tests_bpf::{Bench, DIRECTOR, ETH0, Hook, dest, in_namespace, service};
 
 /// Frames at each hook.
 const FRAMES: u64 = 4000;
@@ -70,12 +71,17 @@ fn frame(rng: &mut Rng) -> Vec<u8> {
     };
     let mut frame = build(protocol, src, dst, flags, &payload);
     let ttl = if v6 { 21 } else { 22 };
+    // IPv4's identification: some fragments follow their first, others come without one.
+    if !v6 {
+        frame[19] = rng.pick(&[1, 2]);
+    }
     match rng.next() % 12 {
         0 => frame[12..14].copy_from_slice(&rng.pick(&[[8, 6], [0x81, 0], [0x86, 0xdd], [8, 0]])),
         1 => frame.truncate(SHORTEST + (rng.next() % 60) as usize),
         2 => frame[ttl] = rng.pick(&[0, 1]),
-        // A fragment, an ICMP packet, an extension header, whatever the byte makes it.
+        // A fragment, a later one, an ICMP packet, an extension header, whatever the byte makes it.
         3 => frame[20] = rng.pick(&[0x20, 0, 0x40, 44]),
+        7 if !v6 => frame[20] = 1,
         4 => frame[if v6 { 20 } else { 23 }] = rng.pick(&[1, 58, 132, 0, 47, 4, 41]),
         5 => frame = error(v6, client, vip, &frame),
         6 => {
@@ -107,10 +113,20 @@ fn seed(which: &str) -> u64 {
     seed
 }
 
-/// As `rvs status --reasons` adds them up.
+/// As `rvs status --reasons` adds them up, and what rvsd has yet to give back or to give up.
 fn seen(reasons: impl Iterator<Item = (Reason, u64)>, (inward, outward): (u64, u64)) -> u64 {
-    let alone = reasons.filter(|(reason, _)| reason.is_alone());
+    let held = [Reason::SlowFragment, Reason::SlowTooBig];
+    let alone = reasons.filter(|(reason, _)| reason.is_alone() || held.contains(reason));
     alone.map(|(_, count)| count).sum::<u64>() + inward + outward
+}
+
+/// Opens the slow path, as rvsd does.
+fn open(bench: &Bench) {
+    let maps = bench.datapath.maps();
+    maps.slow[0].ifindex.set(ETH0);
+    maps.slow[0].until.set(rvs_datapath::env::now().after(100_000).0);
+    let flags = INTERFACE_KNOWN | INTERFACE_XDP;
+    maps.interfaces[ETH0 as usize].set(Interface { mac: DIRECTOR, flags });
 }
 
 fn at_hook(hook: Hook) {
@@ -122,6 +138,7 @@ fn at_hook(hook: Hook) {
             bench.service(service(protocol, vip, port), Scheduler::Rr, &dests);
         }
     });
+    open(&bench);
     let mut forwarded = (0, 0);
     for number in 1..=FRAMES {
         let frame = frame(&mut rng);
@@ -142,6 +159,10 @@ fn at_hook(hook: Hook) {
     let reasons = bench.datapath.maps().reasons();
     let kinds = reasons.iter().filter(|(_, count)| *count > 0).count();
     println!("{hook:?}: {forwarded:?} forwarded, {kinds} reasons");
+    if hook == Hook::Tc {
+        let fragments = [Reason::FragmentSent, Reason::SlowFragment].map(|r| bench.reason(r));
+        assert!(fragments.iter().all(|count| *count > 5), "{reasons:?}");
+    }
     assert!(forwarded.0 > 300 && forwarded.1 > 20 && kinds >= 9, "{forwarded:?} {reasons:?}");
 }
 

@@ -78,6 +78,7 @@ impl Player {
                 match sim.maps().run(&mut frame) {
                     Outcome::Sent => Ok(frame.bytes().to_vec()),
                     Outcome::Pass(reason) | Outcome::Drop(reason) => Err(Some(reason)),
+                    Outcome::Held => unreachable!("no fragments here"),
                 }
             }
         }

@@ -32,7 +32,7 @@ fn assert_least_privileges(director: &Director) {
         threads += 1;
     }
     // FUSE's second one may not have been started yet.
-    assert!((3..=4).contains(&threads), "main, the sweeper and FUSE's: {threads}");
+    assert!((4..=5).contains(&threads), "main, the sweeper, the slow path, FUSE's: {threads}");
 }
 
 /// Who answers the client at a virtual address, and from which of its own.

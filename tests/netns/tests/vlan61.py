@@ -32,6 +32,7 @@ ip netns exec rs sysctl -qw net.ipv4.conf.tunl0.rp_filter=0''')
     # Of both families.
     subprocess.Popen(['ip', 'netns', 'exec', 'rs', 'python3', '-m', 'http.server', '80', '-d', '/tmp', '-b', '::'],
                      stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.Popen(['ip', 'netns', 'exec', 'rs', 'python3', '-c', ECHO], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
 
 def veth(name):
@@ -106,6 +107,21 @@ def fetch(vip):
     return done.stdout.strip() or done.stderr.strip() or 'nothing'
 
 
+ECHO = '''import socket
+s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+s.bind(("::", 7))
+while True: s.sendto(*s.recvfrom(65536))'''
+
+
+def fragments(vip, device):
+    """What fragments.py says of a datagram for `vip` whose fragments arrive at `device` in reverse."""
+    mac = open(f'/sys/class/net/{device}/address').read().strip()
+    source = 'fd00:1::2' if ':' in vip else '10.0.1.2'
+    line = f'ip netns exec client python3 fragments.py echo {source} {vip} 7 8192 reversed {mac}'
+    done = subprocess.run(line, shell=True, capture_output=True, text=True)
+    return (done.stdout + done.stderr).strip().splitlines()[-1]
+
+
 def play(name, mode):
     (here_c, there_c), (here_s, there_s) = scene(name)
     place(there_c, 'client', here_c, 1)
@@ -127,6 +143,11 @@ ip -n client route add {VIP} via 10.0.1.1; ip -n client -6 route add {VIP6} via 
             sh(f'./ipvsadm -A -t {vip}:80 -s rr; ./ipvsadm -a -t {vip}:80 -r {server}:80 {option}')
             print(f'{name}, {mode}, {method}, {"IPv6" if "[" in vip else "IPv4"}: {fetch(vip)}', flush=True)
             sh(f'./ipvsadm -D -t {vip}:80')
+            if method == 'NAT':
+                sh(f'./ipvsadm -A -u {vip}:7 -s rr; ./ipvsadm -a -u {vip}:7 -r {server}:7 -m')
+                said = fragments(vip.strip('[]'), here_c)
+                print(f'{name}, {mode}, fragments, {"IPv6" if "[" in vip else "IPv4"}: {said}', flush=True)
+                sh(f'./ipvsadm -D -u {vip}:7')
     if name == 'vlan':
         # A VLAN that the director is not in any more: no connection comes about.
         sh('./ipvsadm -A -t 10.9.9.9:81 -s rr; ./ipvsadm -a -t 10.9.9.9:81 -r 10.0.2.2:81 -m; ip link del eth0.100')

@@ -15,7 +15,10 @@ const SCENES: [(&str, &[&str]); 6] = [
 
 #[test]
 fn services_on_vlans_bridges_and_bonds_answer() {
-    let Some(stdout) = vm::run("python3 -u", "vlan61.py", &["rvsd", "ipvsadm", "rvs"], 500) else {
+    let files = ["vlan61.py", "fragments.py"].map(|file| format!("tests/netns/tests/{file}"));
+    let files: Vec<&str> = files.iter().map(String::as_str).collect();
+    let binaries = ["rvsd", "ipvsadm", "rvs"];
+    let Some(stdout) = vm::run_files("python3 -u vlan61.py", &files, &binaries, 500) else {
         rvs_testkit::skip!("../shared/oracle is not there");
     };
     assert!(stdout.contains("Linux 6.1"), "{stdout}");
@@ -27,6 +30,14 @@ fn services_on_vlans_bridges_and_bonds_answer() {
                     assert!(stdout.lines().any(|line| line == whole), "{whole}\n{stdout}");
                 }
             }
+        }
+    }
+    // A datagram in six fragments, the last of which comes first.
+    for (scene, modes) in SCENES {
+        for line in modes.iter().flat_map(|mode| {
+            ["IPv4", "IPv6"].map(|family| format!("{scene}, {mode}, fragments, {family}: echoed 6"))
+        }) {
+            assert!(stdout.lines().any(|printed| printed == line), "{line}\n{stdout}");
         }
     }
     // veth devices show XDP no tags: ARCHITECTURE.md, "Ideal and reality".

@@ -84,6 +84,10 @@ pub fn outer<P: Packet>(packet: &P) -> Option<Outer> {
 pub fn promised<P: Packet>(packet: &P, at: u32, segment: u32) -> Option<(u32, u32, bool)> {
     let ip = packet.at::<Ipv4>(at)?;
     if ip.version_ihl >> 4 == 4 {
+        // Of a fragment only the whole datagram has a checksum.
+        if ip.fragment.get() & Ipv4::FRAGMENT != 0 {
+            return None;
+        }
         let header = ip.header_len();
         let (proto, len) = (ip.protocol, ip.total_len.get() as u32);
         let addrs = u32::from_ne_bytes(ip.src) as u64 + u32::from_ne_bytes(ip.dst) as u64;

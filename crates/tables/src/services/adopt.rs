@@ -23,6 +23,7 @@ impl<M: Memory> Services<M> {
         datapath.adopt_trash();
         datapath.adopt_hash();
         datapath.update_ports();
+        datapath.update_gate();
         datapath
     }
 

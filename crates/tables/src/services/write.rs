@@ -49,6 +49,7 @@ impl<M: Memory> Services<M> {
             (None, None) => return Err(DatapathError::Full("service")),
         };
         let placed = self.place(position, slot, dests, &taken);
+        self.open_gate(key, dests);
         self.write_version(key.family(), &taken, position, config, &placed, change);
         let removed = self.replaced(position, &placed);
         match position {

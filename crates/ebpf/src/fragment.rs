@@ -1,0 +1,181 @@
+//! Fragments; TC only, to which XDP leaves all of them. A program of its own, called by tail call,
+//! for the stack's sake.
+
+use aya_ebpf::macros::classifier;
+use aya_ebpf::programs::TcContext;
+use rvs_core::addr::{V4, V6};
+use rvs_core::env::{Env, Tables};
+use rvs_core::flow::L3;
+use rvs_core::fragment::{self, Fragment, Fragments, follow, is_relevant};
+use rvs_core::headers::MOST_OFFSET;
+use rvs_core::packet::Packet as _;
+use rvs_core::pipeline::{Verdict, resolve};
+use rvs_core::reason::Reason;
+use rvs_core::types::Family;
+use rvs_wire::{ETHERTYPE_IPV4, Ethernet, Fragment as Header, Ipv4, Tcp};
+
+use crate::env::Kernel;
+use crate::icmp;
+use crate::maps;
+use crate::route;
+use crate::slow;
+use crate::tc::{self, Frame, drop, pass};
+
+/// What the program that was attached returns to itself: it is to call [`rvs_fragment`].
+pub const PENDING: i32 = 1 << 20;
+
+/// Bytes that must be readable directly: extension headers, the fragment header, TCP.
+const HEADERS: u32 = MOST_OFFSET + (Header::LEN + size_of::<Tcp>()) as u32;
+
+/// Where this CPU keeps the fragment that it is at.
+trait Scratch: Sized {
+    /// The place.
+    fn place() -> Option<*mut Fragment<Self>>;
+}
+
+impl Scratch for V4 {
+    #[inline(always)]
+    fn place() -> Option<*mut Fragment<Self>> {
+        maps::FRAGMENT4.get_ptr_mut(0)
+    }
+}
+
+impl Scratch for V6 {
+    #[inline(always)]
+    fn place() -> Option<*mut Fragment<Self>> {
+        maps::FRAGMENT6.get_ptr_mut(0)
+    }
+}
+
+/// Balances a fragment.
+#[classifier]
+pub fn rvs_fragment(ctx: TcContext) -> i32 {
+    let frame = Frame(ctx.skb.skb);
+    frame.pull(HEADERS);
+    let Some(ethernet) = frame.at::<Ethernet>(0) else { return pass(Reason::Malformed) };
+    let action = if ethernet.ethertype.get() == ETHERTYPE_IPV4 {
+        balance::<V4>(frame)
+    } else {
+        balance::<V6>(frame)
+    };
+    tc::finally(&ctx, action)
+}
+
+#[inline(always)]
+fn balance<A: Fragments + Scratch + icmp::Errors>(frame: Frame) -> i32
+where
+    Kernel: Tables<A>,
+{
+    let Some(place) = A::place() else { return drop(Reason::Inconsistent) };
+    // SAFETY: this CPU's own element; nothing else uses it until the packet is done.
+    let fragment = unsafe { &mut *place };
+    match read(&frame, fragment) {
+        READ => {}
+        refused if refused == Reason::TinyFragment as u32 => return tiny::<A>(frame),
+        refused => return pass(Reason::from_number(refused)),
+    }
+    if fragment.first { first(frame, fragment) } else { rest(frame, fragment) }
+}
+
+/// What [`read`] returns if it is no number of a reason.
+const READ: u32 = u32::MAX;
+
+/// Reads the frame's headers. A function of its own for its stack frame, which is then not below
+/// those of what comes after.
+#[inline(never)]
+fn read<A: Fragments>(frame: &Frame, fragment: &mut Fragment<A>) -> u32 {
+    // LLVM would pass what is read of the context instead of the context, as numbers.
+    match A::fragment(&Kernel, &Frame(core::hint::black_box(frame.0))) {
+        Ok(read) => {
+            *fragment = read;
+            READ
+        }
+        Err(reason) => reason as u32,
+    }
+}
+
+/// A first fragment goes the way of any packet.
+#[inline(never)]
+fn first<A: Fragments + icmp::Errors>(frame: Frame, fragment: &Fragment<A>) -> i32
+where
+    Kernel: Tables<A>,
+{
+    let verdict = resolve(&Kernel, &fragment.flow);
+    if let Err(reason) = fragment::note(&Kernel, fragment, &verdict) {
+        return drop(reason);
+    }
+    tc::dispatch(frame, &fragment.flow, &verdict)
+}
+
+/// The others follow it.
+#[inline(never)]
+fn rest<A: Fragments + icmp::Errors>(mut frame: Frame, fragment: &mut Fragment<A>) -> i32
+where
+    Kernel: Tables<A>,
+{
+    let forward = match follow(&Kernel, Kernel.now(), fragment) {
+        Some(Verdict::Forward(forward)) => forward,
+        Some(Verdict::Pass(reason)) => return pass(reason),
+        Some(Verdict::Drop(reason)) => return drop(reason),
+        None => return wait(frame, fragment),
+    };
+    let flow = &fragment.flow;
+    // No error is sent about a fragment that is not the first: RFC 1122 section 3.2.2.
+    if flow.ttl <= 1 {
+        return drop(Reason::TtlExceeded);
+    }
+    let way = forward.way(flow);
+    let len = flow.len + way.extra;
+    let Some(route) = route::lookup(frame.0.cast(), way.family, way.dst, len as u16) else {
+        return drop(Reason::Inconsistent);
+    };
+    let mut mtu = forward.exceeded_mtu(len);
+    match route.result {
+        route::SUCCESS | route::NO_NEIGHBOUR => {}
+        route::FRAG_NEEDED => mtu = route.hop.mtu,
+        route::NOT_FORWARDED => return pass(Reason::LocalDest),
+        _ => return drop(Reason::NoRoute),
+    }
+    if mtu != 0 {
+        let cut = match A::FAMILY {
+            Family::V4 => slow::cut(frame, mtu.saturating_sub(way.extra)),
+            Family::V6 => None,
+        };
+        return cut.unwrap_or_else(|| drop(Reason::TooBig));
+    }
+    fragment::count(&Kernel, flow, &forward);
+    let rewritten = if way.extra != 0 {
+        tc::encapsulate(&mut frame, flow, &forward, &way)
+    } else {
+        fragment::rewrite(&mut frame, &forward)
+    };
+    if rewritten.is_none() {
+        return drop(Reason::RewriteFailed);
+    }
+    tc::finish(&mut frame, &route, &forward, &way)
+}
+
+/// A fragment whose first has not passed yet.
+#[inline(never)]
+fn wait<A: Fragments>(frame: Frame, fragment: &Fragment<A>) -> i32
+where
+    Kernel: Tables<A>,
+{
+    if !is_relevant(&Kernel, fragment) {
+        return pass(Reason::Fragment);
+    }
+    let [a, b, ..] = fragment.key.src;
+    slow::hand_over(frame, Reason::SlowFragment, a ^ b, 0).unwrap_or_else(|| pass(Reason::Fragment))
+}
+
+/// A first fragment that ends within the transport header, as no sender makes them: rvsd puts the
+/// datagram together. Of IPv6 it is dropped: RFC 8200, section 4.5.
+#[inline(never)]
+fn tiny<A: Fragments>(frame: Frame) -> i32 {
+    if matches!(A::FAMILY, Family::V6) {
+        return drop(Reason::TinyFragment);
+    }
+    let source = frame.at::<Ipv4>(L3).map_or(0, |ip| u32::from_ne_bytes(ip.src));
+    slow::hand_over(frame, Reason::SlowFragment, source, 0)
+        .unwrap_or_else(|| drop(Reason::TinyFragment))
+}

@@ -1,0 +1,98 @@
+//! The slow path: a frame goes to rvsd, which decides and puts it back; TC only.
+//!
+//! ```text
+//!  interface ─► rvs_tc ─► redirect ─► TAP device ─► rvsd reads, holds, cuts
+//!      ▲                                                    │ writes
+//!      └──── rvs_back: redirect to ingress ◄── TAP device ◄─┘
+//! ```
+//!
+//! The destination's MAC address, which is the interface's own, carries a [`Ticket`] meanwhile.
+
+use aya_ebpf::helpers::generated::bpf_redirect;
+use aya_ebpf::macros::classifier;
+use aya_ebpf::programs::TcContext;
+use rvs_core::env::Env;
+use rvs_core::flow::L3;
+use rvs_core::fragment::{Notes, Ticket};
+use rvs_core::layout::INTERFACE_KNOWN;
+use rvs_core::packet::Packet;
+use rvs_core::reason::Reason;
+use rvs_wire::{Ethernet, Ipv4};
+
+use crate::env::Kernel;
+use crate::maps;
+use crate::tc::{Frame, drop};
+
+/// Elements of `SLOW_BUDGET`: sources, and all together.
+pub const BUDGETS: u32 = SOURCES + 1;
+/// Sources are told apart by so many values of a hash.
+const SOURCES: u32 = 256;
+/// Frames a tick (134 ms) and CPU that sources with one hash may send to rvsd.
+const SOURCE_BUDGET: u32 = 1024;
+/// Frames a tick and CPU that all may send.
+const BUDGET: u32 = 4096;
+/// `BPF_F_INGRESS`
+const BPF_F_INGRESS: u64 = 1;
+
+/// Takes one from what may be sent in this tick.
+#[inline(always)]
+fn is_within(index: u32, most: u32, now: u32) -> bool {
+    let Some(budget) = maps::SLOW_BUDGET.get_ptr_mut(index) else { return false };
+    // SAFETY: this CPU's own element.
+    let [tick, sent] = unsafe { *budget };
+    let sent = if tick == now { sent } else { 0 };
+    // SAFETY: this CPU's own element.
+    unsafe { *budget = [now, sent.saturating_add(1)] };
+    sent < most
+}
+
+/// Hands the frame to rvsd. `source` is a word of the sender's address, `mtu` what to cut to, or
+/// 0. `None` if no rvsd reads, or it could not put the frame back.
+#[inline(never)]
+pub fn hand_over(frame: Frame, reason: Reason, source: u32, mtu: u32) -> Option<i32> {
+    let now = Kernel.now();
+    let device = Kernel.slow().filter(|slow| slow.is_open(now))?.ifindex.get();
+    // SAFETY: the context is valid for the whole run.
+    let (ifindex, tagged) = unsafe { ((*frame.0).ifindex, (*frame.0).vlan_present) };
+    if tagged != 0 || maps::INTERFACES.get(ifindex)?.flags & INTERFACE_KNOWN == 0 {
+        return None;
+    }
+    let bucket = source.wrapping_mul(0x9e37_79b1) >> 24;
+    if !is_within(bucket, SOURCE_BUDGET, now.0) || !is_within(SOURCES, BUDGET, now.0) {
+        return Some(drop(Reason::FragmentLimit));
+    }
+    let mut frame = frame;
+    let ethernet = frame.at_mut::<Ethernet>(0)?;
+    ethernet.dst = Ticket { ifindex, mtu: mtu as u16 }.to_mac();
+    Kernel.count(reason);
+    // SAFETY: plain arguments.
+    Some(unsafe { bpf_redirect(device, 0) as i32 })
+}
+
+/// Hands an IPv4 packet without DF to rvsd, to be cut into fragments of `mtu` bytes at most.
+#[inline(never)]
+pub fn cut(frame: Frame, mtu: u32) -> Option<i32> {
+    let ip = frame.at::<Ipv4>(L3)?;
+    // A super-packet was cut by its sender already; its segments are what is too big.
+    if ip.fragment.get() & Ipv4::DF != 0 || frame.gso_size() != 0 {
+        return None;
+    }
+    hand_over(frame, Reason::SlowTooBig, u32::from_ne_bytes(ip.src), mtu)
+}
+
+/// The program for ingress of rvsd's device: puts a frame back where it came from.
+#[classifier]
+pub fn rvs_back(ctx: TcContext) -> i32 {
+    let mut frame = Frame(ctx.skb.skb);
+    frame.pull(size_of::<Ethernet>() as u32);
+    let Some(ethernet) = frame.at_mut::<Ethernet>(0) else { return drop(Reason::Malformed) };
+    let ticket = Ticket::from_mac(ethernet.dst);
+    match maps::INTERFACES.get(ticket.ifindex) {
+        Some(interface) if interface.flags & INTERFACE_KNOWN != 0 => {
+            ethernet.dst = interface.mac;
+            // SAFETY: plain arguments.
+            unsafe { bpf_redirect(ticket.ifindex, BPF_F_INGRESS) as i32 }
+        }
+        _ => drop(Reason::Inconsistent),
+    }
+}
