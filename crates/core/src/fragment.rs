@@ -361,7 +361,7 @@ pub fn follow<'e, A: Addr, E: Tables<A> + Notes>(
         return Some(Verdict::Drop(Reason::DestGone));
     }
     let (dest_index, method) = (note.dest, word.forward());
-    Some(Verdict::Forward(Forward { entry, conn: entry, dest, dest_index, method, reply }))
+    Some(Verdict::Forward(Forward { entry, dest, dest_index, method, reply }))
 }
 
 /// Counts what a fragment adds to the datagram that its first was counted as, and that it was seen.
