@@ -14,6 +14,7 @@ pub mod dest;
 pub mod env;
 pub mod flow;
 pub mod layout;
+pub mod local;
 pub mod nat;
 pub mod packet;
 pub mod pipeline;

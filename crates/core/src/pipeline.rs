@@ -171,6 +171,24 @@ pub(crate) fn of_entry<'e, A: Addr, E: Tables<A>>(
     Verdict::Forward(Forward { entry, conn: entry, dest, dest_index, method, reply: false })
 }
 
+/// Whether a packet without a connection would open one.
+#[inline(always)]
+pub(crate) fn opens<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>) -> bool {
+    let Some(config) = env.config() else { return false };
+    let tcp = flow.key.protocol == protocol::TCP as u32;
+    (!tcp || may_open(config, flow)) && service(env, config, flow, tcp).is_some()
+}
+
+/// Only a SYN opens a TCP connection (not a SYN that also resets); the host answers anything else.
+#[inline(always)]
+fn may_open<A: Copy>(config: &Config, flow: &Flow<A>) -> bool {
+    match flow.tcp_flags & (tcp_flags::SYN | tcp_flags::RST) {
+        tcp_flags::SYN => true,
+        0 => config.sysctl(Sysctl::SloppyTcp) != 0,
+        _ => false,
+    }
+}
+
 /// Looks for the service of a packet without a connection.
 #[inline(always)]
 fn opening<'e, A: Addr, E: Tables<A>>(
@@ -185,13 +203,7 @@ fn opening<'e, A: Addr, E: Tables<A>>(
     let Some(slot) = service(env, config, flow, tcp) else {
         return Verdict::Pass(Reason::NotOurs);
     };
-    // Only a SYN opens a connection (not a SYN that also resets); the host answers anything else.
-    let opens = match flow.tcp_flags & (tcp_flags::SYN | tcp_flags::RST) {
-        tcp_flags::SYN => true,
-        0 => config.sysctl(Sysctl::SloppyTcp) != 0,
-        _ => false,
-    };
-    if tcp && !opens {
+    if tcp && !may_open(config, flow) {
         return Verdict::Pass(Reason::NoConnection);
     }
     if defence::drops(config) {

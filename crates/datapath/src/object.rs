@@ -85,7 +85,7 @@ impl Object {
         }
         let mut ebpf = loader.load(OBJECT)?;
         xdp(&mut ebpf)?.load().map_err(|reason| OpenError::Verify { name: "rvs_xdp", reason })?;
-        for name in ["rvs_tc"].into_iter().chain(CALLED) {
+        for name in ["rvs_tc", "rvs_local"].into_iter().chain(CALLED) {
             tc(&mut ebpf, name)?.load().map_err(|reason| OpenError::Verify { name, reason })?;
         }
         let programs = enter(&mut ebpf)?;
@@ -102,6 +102,11 @@ impl Object {
     /// The TC program.
     pub fn tc(&mut self) -> Result<&mut SchedClassifier, OpenError> {
         tc(&mut self.ebpf, "rvs_tc")
+    }
+
+    /// The program for TC egress.
+    pub fn local(&mut self) -> Result<&mut SchedClassifier, OpenError> {
+        tc(&mut self.ebpf, "rvs_local")
     }
 }
 
@@ -121,7 +126,7 @@ fn tc<'e>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<&'e mut SchedClassif
 }
 
 /// Programs that the TC program calls, by their index in `PROGRAMS`.
-const CALLED: [&str; 3] = ["rvs_icmp", "rvs_related", "rvs_cover"];
+const CALLED: [&str; 4] = ["rvs_icmp", "rvs_related", "rvs_cover", "rvs_local_icmp"];
 
 /// Enters them into the array that they are called by. The map must stay pinned.
 fn enter(ebpf: &mut Ebpf) -> Result<ProgramArray<MapData>, OpenError> {

@@ -9,6 +9,7 @@ mod atomic;
 mod cover;
 mod env;
 mod icmp;
+mod local;
 mod maps;
 mod related;
 mod route;

@@ -14,6 +14,7 @@ use rvs_wire::{ETHERTYPE_IPV4, Ethernet};
 
 use crate::cover;
 use crate::env::Kernel;
+use crate::local;
 use crate::route;
 use crate::tc::{self, Frame, drop, pass};
 
@@ -21,7 +22,7 @@ use crate::tc::{self, Frame, drop, pass};
 pub const PENDING: i32 = 1 << 17;
 
 /// Ethernet, IPv4 with all options, ICMP, and of the quoted packet the same and its ports.
-const HEADERS: u32 = 14 + 60 + 8 + 60 + 4;
+pub const HEADERS: u32 = 14 + 60 + 8 + 60 + 4;
 
 /// Sends an ICMP error on to the sender of the packet that it quotes.
 #[classifier]
@@ -53,22 +54,28 @@ where
     };
     // No error is ever sent about an error: RFC 1122 section 3.2.2, RFC 4443 section 2.4.
     let flow = &related.flow;
-    if flow.ttl <= 1 {
-        return drop(Reason::TtlExceeded);
-    }
     let way = forward.way(flow);
     let len = flow.len + way.extra;
     let Some(route) = route::lookup(frame.0.cast(), way.family, way.dst, len as u16) else {
         return drop(Reason::Inconsistent);
     };
+    let masqueraded = forward.reply || forward.method == ForwardMethod::Masquerade as u32;
+    if route.result == route::NOT_FORWARDED {
+        count(&Kernel, flow, &forward);
+        if masqueraded && related::rewrite(&mut frame, &related, &forward).is_none() {
+            return drop(Reason::RewriteFailed);
+        }
+        return local::hand_over(frame, forward.reply);
+    }
+    if flow.ttl <= 1 {
+        return drop(Reason::TtlExceeded);
+    }
     match route.result {
         route::SUCCESS | route::NO_NEIGHBOUR => {}
         route::FRAG_NEEDED => return drop(Reason::TooBig),
-        route::NOT_FORWARDED => return pass(Reason::LocalDest),
         _ => return drop(Reason::NoRoute),
     }
     count(&Kernel, flow, &forward);
-    let masqueraded = forward.reply || forward.method == ForwardMethod::Masquerade as u32;
     let rewritten = if way.extra != 0 {
         tc::encapsulate(&mut frame, flow, &forward, &way)
     } else if masqueraded {

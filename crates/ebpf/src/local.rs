@@ -1,0 +1,154 @@
+//! What the director itself sends and gets; TC only.
+//!
+//! A client on the director whose packets leave by an interface (those to an address of its own come
+//! by the loopback anyway) has them turned round into the loopback, where `rvs_tc` treats them like
+//! any that come in. What is for a client here, and has a source that may be the director's own
+//! address, reaches the stack by the loopback as well: elsewhere it were a martian.
+
+use aya_ebpf::helpers::generated::bpf_redirect;
+use aya_ebpf::macros::classifier;
+use aya_ebpf::programs::TcContext;
+use rvs_core::addr::{V4, V6};
+use rvs_core::env::{Env as _, Tables};
+use rvs_core::flow::{Flow, Ip};
+use rvs_core::local::{Outgoing, outgoing};
+use rvs_core::packet::Packet as _;
+use rvs_core::pipeline::{Forward, Verdict, commit};
+use rvs_core::reason::Reason;
+use rvs_core::related::{self, Errors};
+use rvs_core::time::Tick;
+use rvs_core::types::ForwardMethod;
+use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet};
+
+use crate::env::Kernel;
+use crate::maps::{self, LOCAL_ICMP_PROGRAM};
+use crate::related::HEADERS as QUOTED;
+use crate::route::LOOPBACK;
+use crate::tc::{Frame, HEADERS, NEXT, drop};
+
+/// `BPF_F_INGRESS`
+const INGRESS: u64 = 1;
+/// What [`rvs_local`] returns to itself: it is to call [`rvs_local_icmp`].
+const ICMP: i32 = 1 << 19;
+
+/// The program for TC egress. Packets that came in by an interface, whether the stack forwards them
+/// or the programs there sent them on, cost nothing but this call.
+#[classifier]
+pub fn rvs_local(ctx: TcContext) -> i32 {
+    let frame = Frame(ctx.skb.skb);
+    // SAFETY: the context is valid for the whole run.
+    if unsafe { (*frame.0).ingress_ifindex } != 0 {
+        return NEXT;
+    }
+    frame.pull(HEADERS);
+    let Some(ethernet) = frame.at::<Ethernet>(0) else { return NEXT };
+    let action = match ethernet.ethertype.get() {
+        ETHERTYPE_IPV4 => leave::<V4>(frame),
+        ETHERTYPE_IPV6 => leave::<V6>(frame),
+        _ => NEXT,
+    };
+    if action == ICMP {
+        // SAFETY: the context is this program's own. It returns only if the call failed.
+        unsafe { maps::PROGRAMS.tail_call(&ctx, LOCAL_ICMP_PROGRAM) };
+        return NEXT;
+    }
+    action
+}
+
+#[inline(never)]
+fn leave<A: Ip>(mut frame: Frame) -> i32
+where
+    Kernel: Tables<A>,
+{
+    let flow = match A::parse(&frame) {
+        Ok(flow) => flow,
+        Err(Reason::Icmp) => return ICMP,
+        Err(_) => return NEXT,
+    };
+    match outgoing(&Kernel, &flow) {
+        Outgoing::Other => NEXT,
+        Outgoing::Request => to_loopback(&mut frame),
+        Outgoing::Reply(forward) => {
+            commit(&Kernel, Kernel.now(), &flow, &forward);
+            match translate(&mut frame, &flow, &forward) {
+                Some(()) => NEXT,
+                None => drop(Reason::RewriteFailed),
+            }
+        }
+    }
+}
+
+/// Turns ICMP errors of the director's own about packets of connections round into the loopback,
+/// where `rvs_related` translates them.
+#[classifier]
+pub fn rvs_local_icmp(ctx: TcContext) -> i32 {
+    let frame = Frame(ctx.skb.skb);
+    frame.pull(QUOTED);
+    let Some(ethernet) = frame.at::<Ethernet>(0) else { return NEXT };
+    if ethernet.ethertype.get() == ETHERTYPE_IPV4 {
+        turn_errors::<V4>(frame)
+    } else {
+        turn_errors::<V6>(frame)
+    }
+}
+
+#[inline(never)]
+fn turn_errors<A: Errors>(mut frame: Frame) -> i32
+where
+    Kernel: Tables<A>,
+{
+    let Ok(related) = A::related(&frame) else { return NEXT };
+    match related::resolve(&Kernel, &related) {
+        Verdict::Forward(_) => to_loopback(&mut frame),
+        _ => NEXT,
+    }
+}
+
+/// Accounts for a packet whose destination, or client, is the director itself, and hands it to the
+/// stack. Direct routing and tunneling to the director leave it as it is, and nobody takes anything
+/// off its TTL (`IP_VS_CONN_F_LOCALNODE`; `tests/oracle/recorded/local.jsonl`).
+#[inline(never)]
+pub fn deliver<A: Ip>(
+    mut frame: Frame,
+    flow: &Flow<A>,
+    forward: &Forward<'_, A>,
+    now: Tick,
+) -> i32
+where
+    Kernel: Tables<A>,
+{
+    let masqueraded = forward.reply || forward.method == ForwardMethod::Masquerade as u32;
+    // From elsewhere nothing gets to an address of the loopback ("DNAT to loopback address").
+    if masqueraded && !frame.is_on_loopback() && forward.entry.target.get().is_loopback() {
+        return drop(Reason::NoRoute);
+    }
+    commit(&Kernel, now, flow, forward);
+    if masqueraded && translate(&mut frame, flow, forward).is_none() {
+        return drop(Reason::RewriteFailed);
+    }
+    hand_over(frame, forward.reply)
+}
+
+/// Masquerades without taking anything off the TTL.
+#[inline(always)]
+fn translate<A: Ip>(frame: &mut Frame, flow: &Flow<A>, forward: &Forward<'_, A>) -> Option<()> {
+    forward.rewrite(frame, flow)?;
+    A::restore_ttl(frame)
+}
+
+/// Leaves a packet that is for the director itself to the stack: where it is, unless it is for a
+/// client, whose packets have the virtual address as their source.
+#[inline(always)]
+pub fn hand_over(mut frame: Frame, for_client: bool) -> i32 {
+    if for_client && !frame.is_on_loopback() { to_loopback(&mut frame) } else { NEXT }
+}
+
+/// Lets the frame come in by the loopback.
+#[inline(always)]
+pub fn to_loopback(frame: &mut Frame) -> i32 {
+    // The loopback's MAC address: with another the frame were another host's.
+    let Some(ethernet) = frame.at_mut::<Ethernet>(0) else { return drop(Reason::RewriteFailed) };
+    (ethernet.dst, ethernet.src) = ([0; 6], [0; 6]);
+    // SAFETY: plain arguments.
+    unsafe { bpf_redirect(LOOPBACK, INGRESS) as i32 }
+}
