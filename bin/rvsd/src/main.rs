@@ -5,6 +5,7 @@
 mod args;
 mod control;
 mod interfaces;
+mod local;
 mod neighbours;
 mod privileges;
 mod proc;
@@ -67,10 +68,11 @@ fn run(args: &Args) -> Result<()> {
     if flock(&pins, FlockOperation::NonBlockingLockExclusive).is_err() {
         bail!("another rvsd runs with --pin {}", args.pin.display());
     }
-    rvs_host::forward_from_loopback()?;
     let mut host = Host::open()?;
     let monitor = Monitor::open()?;
     let (object, maps) = Object::load(pins.path(), &args.sizes)?;
+    let loopback = &maps.config().loopback;
+    loopback.set(rvs_host::prepare_loopback(loopback.get())?);
     let datapath = BpfDatapath::adopt(maps);
     let mut interfaces = interfaces::Interfaces::new(object, args);
     interfaces.refresh(&mut host, datapath.maps())?;

@@ -14,6 +14,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::control::{Connection, Listener};
 use crate::interfaces::Interfaces;
+use crate::local::Local;
 use crate::neighbours::Neighbours;
 
 /// Clients served at a time; more wait.
@@ -47,8 +48,10 @@ impl Server {
             signal_hook::low_level::pipe::register(signal, sender.try_clone()?)
                 .context("cannot handle signals")?;
         }
-        let mut neighbours = Neighbours::default();
+        let (mut neighbours, mut local) = (Neighbours::default(), Local::default());
         neighbours.refresh(&mut self.host, self.director.datapath())?;
+        let need = local.refresh(&mut self.host, self.director.datapath())?;
+        self.interfaces.need_first(need);
         let mut clients: Vec<Connection> = Vec::new();
         let (mut next, mut ticks) = (Instant::now() + TICK, 0u64);
         eprintln!("rvsd: ready");
@@ -60,7 +63,7 @@ impl Server {
                 tracing::info!("stopping; the data path goes on");
                 return Ok(());
             }
-            self.serve(&mut clients, &events.clients, &mut neighbours);
+            self.serve(&mut clients, &events.clients, &mut neighbours, &mut local);
             let mut changed = false;
             if events.listener && clients.len() < MAX_CLIENTS {
                 clients.extend(self.listener.accept());
@@ -84,10 +87,15 @@ impl Server {
                     changed = true;
                 }
             }
-            if changed
-                && let Err(error) = neighbours.refresh(&mut self.host, self.director.datapath())
-            {
+            if !changed {
+                continue;
+            }
+            if let Err(error) = neighbours.refresh(&mut self.host, self.director.datapath()) {
                 tracing::warn!("{error}");
+            }
+            match local.refresh(&mut self.host, self.director.datapath()) {
+                Ok(need) => self.interfaces.need(need),
+                Err(error) => tracing::warn!("{error}"),
             }
         }
     }
@@ -130,6 +138,7 @@ impl Server {
         clients: &mut Vec<Connection>,
         ready: &[bool],
         neighbours: &mut Neighbours,
+        local: &mut Local,
     ) {
         let mut buffer = Vec::new();
         let mut ready = ready.iter();
@@ -149,6 +158,10 @@ impl Server {
                     let entered = neighbours.enter(&mut self.host, self.director.datapath_mut());
                     if let Err(error) = entered {
                         tracing::warn!("{error}");
+                    }
+                    match local.enter(&mut self.host, self.director.datapath_mut()) {
+                        Ok(need) => self.interfaces.need(need),
+                        Err(error) => tracing::warn!("{error}"),
                     }
                     client.answer(answers)
                 })

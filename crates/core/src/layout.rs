@@ -24,7 +24,7 @@ use crate::addr::{Addr, V4, V6};
 use crate::sysctl;
 
 /// Version of everything in this file. rvsd adopts pinned maps of its own version only.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;
 
 /// TCP state numbers are below this: size of the timeout table.
 pub const TCP_STATES: usize = 16;
@@ -44,8 +44,8 @@ pub struct Config {
     pub mask6: Cell<u32>,
     /// Timeout of a UDP flow, in ticks.
     pub udp_timeout: Cell<u32>,
-    /// Unused.
-    pub reserved: Cell<u32>,
+    /// Settings of the host's loopback that rvsd changed, and what they were: `rvs down` needs it.
+    pub loopback: Cell<u32>,
     /// Timeout of a TCP connection by state, in ticks.
     pub tcp_timeouts: [Cell<u32>; TCP_STATES],
     /// Of how many new connections one is dropped; 0 if none is. See `defence`.

@@ -108,12 +108,7 @@ where
 /// stack. Direct routing and tunneling to the director leave it as it is, and nobody takes anything
 /// off its TTL (`IP_VS_CONN_F_LOCALNODE`; `tests/oracle/recorded/local.jsonl`).
 #[inline(never)]
-pub fn deliver<A: Ip>(
-    mut frame: Frame,
-    flow: &Flow<A>,
-    forward: &Forward<'_, A>,
-    now: Tick,
-) -> i32
+pub fn deliver<A: Ip>(mut frame: Frame, flow: &Flow<A>, forward: &Forward<'_, A>, now: Tick) -> i32
 where
     Kernel: Tables<A>,
 {

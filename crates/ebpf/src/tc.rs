@@ -23,9 +23,9 @@ use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Tcp, protocol};
 use crate::cover;
 use crate::env::Kernel;
 use crate::icmp::{self, Message};
+use crate::local;
 use crate::maps::{self, ICMP_PROGRAM, RELATED_PROGRAM};
 use crate::related;
-use crate::local;
 use crate::route::{self, LOOPBACK, Route};
 
 /// Go on to the next program, then the host: `TCX_NEXT`, `TC_ACT_UNSPEC`.

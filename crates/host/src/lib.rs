@@ -15,7 +15,7 @@ use netlink_sys::Socket;
 pub use interface::Interface;
 pub use monitor::{Changes, Monitor};
 pub use route::Hop;
-pub use sysctl::forward_from_loopback;
+pub use sysctl::{prepare_loopback, restore_loopback};
 
 /// Why the host did not answer.
 #[derive(Debug, thiserror::Error)]

@@ -68,6 +68,8 @@ pub struct Services<M> {
     sequence: u32,
     /// Places taken since [`Services::take_new`] was called last.
     new: Vec<(u32, IpAddr)>,
+    /// Services put in force since [`Services::take_changed`] was called last.
+    changed: Vec<ServiceKey>,
     /// Pages of memory that were left when [`Services::defend`] was called last.
     available: u64,
 }
@@ -86,6 +88,21 @@ impl<M: Memory> Services<M> {
     /// The destinations that got a place since the last call: the way to them is yet unknown.
     pub fn take_new(&mut self) -> Vec<(u32, IpAddr)> {
         std::mem::take(&mut self.new)
+    }
+
+    /// The services that were put in force since the last call.
+    pub fn take_changed(&mut self) -> Vec<ServiceKey> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// The keys of all services.
+    pub fn keys(&self) -> impl Iterator<Item = &ServiceKey> {
+        self.services.iter().map(|service| &service.key)
+    }
+
+    /// The destinations of a service; none if there is no such service.
+    pub fn dests_of(&self, key: &ServiceKey) -> impl Iterator<Item = &DestConfig> {
+        self.service(key).into_iter().flat_map(|service| service.dests.iter().map(|d| &d.config))
     }
 
     /// Sets the source address of a destination's tunnel packets, and of errors about its own.
@@ -200,7 +217,11 @@ impl<M: Memory> Datapath for Services<M> {
         dests: &[DestConfig],
         change: Change,
     ) -> Result<(), DatapathError> {
-        self.put(key, config, dests, change)
+        self.put(key, config, dests, change)?;
+        if self.changed.last() != Some(key) {
+            self.changed.push(*key);
+        }
+        Ok(())
     }
 
     fn remove_service(&mut self, key: &ServiceKey) -> bool {
