@@ -14,4 +14,17 @@ fn the_data_path_forwards_on_linux_6_1() {
     assert!(stdout.contains("privileges: 0000000000001000 1"), "{stdout}");
     let late = stdout.lines().find(|line| line.starts_with("late("));
     assert!(late.is_some_and(|line| line.contains("rvs_tc")), "{stdout}");
+    // The interfaces are those to the client and the servers, and the late one.
+    let local = [
+        "client to director: director",
+        "director to itself: director",
+        "director to servers: rs1 rs2",
+        "director to another's address: rs1",
+        "egress programs: 4",
+        "without rvsd: director",
+        "left: 0 0",
+    ];
+    for line in local {
+        assert!(stdout.lines().any(|got| got == line), "{line}: {stdout}");
+    }
 }
