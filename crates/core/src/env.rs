@@ -5,7 +5,10 @@ use core::cell::Cell;
 
 use crate::addr::Addr;
 use crate::flow::Flow;
-use crate::layout::{Config, Conn, ConnSet, Dest, DestStats, Key, Row, ServiceAddr, Slot, Version};
+use crate::layout::{
+    Config, Conn, ConnSet, Dest, DestStats, Key, MarkRule, Row, ServiceAddr, Slot, Version,
+};
+use crate::mark;
 use crate::reason::Reason;
 use crate::sched::{Place, pick_cached};
 use crate::schedule::{Picked, Scheduled, schedule};
@@ -35,6 +38,8 @@ pub trait Env: Copy {
     fn row(&self, index: u32) -> Option<&Row>;
     /// A word of a hashing scheduler's table.
     fn table(&self, index: u32) -> Option<u32>;
+    /// A rule that marks packets.
+    fn mark_rule(&self, index: u32) -> Option<&MarkRule>;
     /// A destination.
     fn dest(&self, index: u32) -> Option<&Dest>;
     /// This CPU's counters of a destination.
@@ -67,11 +72,17 @@ pub trait Tables<A: Addr>: Env {
 
     /// Index, plus one, of the live entry with this key; 0 if there is none.
     ///
-    /// This and the next three are functions of the environment because in the kernel they are global
+    /// This and the next four are functions of the environment because in the kernel they are global
     /// ones: the verifier follows them once, not on every path that leads to them and from them.
     #[inline(always)]
     fn find(&self, key: &Key<A>) -> u32 {
         table::find(self, key).map_or(0, |(_, index)| index + 1)
+    }
+
+    /// The mark that a rule of ours gives packets with this key; 0 if none does.
+    #[inline(always)]
+    fn mark(&self, key: &Key<A>) -> u32 {
+        mark::find(self, key)
     }
 
     /// Index, plus one, of an entry claimed for this key; 0 if all in reach are taken.

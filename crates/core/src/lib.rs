@@ -15,6 +15,7 @@ pub mod env;
 pub mod flow;
 pub mod layout;
 pub mod local;
+pub mod mark;
 pub mod nat;
 pub mod packet;
 pub mod pipeline;

@@ -19,7 +19,7 @@ pub enum Outgoing<'e, A: Copy> {
 
 /// Finds out. Nothing is scheduled or counted here.
 #[inline(always)]
-pub fn outgoing<'e, A: Addr, E: Tables<A>>(env: &'e E, flow: &Flow<A>) -> Outgoing<'e, A> {
+pub fn outgoing<'e, A: Addr, E: Tables<A>>(env: &'e E, flow: &mut Flow<A>) -> Outgoing<'e, A> {
     if let Some(entry) = table::entry(env, env.find(&flow.key)) {
         return match of_entry(env, entry) {
             Verdict::Forward(forward) if forward.reply => Outgoing::Reply(forward),

@@ -121,7 +121,7 @@ pub enum Verdict<'e, A: Copy> {
 
 /// Finds the packet's connection, or schedules a new one if it opens one for a virtual service.
 #[inline(always)]
-pub fn resolve<'e, A: Addr, E: Tables<A>>(env: &'e E, flow: &Flow<A>) -> Verdict<'e, A> {
+pub fn resolve<'e, A: Addr, E: Tables<A>>(env: &'e E, flow: &mut Flow<A>) -> Verdict<'e, A> {
     let Some(config) = env.config() else { return Verdict::Pass(Reason::NotOurs) };
     if let Some(entry) = table::entry(env, env.find(&flow.key)) {
         return established(env, config, flow, entry);
@@ -134,7 +134,7 @@ pub fn resolve<'e, A: Addr, E: Tables<A>>(env: &'e E, flow: &Flow<A>) -> Verdict
 fn established<'e, A: Addr, E: Tables<A>>(
     env: &'e E,
     config: &Config,
-    flow: &Flow<A>,
+    flow: &mut Flow<A>,
     entry: &'e Conn<A>,
 ) -> Verdict<'e, A> {
     if is_syn(flow) && starts_over(env, config, entry) {
@@ -173,10 +173,23 @@ pub(crate) fn of_entry<'e, A: Addr, E: Tables<A>>(
 
 /// Whether a packet without a connection would open one.
 #[inline(always)]
-pub(crate) fn opens<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>) -> bool {
+pub(crate) fn opens<A: Addr, E: Tables<A>>(env: &E, flow: &mut Flow<A>) -> bool {
     let Some(config) = env.config() else { return false };
+    mark(env, config, flow);
     let tcp = flow.key.protocol == protocol::TCP as u32;
     (!tcp || may_open(config, flow)) && service(env, config, flow, tcp).is_some()
+}
+
+/// Gives the packet the mark that a rule of ours has for it, whatever it had.
+#[inline(always)]
+fn mark<A: Addr, E: Tables<A>>(env: &E, config: &Config, flow: &mut Flow<A>) {
+    if config.marks.get() == 0 || config.flags.get() & CONFIG_FWMARK == 0 {
+        return;
+    }
+    let mark = env.mark(&flow.key);
+    if mark != 0 {
+        (flow.marked, flow.mark) = (true, mark);
+    }
 }
 
 /// Only a SYN opens a TCP connection (not a SYN that also resets); the host answers anything else.
@@ -194,9 +207,10 @@ fn may_open<A: Copy>(config: &Config, flow: &Flow<A>) -> bool {
 fn opening<'e, A: Addr, E: Tables<A>>(
     env: &'e E,
     config: &Config,
-    flow: &Flow<A>,
+    flow: &mut Flow<A>,
 ) -> Verdict<'e, A> {
     let tcp = flow.key.protocol == protocol::TCP as u32;
+    mark(env, config, flow);
     if !flow.marked && config.flags.get() & CONFIG_FWMARK != 0 {
         return Verdict::Pass(Reason::PuntMark);
     }

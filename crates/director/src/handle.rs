@@ -38,6 +38,7 @@ impl<D: Datapath> Director<D> {
                 command::GET_DAEMON => Ok(Vec::new()),
                 command::GET_CONNS => Ok(self.dump_conns(attrs)),
                 command::GET_SYSCTL => self.dump_sysctls(attrs),
+                command::GET_MARK => Ok(self.dump_marks()),
                 _ => Err(Refusal::new(EOPNOTSUPP, format!("command {command} is no dump"))),
             };
         }
@@ -59,7 +60,14 @@ impl<D: Datapath> Director<D> {
             command::FLUSH => self.flush().map(nothing),
             command::GET_STATS => Ok(self.get_stats()),
             command::SET_SYSCTL => self.set_sysctl(attrs).map(nothing),
-            command::GET_DEST | command::GET_DAEMON | command::GET_CONNS | command::GET_SYSCTL => {
+            command::NEW_MARK => self.new_mark(attrs).map(nothing),
+            command::DEL_MARK => self.del_mark(attrs).map(nothing),
+            command::FLUSH_MARKS => self.flush_marks().map(nothing),
+            command::GET_DEST
+            | command::GET_DAEMON
+            | command::GET_CONNS
+            | command::GET_SYSCTL
+            | command::GET_MARK => {
                 Err(Refusal::new(EOPNOTSUPP, format!("command {command} is only a dump")))
             }
             _ => Err(Refusal::new(EOPNOTSUPP, format!("no command {command}"))),

@@ -8,6 +8,7 @@
 mod check;
 mod estimator;
 mod handle;
+mod mark;
 mod reply;
 mod sysctl;
 mod table;

@@ -60,12 +60,12 @@ fn leave<A: Ip>(mut frame: Frame) -> i32
 where
     Kernel: Tables<A>,
 {
-    let flow = match A::parse(&frame) {
+    let mut flow = match A::parse(&frame) {
         Ok(flow) => flow,
         Err(Reason::Icmp) => return ICMP,
         Err(_) => return NEXT,
     };
-    match outgoing(&Kernel, &flow) {
+    match outgoing(&Kernel, &mut flow) {
         Outgoing::Other => NEXT,
         Outgoing::Request => to_loopback(&mut frame),
         Outgoing::Reply(forward) => {

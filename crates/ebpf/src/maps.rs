@@ -4,8 +4,8 @@ use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, ProgramArray};
 use aya_ebpf::macros::btf_map;
 use rvs_core::addr::{V4, V6};
 use rvs_core::layout::{
-    Config, Conn, ConnSet, Dest, DestStats, INTERFACES as MAX_INTERFACES, Interface, Row,
-    ServiceAddr, Slot, Version,
+    Config, Conn, ConnSet, Dest, DestStats, INTERFACES as MAX_INTERFACES, Interface, MARK_RULES,
+    MarkRule, Row, ServiceAddr, Slot, Version,
 };
 use rvs_core::reason::Reason;
 
@@ -36,6 +36,9 @@ pub static ROWS: Array<Row, 1024, MMAPABLE> = Array::new();
 /// Tables of hashing schedulers: rows by bucket.
 #[btf_map]
 pub static TABLES: Array<u32, 1024, MMAPABLE> = Array::new();
+/// See [`MarkRule`].
+#[btf_map]
+pub static MARKS: Array<MarkRule, { 2 * MARK_RULES as usize }, MMAPABLE> = Array::new();
 /// See [`Dest`].
 #[btf_map]
 pub static DESTS: Array<Dest, 1024, MMAPABLE> = Array::new();

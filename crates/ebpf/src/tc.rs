@@ -184,12 +184,12 @@ fn balance<A: icmp::Errors>(frame: Frame) -> i32
 where
     Kernel: Tables<A>,
 {
-    let flow = match A::parse(&frame) {
+    let mut flow = match A::parse(&frame) {
         Ok(flow) => flow,
         Err(Reason::Icmp) => return related::PENDING,
         Err(reason) => return pass(reason),
     };
-    match resolve(&Kernel, &flow) {
+    match resolve(&Kernel, &mut flow) {
         Verdict::Forward(forward) => {
             if forward.dest.mtu.get() != 0 && refuse_too_big(frame, &flow, &forward) {
                 return icmp::PENDING;

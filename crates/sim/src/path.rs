@@ -47,11 +47,11 @@ fn balance<'m, A: Ip>(env: &'m Plain, frame: &mut Frame) -> Outcome
 where
     &'m Plain: Tables<A>,
 {
-    let flow = match A::parse(frame) {
+    let mut flow = match A::parse(frame) {
         Ok(flow) => flow,
         Err(reason) => return Outcome::Pass(reason),
     };
-    let forward = match resolve(&env, &flow) {
+    let forward = match resolve(&env, &mut flow) {
         Verdict::Forward(forward) => forward,
         Verdict::Pass(reason) => return Outcome::Pass(reason),
         Verdict::Drop(reason) => return Outcome::Drop(reason),

@@ -11,7 +11,8 @@ use std::net::IpAddr;
 
 use rvs_core::control::{Change, ConnRow, Datapath, DatapathError, DestStatus, Stats};
 use rvs_core::defence;
-use rvs_core::layout::WAYS;
+use rvs_core::layout::{MARK_RULES, MarkRule, WAYS};
+use rvs_core::mark::InForce;
 use rvs_core::proto::tcp;
 use rvs_core::sysctl::Sysctl;
 use rvs_core::time::{seconds, ticks};
@@ -322,6 +323,27 @@ impl<M: Memory> Datapath for Services<M> {
         if changed && matches!(sysctl, Sysctl::DropPacket | Sysctl::SecureTcp) {
             self.defend(self.available);
         }
+        Ok(())
+    }
+
+    fn for_each_mark(&self, f: &mut dyn FnMut(&MarkRule)) {
+        let rules = InForce(self.maps.config().marks.get());
+        let places = rules.first()..rules.first() + rules.count();
+        places.filter_map(|place| self.maps.mark_rule(place)).for_each(|rule| f(&rule));
+    }
+
+    fn set_marks(&mut self, rules: &[MarkRule]) -> Result<(), DatapathError> {
+        if rules.len() > MARK_RULES as usize {
+            return Err(DatapathError::Full("mark rule"));
+        }
+        // Packets may still look at the rules that were in force before the last change.
+        self.maps.grace_period();
+        let first = InForce(self.maps.config().marks.get()).next_first();
+        for (place, rule) in (first..).zip(rules) {
+            self.maps.write_mark_rule(place, *rule);
+        }
+        let next = InForce::new(first, rules.len() as u32);
+        self.maps.store(&self.maps.config().marks, next.0);
         Ok(())
     }
 

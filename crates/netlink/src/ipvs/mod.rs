@@ -56,6 +56,14 @@ pub mod command {
     pub const GET_SYSCTL: u8 = 96;
     /// Changes a setting.
     pub const SET_SYSCTL: u8 = 97;
+    /// A dump of the rules that mark packets.
+    pub const GET_MARK: u8 = 112;
+    /// Appends a rule.
+    pub const NEW_MARK: u8 = 113;
+    /// Removes the first rule that is the same.
+    pub const DEL_MARK: u8 = 114;
+    /// Removes all rules.
+    pub const FLUSH_MARKS: u8 = 115;
 }
 
 /// Top-level attributes, `IPVS_CMD_ATTR_*`. From [`cmd_attr::CONN`] on they are RVS's own.
@@ -85,6 +93,8 @@ pub mod cmd_attr {
     pub const SYSCTL_NAME: u16 = 96;
     /// A setting's value, as text.
     pub const SYSCTL_VALUE: u16 = 97;
+    /// A rule that marks packets, in the words of `rvs mark`.
+    pub const MARK: u16 = 112;
 }
 
 /// Attributes of a service, `IPVS_SVC_ATTR_*`.
