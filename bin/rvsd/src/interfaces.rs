@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use anyhow::{Result, bail};
 use rvs_datapath::attach::{self, Attached, Hook, Mode, Target};
 use rvs_datapath::{Maps, Object};
-use rvs_host::{Host, Interface};
+use rvs_host::{Host, Interface, MARKED};
 
 use crate::args::Args;
 use crate::local::Need;
@@ -76,6 +76,17 @@ impl Interfaces {
         }
     }
 
+    /// Attaches to the device that marked packets are routed to.
+    pub fn attach_marked(&mut self, index: u32) -> Result<()> {
+        let target = Target { index, name: MARKED.to_owned(), kind: None, mac: None };
+        Ok(attach::attach_marked(&mut self.object, &target)?)
+    }
+
+    /// The names of the attached interfaces.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.attached.values().map(|(target, _)| target.name.as_str())
+    }
+
     /// The same at the start: programs that a former rvsd attached are exchanged, or detached if
     /// they are not needed any more.
     pub fn need_first(&mut self, need: Need) {
@@ -121,6 +132,9 @@ impl Interfaces {
     }
 
     fn wants(&self, interface: &Interface) -> bool {
+        if interface.name == MARKED {
+            return false;
+        }
         if !self.wanted.is_empty() {
             return self.wanted.contains(&interface.name);
         }

@@ -6,6 +6,7 @@ mod args;
 mod control;
 mod interfaces;
 mod local;
+mod marked;
 mod neighbours;
 mod privileges;
 mod proc;

@@ -15,6 +15,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use crate::control::{Connection, Listener};
 use crate::interfaces::Interfaces;
 use crate::local::Local;
+use crate::marked::Marked;
 use crate::neighbours::Neighbours;
 
 /// Clients served at a time; more wait.
@@ -52,6 +53,8 @@ impl Server {
         neighbours.refresh(&mut self.host, self.director.datapath())?;
         let need = local.refresh(&mut self.host, self.director.datapath())?;
         self.interfaces.need_first(need);
+        let mut marked = Marked::default();
+        marked.update(&mut self.host, self.director.datapath(), &mut self.interfaces);
         let mut clients: Vec<Connection> = Vec::new();
         let (mut next, mut ticks) = (Instant::now() + TICK, 0u64);
         eprintln!("rvsd: ready");
@@ -63,7 +66,8 @@ impl Server {
                 tracing::info!("stopping; the data path goes on");
                 return Ok(());
             }
-            self.serve(&mut clients, &events.clients, &mut neighbours, &mut local);
+            let watchers = (&mut neighbours, &mut local, &mut marked);
+            self.serve(&mut clients, &events.clients, watchers);
             let mut changed = false;
             if events.listener && clients.len() < MAX_CLIENTS {
                 clients.extend(self.listener.accept());
@@ -137,8 +141,7 @@ impl Server {
         &mut self,
         clients: &mut Vec<Connection>,
         ready: &[bool],
-        neighbours: &mut Neighbours,
-        local: &mut Local,
+        (neighbours, local, marked): (&mut Neighbours, &mut Local, &mut Marked),
     ) {
         let mut buffer = Vec::new();
         let mut ready = ready.iter();
@@ -163,6 +166,7 @@ impl Server {
                         Ok(need) => self.interfaces.need(need),
                         Err(error) => tracing::warn!("{error}"),
                     }
+                    marked.update(&mut self.host, self.director.datapath(), &mut self.interfaces);
                     client.answer(answers)
                 })
             };

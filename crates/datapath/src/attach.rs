@@ -41,6 +41,8 @@ pub enum Hook {
     Tc,
     /// TC egress, for what the director itself sends; beside one of the others.
     Egress,
+    /// TC egress of the device that marked packets are routed to.
+    Marked,
 }
 
 impl fmt::Display for Hook {
@@ -49,6 +51,7 @@ impl fmt::Display for Hook {
             Self::Xdp => "xdp",
             Self::Tc => "tc",
             Self::Egress => "egress",
+            Self::Marked => "marked",
         })
     }
 }
@@ -139,6 +142,11 @@ pub fn attach_egress(object: &mut Object, target: &Target) -> Result<(), AttachE
     attach_tc(object, target, Hook::Egress)
 }
 
+/// Attaches to the device that marked packets are routed to.
+pub fn attach_marked(object: &mut Object, target: &Target) -> Result<(), AttachError> {
+    attach_tc(object, target, Hook::Marked)
+}
+
 /// Detaches one hook from an interface.
 pub fn detach(object: &Object, index: u32, name: &str, hook: Hook) {
     if std::fs::remove_file(pin_path(&object.pin, hook, index)).is_err() {
@@ -196,15 +204,23 @@ fn detach_filter(interface: &str, hook: Hook) {
     let _ = aya::programs::tc::qdisc_detach_program(interface, direction(hook), name);
 }
 
+/// How a TC hook's program is found in the object.
+type Program = fn(&mut Object) -> Result<&mut SchedClassifier, OpenError>;
+
 /// The program of a TC hook, and its name.
-fn program(
-    hook: Hook,
-) -> (fn(&mut Object) -> Result<&mut SchedClassifier, OpenError>, &'static str) {
-    if hook == Hook::Egress { (Object::local, "rvs_local") } else { (Object::tc, "rvs_tc") }
+fn program(hook: Hook) -> (Program, &'static str) {
+    match hook {
+        Hook::Xdp | Hook::Tc => (Object::tc, "rvs_tc"),
+        Hook::Egress => (Object::local, "rvs_local"),
+        Hook::Marked => (Object::marked, "rvs_marked"),
+    }
 }
 
 fn direction(hook: Hook) -> TcAttachType {
-    if hook == Hook::Egress { TcAttachType::Egress } else { TcAttachType::Ingress }
+    match hook {
+        Hook::Xdp | Hook::Tc => TcAttachType::Ingress,
+        Hook::Egress | Hook::Marked => TcAttachType::Egress,
+    }
 }
 
 /// Pinned links and the indices of their interfaces.

@@ -85,7 +85,7 @@ impl Object {
         }
         let mut ebpf = loader.load(OBJECT)?;
         xdp(&mut ebpf)?.load().map_err(|reason| OpenError::Verify { name: "rvs_xdp", reason })?;
-        for name in ["rvs_tc", "rvs_local"].into_iter().chain(CALLED) {
+        for name in ["rvs_tc", "rvs_local", "rvs_marked"].into_iter().chain(CALLED) {
             tc(&mut ebpf, name)?.load().map_err(|reason| OpenError::Verify { name, reason })?;
         }
         let programs = enter(&mut ebpf)?;
@@ -102,6 +102,11 @@ impl Object {
     /// The TC program.
     pub fn tc(&mut self) -> Result<&mut SchedClassifier, OpenError> {
         tc(&mut self.ebpf, "rvs_tc")
+    }
+
+    /// The program for the egress of the device that marked packets are routed to.
+    pub fn marked(&mut self) -> Result<&mut SchedClassifier, OpenError> {
+        tc(&mut self.ebpf, "rvs_marked")
     }
 
     /// The program for TC egress.

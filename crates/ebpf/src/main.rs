@@ -11,6 +11,7 @@ mod env;
 mod icmp;
 mod local;
 mod maps;
+mod marked;
 mod related;
 mod route;
 mod tc;

@@ -25,6 +25,7 @@ use crate::env::Kernel;
 use crate::icmp::{self, Message};
 use crate::local;
 use crate::maps::{self, ICMP_PROGRAM, RELATED_PROGRAM};
+use crate::marked;
 use crate::related;
 use crate::route::{self, LOOPBACK, Route};
 
@@ -184,7 +185,11 @@ fn balance<A: icmp::Errors>(frame: Frame) -> i32
 where
     Kernel: Tables<A>,
 {
-    let mut flow = match A::parse(&frame) {
+    let parsed = A::parse(&frame);
+    if frame.is_on_loopback() {
+        marked::forget::<A>(frame);
+    }
+    let mut flow = match parsed {
         Ok(flow) => flow,
         Err(Reason::Icmp) => return related::PENDING,
         Err(reason) => return pass(reason),

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use rvs_core::types::Family;
+
 use crate::HostError;
 
 /// A setting: its file, the value that RVS needs, and whether a kernel may lack it.
@@ -66,6 +68,16 @@ pub fn restore_loopback(changed: u32) -> Result<(), HostError> {
         }
     }
     Ok(())
+}
+
+/// Whether packets of this family that come in by an interface are routed on.
+pub fn forwards(family: Family, interface: &str) -> bool {
+    let path = match family {
+        Family::V4 => format!("/proc/sys/net/ipv4/conf/{interface}/forwarding"),
+        // What the interface has decides about routers' advertisements only.
+        Family::V6 => "/proc/sys/net/ipv6/conf/all/forwarding".to_owned(),
+    };
+    fs::read_to_string(path).is_ok_and(|text| text.trim() != "0")
 }
 
 fn write(setting: &Setting, value: u32) -> Result<(), HostError> {
