@@ -4,14 +4,11 @@
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use rvs_core::addr::{V4, V6};
-use rvs_core::env::Tables;
 use rvs_core::flow::Ip;
-use rvs_core::layout::ServiceAddr;
 use rvs_core::packet::Packet as _;
 use rvs_core::reason::Reason;
 use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet};
 
-use crate::env::Kernel;
 use crate::local::to_loopback;
 use crate::tc::{Frame, HEADERS, drop};
 
@@ -33,19 +30,5 @@ pub fn rvs_marked(ctx: TcContext) -> i32 {
     match restored {
         Some(()) => to_loopback(&mut frame),
         None => drop(Reason::NotIp),
-    }
-}
-
-/// Takes a fwmark service's mark off a packet on the loopback: what RVS leaves to the stack there
-/// is not to be routed to the device again.
-#[inline(never)]
-pub fn forget<A: Ip>(frame: Frame)
-where
-    Kernel: Tables<A>,
-{
-    let mark = frame.mark().unwrap_or_default();
-    if mark != 0 && Tables::<A>::service(&Kernel, &ServiceAddr::fwmark(mark)).is_some() {
-        // SAFETY: the context is valid for the whole run.
-        unsafe { (*frame.0).mark = 0 };
     }
 }

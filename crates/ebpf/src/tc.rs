@@ -25,7 +25,6 @@ use crate::env::Kernel;
 use crate::icmp::{self, Message};
 use crate::local;
 use crate::maps::{self, ICMP_PROGRAM, RELATED_PROGRAM};
-use crate::marked;
 use crate::related;
 use crate::route::{self, LOOPBACK, Route};
 
@@ -146,8 +145,8 @@ pub fn rvs_tc(ctx: TcContext) -> i32 {
     frame.pull(HEADERS);
     let Some(ethernet) = frame.at::<Ethernet>(0) else { return pass(Reason::Malformed) };
     let action = match ethernet.ethertype.get() {
-        ETHERTYPE_IPV4 => leave_unmarked::<V4>(frame, balance::<V4>(frame)),
-        ETHERTYPE_IPV6 => leave_unmarked::<V6>(frame, balance::<V6>(frame)),
+        ETHERTYPE_IPV4 => balance::<V4>(frame),
+        ETHERTYPE_IPV6 => balance::<V6>(frame),
         _ => pass(Reason::NotIp),
     };
     if action == icmp::PENDING {
@@ -162,18 +161,6 @@ pub fn rvs_tc(ctx: TcContext) -> i32 {
     }
     if action == cover::PENDING {
         return cover::call(&ctx);
-    }
-    action
-}
-
-/// What the stack gets of the loopback's packets has no mark by which it came to be there.
-#[inline(always)]
-fn leave_unmarked<A: Ip>(frame: Frame, action: i32) -> i32
-where
-    Kernel: Tables<A>,
-{
-    if frame.is_on_loopback() && (action == NEXT || action == related::PENDING) {
-        marked::forget::<A>(frame);
     }
     action
 }

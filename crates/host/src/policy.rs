@@ -39,6 +39,29 @@ fn rule(family: AddressFamily, preference: u32, mark: Option<u32>, table: u32) -
     rule
 }
 
+/// What comes by the loopback is not routed to the device again: the stack has what the programs
+/// left to it there.
+fn way_back(family: AddressFamily) -> RuleMessage {
+    let mut rule = RuleMessage::default();
+    rule.header.family = family;
+    rule.header.action = RuleAction::Goto;
+    rule.attributes.push(RuleAttribute::Goto(1));
+    rule.attributes.push(RuleAttribute::Priority(0));
+    rule.attributes.push(RuleAttribute::Iifname("lo".to_owned()));
+    rule
+}
+
+/// The rules that there are.
+#[derive(Default)]
+struct Rules {
+    /// Marks that are routed to the device.
+    marks: HashSet<u32>,
+    /// Preferences, 0 or 1, of those for the host's own addresses.
+    locals: Vec<u32>,
+    /// Whether [`way_back`] is one of them.
+    has_way_back: bool,
+}
+
 impl Host {
     /// Makes the device, up, if it is not there; its index.
     pub fn make_marked_device(&mut self) -> Result<u32, HostError> {
@@ -71,19 +94,28 @@ impl Host {
     }
 
     /// Routes packets with exactly these marks to the device with this index. The table of the
-    /// host's own addresses, the first to be asked otherwise, comes after.
+    /// host's own addresses, the first to be asked otherwise, comes after:
+    ///
+    /// ```text
+    /// 0: from all iif lo goto 1
+    /// 0: from all fwmark 0x5 lookup 7475
+    /// 1: from all lookup local
+    /// ```
     pub fn route_marked(&mut self, device: u32, marks: &HashSet<Mark>) -> Result<(), HostError> {
         for version in [Family::V4, Family::V6] {
             let wanted = marks.iter().filter(|(family, _)| *family == version);
             let wanted: HashSet<u32> = wanted.map(|(_, mark)| *mark).collect();
-            let (ours, locals) = self.rules(family(version))?;
-            if wanted == ours {
+            let family = family(version);
+            let Rules { marks: ours, locals, has_way_back } = self.rules(family)?;
+            if wanted == ours && has_way_back != wanted.is_empty() {
                 continue;
             }
-            let family = family(version);
             if !wanted.is_empty() {
                 self.add_route(family, device)?;
                 self.prefer(family, &locals, 1)?;
+                if !has_way_back {
+                    self.add_rule(way_back(family))?;
+                }
             }
             for mark in wanted.difference(&ours) {
                 self.add_rule(rule(family, 0, Some(*mark), TABLE))?;
@@ -92,6 +124,9 @@ impl Host {
                 self.del_rule(rule(family, 0, Some(*mark), TABLE))?;
             }
             if wanted.is_empty() {
+                if has_way_back {
+                    self.del_rule(way_back(family))?;
+                }
                 self.prefer(family, &locals, 0)?;
             }
         }
@@ -109,31 +144,32 @@ impl Host {
         self.request("remove the device for marked packets", message, 0).map(drop)
     }
 
-    /// The marks that our rules are for, and the preferences of those for the host's own addresses
-    /// that are 0 or 1.
-    fn rules(&mut self, family: AddressFamily) -> Result<(HashSet<u32>, Vec<u32>), HostError> {
+    fn rules(&mut self, family: AddressFamily) -> Result<Rules, HostError> {
         let mut message = RuleMessage::default();
         message.header.family = family;
         let message = RouteNetlinkMessage::GetRule(message);
-        let (mut ours, mut locals) = (HashSet::new(), Vec::new());
+        let mut rules = Rules::default();
         for answer in self.request("list rules", message, NLM_F_DUMP)? {
             let RouteNetlinkMessage::NewRule(rule) = answer else { continue };
             let (mut table, mut mark, mut preference) = (u32::from(rule.header.table), None, 0);
+            let mut goes_back = false;
             for attribute in &rule.attributes {
                 match attribute {
                     RuleAttribute::Table(number) => table = *number,
                     RuleAttribute::FwMark(number) => mark = Some(*number),
                     RuleAttribute::Priority(number) => preference = *number,
+                    RuleAttribute::Goto(1) => goes_back = true,
                     _ => {}
                 }
             }
+            rules.has_way_back |= goes_back && preference == 0;
             match (table, mark) {
-                (TABLE, Some(mark)) => drop(ours.insert(mark)),
-                (LOCAL, None) if preference < 2 => locals.push(preference),
+                (TABLE, Some(mark)) => drop(rules.marks.insert(mark)),
+                (LOCAL, None) if preference < 2 => rules.locals.push(preference),
                 _ => {}
             }
         }
-        Ok((ours, locals))
+        Ok(rules)
     }
 
     /// Gives the rule for the host's own addresses this preference, 0 or 1. There is one at any

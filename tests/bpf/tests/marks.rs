@@ -33,11 +33,13 @@ fn bench() -> Bench {
     bench
 }
 
-/// The mark that decided about the newest connection: from its server's address.
-fn marks(bench: &Bench) -> Vec<u32> {
+/// The marks that decided about the connections of a client's port: by their servers' addresses.
+fn marks(bench: &Bench, port: u16) -> Vec<u32> {
     let mut marks = Vec::new();
     bench.datapath.for_each_conn(&mut |row| {
-        marks.push(if row.dest.to_string().ends_with("11") { 5 } else { 6 });
+        if row.client_port == port {
+            marks.push(if row.dest.to_string().ends_with("11") { 5 } else { 6 });
+        }
         true
     });
     marks
@@ -76,16 +78,19 @@ fn the_first_rule_that_fits_decides() {
             (udp, "[fd01::2]:1015", "[fd08::1]:7777", Some(5)),
         ];
         for hook in [Hook::Tc, Hook::Xdp] {
+            let mut bench = bench();
             for (protocol, from, to, mark) in cases {
                 let label = format!("{hook:?} {protocol:?} {from} {to}");
-                let mut bench = bench();
+                bench.datapath.set_marks(&[]).expect("there is room");
                 let frame = packet(protocol, from, to, SYN);
                 assert_eq!(bench.run(hook, &frame).verdict, Verdict::Pass, "{label}: no rules");
                 bench.datapath.set_marks(&rules(&list)).expect("there is room");
                 let outcome = bench.run(hook, &frame);
                 let verdict = if mark.is_some() { Verdict::Sent } else { Verdict::Pass };
                 assert_eq!(outcome.verdict, verdict, "{label}");
-                assert_eq!(marks(&bench), Vec::from_iter(mark), "{label}");
+                let port = from.rsplit(':').next().and_then(|port| port.parse().ok());
+                let decided = marks(&bench, port.expect("a port"));
+                assert_eq!(decided, Vec::from_iter(mark), "{label}");
             }
         }
     });
@@ -98,19 +103,19 @@ fn rules_go_before_other_marks_and_their_change_leaves_connections_alone() {
         bench.datapath.set_marks(&rules(&["--dst 10.9.0.0/16 --dport 80 5"])).expect("room");
         let syn = packet(Protocol::Tcp, "10.0.0.2:1000", "10.9.1.1:80", SYN);
         assert_eq!(bench.run_marked(Hook::Tc, &syn, 6).verdict, Verdict::Sent);
-        assert_eq!(marks(&bench), [5]);
+        assert_eq!(marks(&bench, 1000), [5]);
         bench.datapath.set_marks(&rules(&["--dst 10.9.0.0/16 --dport 80 6"])).expect("room");
         let ack = packet(Protocol::Tcp, "10.0.0.2:1000", "10.9.1.1:80", ACK);
         assert_eq!(bench.run(Hook::Tc, &ack).verdict, Verdict::Sent);
         bench.datapath.set_marks(&[]).expect("room");
         assert_eq!(bench.run(Hook::Xdp, &ack).verdict, Verdict::Sent);
-        assert_eq!(marks(&bench), [5]);
+        assert_eq!(marks(&bench, 1000), [5]);
         // Without a rule it is the mark that the packet has, which XDP cannot see.
         let other = packet(Protocol::Tcp, "10.0.0.2:1001", "10.9.1.1:80", SYN);
         assert_eq!(bench.run(Hook::Xdp, &other).verdict, Verdict::Pass);
         assert_eq!(bench.reason(Reason::PuntMark), 1);
         assert_eq!(bench.run_marked(Hook::Tc, &other, 6).verdict, Verdict::Sent);
-        assert_eq!(marks(&bench).len(), 2);
+        assert_eq!(marks(&bench, 1001), [6]);
         let many = vec![rules(&["5"])[0]; 257];
         assert!(bench.datapath.set_marks(&many).is_err());
     });

@@ -1,7 +1,9 @@
 //! Fwmark services: packets that are marked by rules of RVS's own (`rvs mark`), on both hooks, and
 //! by nftables in prerouting and on the way out.
 
-use std::net::{IpAddr, SocketAddr};
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
 
 use rvs_testkit::lab::{Checksums, Director, Lab, LabError, Topology};
 use rvs_testkit::need_lab;
@@ -48,7 +50,7 @@ fn prepare(lab: &Lab, method: &str) -> Result<(), LabError> {
     for (name, _) in SERVERS {
         let host = lab.host(name);
         for (client, hop) in [("10.0.0.2", "10.1.0.1"), ("fd00::2", "fd01::1")] {
-            let verb = if method == "-m" { "replace" } else { "flush" };
+            let verb = if method == "-m" { "replace" } else { "del" };
             let via = if method == "-m" { format!("via {hop}") } else { String::new() };
             let _ = host.ip(&format!("route {verb} {client} {via}"));
         }
@@ -102,8 +104,8 @@ fn serves(lab: &Lab, from: &str, vips: &[[&str; 2]]) -> Result<(), LabError> {
 /// That nobody answers there.
 fn is_silent(lab: &Lab, from: &str, vip: &str) -> Result<(), LabError> {
     let to = SocketAddr::new(vip.parse::<IpAddr>().expect("an address"), 80);
-    let wait = std::time::Duration::from_millis(700);
-    let answer = lab.host(from).enter(|| std::net::TcpStream::connect_timeout(&to, wait))?;
+    let wait = Duration::from_millis(700);
+    let answer = lab.host(from).enter(|| TcpStream::connect_timeout(&to, wait))?;
     assert!(answer.is_err(), "{from} {vip}");
     Ok(())
 }
@@ -190,5 +192,102 @@ fn rules_are_listed_as_they_are_told_and_outlive_rvsd() -> Result<(), LabError> 
     }
     let refused = rvs(&director, "mark add 9").expect_err("there is no room");
     assert!(refused.starts_with("rvs: ") && refused.contains("full"), "{refused}");
+    Ok(())
+}
+
+/// What netfilter marks with 5: what is for the virtual addresses, coming in or going out.
+const NFT: &str = "
+table inet marks {
+  chain in { type filter hook prerouting priority mangle;
+    ip daddr 10.9.0.0/16 tcp dport 80 meta mark set 5
+    ip6 daddr fd09::/16 tcp dport 80 meta mark set 5
+  }
+  chain out { type route hook output priority mangle;
+    ip daddr 10.9.0.0/16 tcp dport 80 meta mark set 5
+    ip6 daddr fd09::/16 tcp dport 80 meta mark set 5
+  }
+}";
+
+/// The rules for routing of a family, without those that the machine always has.
+fn routing(lab: &Lab, family: &str) -> Result<String, LabError> {
+    let rules = lab.host("director").ip(&format!("{family} rule show"))?;
+    let ours = rules
+        .lines()
+        .filter(|line| ["fwmark", "lookup local", "goto"].iter().any(|word| line.contains(word)));
+    Ok(ours.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ") + ";").collect())
+}
+
+#[test]
+fn marks_of_nftables_are_seen() -> Result<(), LabError> {
+    need_lab!();
+    let lab = network()?;
+    let host = lab.host("director");
+    let router = [("net.ipv4.ip_forward", "1"), ("net.ipv6.conf.all.forwarding", "1")];
+    host.sysctls(&router)?;
+    let file = lab.dir().join("marks.nft");
+    std::fs::write(&file, NFT).expect("the lab's folder");
+    host.run(&format!("nft -f {}", file.display()))?;
+    let director = Director::start(&host, &[])?;
+    for method in ["-m", "-g", "-i"] {
+        prepare(&lab, method)?;
+        services(&director, method)?;
+        serves(&lab, "client", &VIPS)?;
+    }
+    // The host's own packets go the same way: of masquerading their answers come back to it.
+    prepare(&lab, "-m")?;
+    services(&director, "-m")?;
+    for (vip, hop) in VIPS[1].into_iter().zip(["10.0.0.2", "fd00::2"]) {
+        host.ip(&format!("route add {vip} via {hop}"))?;
+    }
+    serves(&lab, "director", &VIPS)?;
+    for family in ["-4", "-6"] {
+        let ours = "0: from all iif lo goto 1;0: from all fwmark 0x5 lookup 7475;";
+        let expected = format!("{ours}1: from all lookup local;");
+        assert_eq!(routing(&lab, family)?, expected);
+    }
+    // Without rvsd, and with the next.
+    director.process().kill();
+    serves(&lab, "client", &VIPS)?;
+    director.restart()?;
+    serves(&lab, "client", &VIPS)?;
+    director.ipvsadm("-C")?;
+    for family in ["-4", "-6"] {
+        assert_eq!(routing(&lab, family)?, "0: from all lookup local;");
+    }
+    assert!(host.ip("link show rvs0").is_err(), "the device went with the services");
+    Ok(())
+}
+
+#[test]
+fn marked_packets_that_open_nothing_are_the_stack_s() -> Result<(), LabError> {
+    need_lab!();
+    let lab = network()?;
+    let host = lab.host("director");
+    host.sysctls(&[("net.ipv4.ip_forward", "1"), ("net.ipv6.conf.all.forwarding", "1")])?;
+    let file = lab.dir().join("marks.nft");
+    std::fs::write(&file, NFT.replace("tcp dport 80 ", "")).expect("the lab's folder");
+    host.run(&format!("nft -f {}", file.display()))?;
+    let director = Director::start(&host, &[])?;
+    prepare(&lab, "-m")?;
+    // Connections to the director itself that were there before a service took their mark.
+    let open = |vip: &str| -> Result<(TcpStream, TcpStream), LabError> {
+        let to: SocketAddr = at(vip, 8080).parse().expect("an address");
+        let listener = host.enter(|| TcpListener::bind(to))?.expect("a free port");
+        let client = lab.host("client").enter(|| TcpStream::connect(to))?.expect("a listener");
+        Ok((client, listener.accept().expect("a client").0))
+    };
+    let streams = [open(VIPS[0][0])?, open(VIPS[0][1])?];
+    services(&director, "-m")?;
+    for (mut client, mut server) in streams {
+        for end in [&client, &server] {
+            end.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+        }
+        client.write_all(b"still there?").expect("an open connection");
+        let mut word = [0; 12];
+        server.read_exact(&mut word).expect("what the client said");
+        server.write_all(&word).expect("an open connection");
+        client.read_exact(&mut word).expect("what the server said");
+        assert_eq!(&word, b"still there?");
+    }
     Ok(())
 }
