@@ -11,6 +11,7 @@ use aya_ebpf::programs::TcContext;
 use rvs_core::addr::{V4, V6};
 use rvs_core::env::{Env as _, Tables};
 use rvs_core::flow::{Flow, Ip};
+use rvs_core::layout::CONFIG_FWMARK;
 use rvs_core::local::{Outgoing, outgoing};
 use rvs_core::packet::Packet as _;
 use rvs_core::pipeline::{Forward, Verdict, commit};
@@ -132,10 +133,12 @@ fn translate<A: Ip>(frame: &mut Frame, flow: &Flow<A>, forward: &Forward<'_, A>)
 }
 
 /// Leaves a packet that is for the director itself to the stack: where it is, unless it is for a
-/// client, whose packets have the virtual address as their source.
+/// client, whose packets have the virtual address as their source, or netfilter may mark it and have
+/// it routed to us once more.
 #[inline(always)]
 pub fn hand_over(mut frame: Frame, for_client: bool) -> i32 {
-    if for_client && !frame.is_on_loopback() { to_loopback(&mut frame) } else { NEXT }
+    let marked = Kernel.config().is_some_and(|config| config.flags.get() & CONFIG_FWMARK != 0);
+    if (for_client || marked) && !frame.is_on_loopback() { to_loopback(&mut frame) } else { NEXT }
 }
 
 /// Lets the frame come in by the loopback.

@@ -22,7 +22,9 @@ fn the_data_path_forwards_on_linux_6_1() {
         "director to another's address: rs1",
         "egress programs: 4",
         "without rvsd: director",
-        "left: 0 0",
+        "marked by nftables: rs1",
+        "marked by a rule: rs1",
+        "left: 0 0 0",
     ];
     for line in local {
         assert!(stdout.lines().any(|got| got == line), "{line}: {stdout}");

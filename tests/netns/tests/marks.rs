@@ -1,10 +1,10 @@
 //! Fwmark services: packets that are marked by rules of RVS's own (`rvs mark`), on both hooks, and
 //! by nftables in prerouting and on the way out.
 
-use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::time::Duration;
 
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, ipproto, sockopt};
 use rvs_testkit::lab::{Checksums, Director, Lab, LabError, Topology};
 use rvs_testkit::need_lab;
 use rvs_tests_netns::at;
@@ -38,6 +38,9 @@ fn network() -> Result<Lab, LabError> {
     for (name, _) in SERVERS {
         let host = lab.host(name);
         host.sysctls(&quiet)?;
+        for net in ["10.9.0.0/16 via 10.1.0.1", "fd09::/16 via fd01::1"] {
+            host.ip(&format!("route add {net}"))?;
+        }
         host.serve_http(80)?;
         host.serve_decap(Checksums::Complete)?;
     }
@@ -258,8 +261,24 @@ fn marks_of_nftables_are_seen() -> Result<(), LabError> {
     Ok(())
 }
 
+/// Whether `to` answers an ICMP echo request of `from`.
+fn pings(lab: &Lab, from: &str, to: Ipv4Addr) -> Result<bool, LabError> {
+    let exchange = || -> std::io::Result<bool> {
+        let socket =
+            rustix::net::socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::ICMP))?;
+        sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(Duration::from_secs(5)))?;
+        // Type, code, checksum, identifier, number.
+        let request = [8, 0, 0xf7, 0xfe, 0, 0, 0, 1];
+        rustix::net::sendto(&socket, &request, SendFlags::empty(), &SocketAddrV4::new(to, 0))?;
+        let mut answer = [0; 64];
+        let (len, _) = rustix::net::recv(&socket, &mut answer, RecvFlags::empty())?;
+        Ok(len == 28 && answer[20] == 0)
+    };
+    Ok(lab.host(from).enter(exchange)?.unwrap_or(false))
+}
+
 #[test]
-fn marked_packets_that_open_nothing_are_the_stack_s() -> Result<(), LabError> {
+fn marked_packets_for_the_director_itself_reach_it() -> Result<(), LabError> {
     need_lab!();
     let lab = network()?;
     let host = lab.host("director");
@@ -267,27 +286,26 @@ fn marked_packets_that_open_nothing_are_the_stack_s() -> Result<(), LabError> {
     let file = lab.dir().join("marks.nft");
     std::fs::write(&file, NFT.replace("tcp dport 80 ", "")).expect("the lab's folder");
     host.run(&format!("nft -f {}", file.display()))?;
+    host.serve_http(80)?;
     let director = Director::start(&host, &[])?;
     prepare(&lab, "-m")?;
-    // Connections to the director itself that were there before a service took their mark.
-    let open = |vip: &str| -> Result<(TcpStream, TcpStream), LabError> {
-        let to: SocketAddr = at(vip, 8080).parse().expect("an address");
-        let listener = host.enter(|| TcpListener::bind(to))?.expect("a free port");
-        let client = lab.host("client").enter(|| TcpStream::connect(to))?.expect("a listener");
-        Ok((client, listener.accept().expect("a client").0))
-    };
-    let streams = [open(VIPS[0][0])?, open(VIPS[0][1])?];
-    services(&director, "-m")?;
-    for (mut client, mut server) in streams {
-        for end in [&client, &server] {
-            end.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+    // A real server on the director, whose connections have the mark in every packet.
+    for method in ["-g", "-i", "-m"] {
+        director.ipvsadm("-C")?;
+        for (option, server) in [("", "10.1.0.1:0"), ("-6", "[fd01::1]:0")] {
+            director.ipvsadm(&format!("-A -f 5 {option} -s rr"))?;
+            director.ipvsadm(&format!("-a -f 5 {option} -r {server} {method}"))?;
         }
-        client.write_all(b"still there?").expect("an open connection");
-        let mut word = [0; 12];
-        server.read_exact(&mut word).expect("what the client said");
-        server.write_all(&word).expect("an open connection");
-        client.read_exact(&mut word).expect("what the server said");
-        assert_eq!(&word, b"still there?");
+        for vip in VIPS[0] {
+            let (url, got) = (format!("http://{}/bulk", at(vip, 80)), lab.dir().join("got"));
+            let get = format!("curl -sS --max-time 20 -o {} {url}", got.display());
+            lab.host("client").run(&get)?;
+            host.run(&format!("cmp {} {}", got.display(), lab.dir().join("www/bulk").display()))?;
+        }
+        assert!(director.dests()?.iter().all(|row| row.active + row.inactive > 0), "{method}");
+        // No service's: it goes to the stack, and does not come round again.
+        let vip = VIPS[0][0].parse().expect("an address");
+        assert!(pings(&lab, "client", vip)?, "{method}");
     }
     Ok(())
 }
