@@ -6,7 +6,7 @@ use rvs_tests_netns::vm;
 #[test]
 fn the_data_path_forwards_on_linux_6_1() {
     // A client, two servers, rvsd in between.
-    let Some(stdout) = vm::run("bash", "linux61.sh", &["rvsd", "ipvsadm", "rvs"], 300) else {
+    let Some(stdout) = vm::run("bash", "linux61.sh", &["rvsd", "ipvsadm", "rvs"], 500) else {
         rvs_testkit::skip!("../shared/oracle is not there");
     };
     assert!(stdout.contains("answers: rs1 rs2 rs1 rs2"), "{stdout}");
