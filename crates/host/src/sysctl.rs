@@ -49,7 +49,7 @@ pub fn prepare_loopback(before: u32) -> Result<u32, HostError> {
             continue;
         }
         write(setting, setting.value)?;
-        let place = (1 << BITS) - 1 << shift;
+        let place = ((1 << BITS) - 1) << shift;
         if changed & place == 0 {
             changed |= (was.min(2) + 1) << shift;
         }
