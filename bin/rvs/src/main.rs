@@ -28,7 +28,7 @@ Usage: rvs status [--reasons] [--pin DIR] [--socket PATH]
        rvs proc [--socket PATH] ip_vs|ip_vs_app|ip_vs_conn|ip_vs_conn_sync|ip_vs_stats|
                                 ip_vs_stats_percpu
        rvs sysctl [--socket PATH] [NAME[=VALUE]]...
-       rvs mark [--socket PATH] add|del [--src NET] [--dst NET] [--proto tcp|udp] [--dport N[-M]] MARK
+       rvs mark [--socket PATH] add|del [--src NET] [--dst NET] [--proto tcp|udp] [--dport PORT[-LAST]] MARK
        rvs mark [--socket PATH] list|flush
 
   status      what the data path holds and where it is attached
@@ -38,7 +38,7 @@ Usage: rvs status [--reasons] [--pin DIR] [--socket PATH]
   --static    the same for a statically linked program (docs/unmodified-clients.md has the limits)
   proc        prints what a kernel with ip_vs has in /proc/net
   sysctl      prints the kernel's settings below net.ipv4.vs, or changes them
-  mark        rules that mark packets for fwmark services (ipvsadm -f MARK); the first that fits decides
+  mark        rules that mark packets for fwmark services; the first that fits decides
 
   --pin DIR       folder of the pins [/sys/fs/bpf/rvs]
   --socket PATH   rvsd's control socket [$RVS_SOCKET, else /run/rvs/control.sock]

@@ -37,7 +37,7 @@ impl fmt::Display for MarkError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Word => {
-                "a rule is [--src NET] [--dst NET] [--proto tcp|udp] [--dport N[-M]] MARK"
+                "a rule is [--src NET] [--dst NET] [--proto tcp|udp] [--dport PORT[-LAST]] MARK"
             }
             Self::Value => "an option of the rule has no value",
             Self::Network => "--src and --dst take an address with an optional prefix length",
