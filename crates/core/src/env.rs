@@ -9,6 +9,7 @@ use crate::layout::{
     Config, Conn, ConnSet, Dest, DestStats, Key, MarkRule, Row, ServiceAddr, Slot, Version,
 };
 use crate::mark;
+use crate::pipeline::sctp_state;
 use crate::reason::Reason;
 use crate::sched::{Place, pick_cached};
 use crate::schedule::{Picked, Scheduled, schedule};
@@ -101,5 +102,11 @@ pub trait Tables<A: Addr>: Env {
     #[inline(always)]
     fn schedule(&self, flow: &Flow<A>, slot: u32, picked: Picked) -> Scheduled {
         schedule(self, flow, slot, picked)
+    }
+
+    /// [`sctp_state`](crate::pipeline::sctp_state).
+    #[inline(always)]
+    fn sctp_state(&self, chunks: u8, conn: &Conn<A>, reply: bool) -> u32 {
+        sctp_state(self, chunks, conn, reply)
     }
 }

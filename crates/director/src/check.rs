@@ -7,7 +7,7 @@ use rvs_core::control::Datapath;
 use rvs_core::types::{
     DestConfig, Family, ForwardMethod, Scheduler, ServiceConfig, ServiceFlags, ServiceKey,
 };
-use rvs_netlink::errno::{EINVAL, ENOENT, EOPNOTSUPP, ERANGE};
+use rvs_netlink::errno::{EINVAL, ENOENT, ERANGE};
 use rvs_netlink::ipvs;
 
 use crate::Refusal;
@@ -31,13 +31,6 @@ pub(crate) fn service_config(
     if service.key.family() == Family::V6 && !(1..=128).contains(&service.netmask) {
         let text = format!("an IPv6 prefix has 1 to 128 bits, not {}", service.netmask);
         return Err(Refusal::new(EINVAL, text));
-    }
-    if let ServiceKey::Address { protocol, .. } = service.key
-        && !datapath.supports(protocol)
-    {
-        let name = format!("{protocol:?}").to_uppercase();
-        let text = format!("{name} services are not balanced yet");
-        return Err(Refusal::new(EOPNOTSUPP, text));
     }
     let mut flags = service.flags;
     flags.remove(ServiceFlags::HASHED);

@@ -28,6 +28,7 @@ pub fn conn(line: &str) -> Option<Conn> {
         expires: words.next()?.parse().ok()?,
         forward: None,
         template: None,
+        synced: None,
         pe: words.next().map(|name| (name.to_owned(), words.next().unwrap_or("").to_owned())),
     })
 }

@@ -4,7 +4,6 @@ use rvs_netlink::ipvs::Conn;
 use rvs_netlink::{Client, ClientError};
 
 use super::{hex, protocol};
-use crate::tables;
 
 /// Which of the two files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,22 +14,32 @@ pub(super) enum Form {
     Sync,
 }
 
-pub(super) fn text(client: &mut Client, form: Form) -> Result<String, ClientError> {
+/// Calls `piece` for each line, until it returns false.
+pub(super) fn pieces(
+    client: &mut Client,
+    form: Form,
+    piece: &mut dyn FnMut(&str) -> bool,
+) -> Result<(), ClientError> {
     let last = match form {
         Form::Plain => "Expires PEName PEData",
         Form::Sync => "Origin Expires",
     };
-    let mut text = format!("Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       {last}\n");
-    tables::conns(client, |conn| text += &row(conn, form))?;
-    Ok(text)
+    let title = format!("Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       {last}\n");
+    if !piece(&title) {
+        return Ok(());
+    }
+    client.conns(|conn| piece(&row(&conn, form)))
 }
 
 fn row(conn: &Conn, form: Form) -> String {
     let [client, service, dest] = [conn.client, conn.service, conn.dest]
         .map(|(addr, port)| format!("{} {port:04X}", hex(addr)));
     let (protocol, state, expires) = (protocol(conn.protocol), &conn.state, conn.expires);
-    // All connections are rvsd's own: nothing is synchronised with other directors.
-    let origin = if form == Form::Sync { " LOCAL " } else { "" };
+    let origin = match (form, conn.synced) {
+        (Form::Plain, _) => "",
+        (Form::Sync, Some(true)) => " SYNC  ",
+        (Form::Sync, _) => " LOCAL ",
+    };
     format!("{protocol:<3} {client} {service} {dest} {state:<11}{origin} {expires:>7}\n")
 }
 
@@ -51,6 +60,7 @@ mod tests {
             forward: None,
             template: None,
             pe: None,
+            synced: None,
         };
         assert_eq!(
             row(&conn, Form::Plain),
@@ -70,6 +80,7 @@ mod tests {
             forward: None,
             template: None,
             pe: None,
+            synced: None,
         };
         assert_eq!(
             row(&template, Form::Sync),
@@ -85,6 +96,7 @@ mod tests {
             forward: None,
             template: None,
             pe: None,
+            synced: None,
         };
         assert_eq!(
             row(&tunnel, Form::Plain),

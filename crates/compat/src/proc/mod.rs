@@ -52,14 +52,31 @@ impl File {
 
     /// Its text now.
     pub fn text(self, client: &mut Client) -> Result<String, ClientError> {
-        match self {
-            Self::Services => services::text(client),
-            Self::Apps => Ok("prot port    usecnt name\n".to_owned()),
-            Self::Conns => conns::text(client, conns::Form::Plain),
-            Self::ConnsSync => conns::text(client, conns::Form::Sync),
-            Self::Stats => stats::text(client),
-            Self::StatsPercpu => stats::percpu(client),
-        }
+        let mut text = String::new();
+        self.pieces(client, &mut |piece| {
+            text += piece;
+            true
+        })?;
+        Ok(text)
+    }
+
+    /// Calls `piece` for its text, piece by piece, until it returns false. The connection table is
+    /// never held as a whole, here or by rvsd.
+    pub fn pieces(
+        self,
+        client: &mut Client,
+        piece: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<(), ClientError> {
+        let text = match self {
+            Self::Conns => return conns::pieces(client, conns::Form::Plain, piece),
+            Self::ConnsSync => return conns::pieces(client, conns::Form::Sync, piece),
+            Self::Services => services::text(client)?,
+            Self::Apps => "prot port    usecnt name\n".to_owned(),
+            Self::Stats => stats::text(client)?,
+            Self::StatsPercpu => stats::percpu(client)?,
+        };
+        piece(&text);
+        Ok(())
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Conn {
     pub template: Option<bool>,
     /// Persistence engine and its data; none if there is no engine.
     pub pe: Option<(String, String)>,
+    /// Whether another director told of it; `/proc/net/ip_vs_conn` of a kernel does not tell.
+    pub synced: Option<bool>,
 }
 
 /// Attributes of a connection.
@@ -46,6 +48,7 @@ mod conn_attr {
     pub const EXPIRES: u16 = 11;
     pub const FORWARD: u16 = 12;
     pub const TEMPLATE: u16 = 13;
+    pub const SYNCED: u16 = 14;
 }
 
 /// Puts a connection.
@@ -63,12 +66,13 @@ pub fn put_conn(attrs: &mut Writer, row: &ConnRow) {
         .text(conn_attr::STATE, row.state)
         .u32(conn_attr::EXPIRES, row.expires)
         .u8(conn_attr::FORWARD, row.forward as u8)
-        .u8(conn_attr::TEMPLATE, row.template.into());
+        .u8(conn_attr::TEMPLATE, row.template.into())
+        .u8(conn_attr::SYNCED, row.synced.into());
 }
 
 /// Reads a connection; `None` if something is missing. One pass: there may be a million of them.
 pub fn conn(attrs: &Attrs<'_>) -> Option<Conn> {
-    let mut values = [None; conn_attr::TEMPLATE as usize + 1];
+    let mut values = [None; conn_attr::SYNCED as usize + 1];
     for (kind, value) in attrs.clone() {
         if let Some(place) = values.get_mut(usize::from(kind)) {
             *place = Some(value);
@@ -91,6 +95,7 @@ pub fn conn(attrs: &Attrs<'_>) -> Option<Conn> {
         forward: byte(conn_attr::FORWARD).and_then(ForwardMethod::from_number),
         template: byte(conn_attr::TEMPLATE).map(|flag| flag != 0),
         pe: None,
+        synced: byte(conn_attr::SYNCED).map(|flag| flag != 0),
     })
 }
 
@@ -112,6 +117,7 @@ mod tests {
             state: "UDP",
             expires: 300,
             template: false,
+            synced: true,
         }
     }
 
@@ -125,6 +131,7 @@ mod tests {
         assert_eq!(read.dest, (row().dest, 5353));
         assert_eq!((read.protocol, read.state.as_str(), read.expires), (17, "UDP", 300));
         assert_eq!((read.forward, read.template), (Some(ForwardMethod::Tunnel), Some(false)));
+        assert_eq!(read.synced, Some(true));
     }
 
     #[test]
