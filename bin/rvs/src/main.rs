@@ -28,7 +28,7 @@ Usage: rvs status [--reasons] [--pin DIR] [--socket PATH]
        rvs proc [--socket PATH] ip_vs|ip_vs_app|ip_vs_conn|ip_vs_conn_sync|ip_vs_stats|
                                 ip_vs_stats_percpu
        rvs sysctl [--socket PATH] [NAME[=VALUE]]...
-       rvs mark [--socket PATH] add|del [--src NET] [--dst NET] [--proto tcp|udp] [--dport PORT[-LAST]] MARK
+       rvs mark [--socket PATH] add|del [--src NET] [--dst NET] [--proto tcp|udp|sctp] [--dport PORT[-LAST]] MARK
        rvs mark [--socket PATH] list|flush
 
   status      what the data path holds and where it is attached

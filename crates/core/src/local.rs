@@ -4,6 +4,7 @@
 use crate::addr::Addr;
 use crate::env::Tables;
 use crate::flow::Flow;
+use crate::layout::CONFIG_BACKUP_ONLY;
 use crate::pipeline::{Forward, Verdict, of_entry, opens};
 use crate::table;
 
@@ -23,6 +24,10 @@ pub fn outgoing<'e, A: Addr, E: Tables<A>>(env: &'e E, flow: &mut Flow<A>) -> Ou
     if let Some(entry) = table::entry(env, env.find(&flow.key)) {
         return match of_entry(env, entry) {
             Verdict::Forward(forward) if forward.reply => Outgoing::Reply(forward),
+            // Who only takes connections from another director does not balance its own either.
+            _ if env.config().is_some_and(|c| c.flags.get() & CONFIG_BACKUP_ONLY != 0) => {
+                Outgoing::Other
+            }
             _ => Outgoing::Request,
         };
     }

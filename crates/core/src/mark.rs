@@ -23,7 +23,7 @@ pub enum MarkError {
     Value,
     /// No address with an optional prefix length.
     Network,
-    /// Neither tcp nor udp.
+    /// Not tcp, udp or sctp.
     Protocol,
     /// No port from 1 to 65535 or range of them.
     Ports,
@@ -37,11 +37,11 @@ impl fmt::Display for MarkError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Word => {
-                "a rule is [--src NET] [--dst NET] [--proto tcp|udp] [--dport PORT[-LAST]] MARK"
+                "a rule is [--src NET] [--dst NET] [--proto tcp|udp|sctp] [--dport PORT[-LAST]] MARK"
             }
             Self::Value => "an option of the rule has no value",
             Self::Network => "--src and --dst take an address with an optional prefix length",
-            Self::Protocol => "--proto is tcp or udp",
+            Self::Protocol => "--proto is tcp, udp or sctp",
             Self::Ports => "--dport is a port or a range like 8000-9000",
             Self::Mark => "a mark is a number from 1 to 4294967295",
             Self::Families => "--src and --dst are of different address families",
@@ -110,6 +110,7 @@ impl FromStr for MarkRule {
                     rule.protocol = match value {
                         "tcp" => protocol::TCP,
                         "udp" => protocol::UDP,
+                        "sctp" => protocol::SCTP,
                         _ => return Err(MarkError::Protocol),
                     }
                 }
@@ -142,6 +143,7 @@ impl fmt::Display for MarkRule {
         match self.protocol {
             protocol::TCP => f.write_str("--proto tcp ")?,
             protocol::UDP => f.write_str("--proto udp ")?,
+            protocol::SCTP => f.write_str("--proto sctp ")?,
             _ => {}
         }
         match (self.first_port, self.last_port) {
@@ -248,6 +250,7 @@ mod tests {
             "--dst 10.0.0.0/24 --proto udp --dport 53 4294967295",
             "--src fd00::/17 --dst fd09::1 1",
             "--proto tcp --dport 1-65535 7",
+            "--dst fd09::/16 --proto sctp --dport 9000 6",
         ] {
             let rule: MarkRule = text.parse().unwrap_or_else(|e| panic!("{text}: {e}"));
             assert_eq!(rule.to_string(), text);

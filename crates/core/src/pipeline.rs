@@ -184,6 +184,9 @@ pub(crate) fn of_entry<'e, A: Addr, E: Tables<A>>(
 #[inline(always)]
 pub(crate) fn opens<A: Addr, E: Tables<A>>(env: &E, flow: &mut Flow<A>) -> bool {
     let Some(config) = env.config() else { return false };
+    if config.flags.get() & CONFIG_BACKUP_ONLY != 0 {
+        return false;
+    }
     mark(env, config, flow);
     may_open(config, flow) && service(env, config, flow).is_some()
 }

@@ -5,7 +5,7 @@
 //! any that come in. What is for a client here, and has a source that may be the director's own
 //! address, reaches the stack by the loopback as well: elsewhere it were a martian.
 
-use aya_ebpf::helpers::generated::bpf_redirect;
+use aya_ebpf::helpers::generated::{bpf_redirect, bpf_skb_set_tunnel_key};
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use rvs_core::addr::{V4, V6};
@@ -137,8 +137,32 @@ fn translate<A: Ip>(frame: &mut Frame, flow: &Flow<A>, forward: &Forward<'_, A>)
 /// it routed to us once more.
 #[inline(always)]
 pub fn hand_over(mut frame: Frame, for_client: bool) -> i32 {
-    let marked = Kernel.config().is_some_and(|config| config.flags.get() & CONFIG_FWMARK != 0);
-    if (for_client || marked) && !frame.is_on_loopback() { to_loopback(&mut frame) } else { NEXT }
+    if (for_client || may_be_marked()) && !frame.is_on_loopback() {
+        to_loopback(&mut frame)
+    } else {
+        NEXT
+    }
+}
+
+/// Keeps the stack from looking for the socket of a packet that netfilter may yet mark before it
+/// routes it ("early demux"): forwarding, by which marked packets come to us, drops what a socket has
+/// claimed. The stack does not look while a packet has a route, and this one's, for tunnels, says
+/// nothing: it is replaced by the real one.
+#[inline(never)]
+pub fn leave_unclaimed(frame: Frame) {
+    if may_be_marked() && !frame.is_on_loopback() {
+        // The shortest form of a `bpf_tunnel_key`: the tunnel's number and an address.
+        let mut key = [0u32; 2];
+        let size = size_of_val(&key) as u32;
+        // SAFETY: `key` is live and has the size that is passed; the helper reads no more.
+        unsafe { bpf_skb_set_tunnel_key(frame.0, key.as_mut_ptr().cast(), size, 0) };
+    }
+}
+
+/// Whether packets are routed to us by their marks.
+#[inline(always)]
+fn may_be_marked() -> bool {
+    Kernel.config().is_some_and(|config| config.flags.get() & CONFIG_FWMARK != 0)
 }
 
 /// Lets the frame come in by the loopback.

@@ -210,7 +210,10 @@ where
             }
             send(frame, &flow, &forward)
         }
-        Verdict::Pass(reason) => pass(reason),
+        Verdict::Pass(reason) => {
+            local::leave_unclaimed(frame);
+            pass(reason)
+        }
         Verdict::Drop(Reason::NoDest) => {
             Kernel.count(Reason::NoDest);
             let source = flow.key.dst.to_words();
