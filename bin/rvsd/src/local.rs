@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use rvs_core::types::{ForwardMethod, ServiceKey};
 use rvs_datapath::BpfDatapath;
-use rvs_host::{Host, HostError};
+use rvs_host::Host;
 
 /// Where the director's own packets have to be seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,34 +33,25 @@ pub struct Local {
 impl Local {
     /// What is needed now that these services changed. What others do not need any more is found
     /// by [`refresh`](Self::refresh).
-    pub fn enter(
-        &mut self,
-        host: &mut Host,
-        datapath: &mut BpfDatapath,
-    ) -> Result<Need, HostError> {
+    pub fn enter(&mut self, host: &mut Host, datapath: &mut BpfDatapath) -> Need {
         for key in datapath.take_changed() {
-            self.add(host, datapath, &key)?;
+            self.add(host, datapath, &key);
         }
-        Ok(self.need)
+        self.need
     }
 
     /// What all services together need.
-    pub fn refresh(&mut self, host: &mut Host, datapath: &BpfDatapath) -> Result<Need, HostError> {
+    pub fn refresh(&mut self, host: &mut Host, datapath: &BpfDatapath) -> Need {
         *self = Self::default();
         for key in datapath.keys() {
-            self.add(host, datapath, key)?;
+            self.add(host, datapath, key);
         }
-        Ok(self.need)
+        self.need
     }
 
-    fn add(
-        &mut self,
-        host: &mut Host,
-        datapath: &BpfDatapath,
-        key: &ServiceKey,
-    ) -> Result<(), HostError> {
+    fn add(&mut self, host: &mut Host, datapath: &BpfDatapath, key: &ServiceKey) {
         if self.need == Need::ALL {
-            return Ok(());
+            return;
         }
         let mut masqueraded = Vec::new();
         for dest in datapath.dests_of(key) {
@@ -70,24 +61,34 @@ impl Local {
             }
         }
         if !self.need.loopback {
-            return Ok(());
+            return;
         }
+        // What the host does not tell is looked up again with the next refresh; until then packets
+        // are seen in vain rather than missed.
         self.need.egress |= match *key {
-            ServiceKey::Address { addr, .. } => !self.is_own(host, addr)?,
+            ServiceKey::Address { addr, .. } => self.is_own(host, addr) != Some(true),
             ServiceKey::Fwmark { .. } => true,
         };
         for addr in masqueraded {
-            self.need.egress |= self.is_own(host, addr)?;
+            self.need.egress |= self.is_own(host, addr) != Some(false);
         }
-        Ok(())
     }
 
-    fn is_own(&mut self, host: &mut Host, addr: IpAddr) -> Result<bool, HostError> {
+    /// `None` if the host does not tell.
+    fn is_own(&mut self, host: &mut Host, addr: IpAddr) -> Option<bool> {
         if let Some(own) = self.known.get(&addr) {
-            return Ok(*own);
+            return Some(*own);
         }
-        let own = host.route(addr)?.is_some_and(|hop| hop.local);
-        self.known.insert(addr, own);
-        Ok(own)
+        match host.route(addr) {
+            Ok(hop) => {
+                let own = hop.is_some_and(|hop| hop.local);
+                self.known.insert(addr, own);
+                Some(own)
+            }
+            Err(error) => {
+                tracing::warn!(%addr, "{error}");
+                None
+            }
+        }
     }
 }

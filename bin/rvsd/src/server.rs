@@ -57,7 +57,7 @@ impl Server {
         }
         let (mut neighbours, mut local) = (Neighbours::default(), Local::default());
         neighbours.refresh(&mut self.host, self.director.datapath())?;
-        let need = local.refresh(&mut self.host, self.director.datapath())?;
+        let need = local.refresh(&mut self.host, self.director.datapath());
         self.interfaces.need_first(need);
         let mut marked = Marked::default();
         marked.update(&mut self.host, self.director.datapath(), &mut self.interfaces);
@@ -107,10 +107,8 @@ impl Server {
             if let Err(error) = neighbours.refresh(&mut self.host, self.director.datapath()) {
                 tracing::warn!("{error}");
             }
-            match local.refresh(&mut self.host, self.director.datapath()) {
-                Ok(need) => self.interfaces.need(need),
-                Err(error) => tracing::warn!("{error}"),
-            }
+            let need = local.refresh(&mut self.host, self.director.datapath());
+            self.interfaces.need(need);
         }
     }
 
@@ -177,10 +175,8 @@ impl Server {
                     if let Err(error) = entered {
                         tracing::warn!("{error}");
                     }
-                    match local.enter(&mut self.host, self.director.datapath_mut()) {
-                        Ok(need) => self.interfaces.need(need),
-                        Err(error) => tracing::warn!("{error}"),
-                    }
+                    let need = local.enter(&mut self.host, self.director.datapath_mut());
+                    self.interfaces.need(need);
                     marked.update(&mut self.host, self.director.datapath(), &mut self.interfaces);
                     match self.folder.as_ref().filter(|_| folder::is_asked_for(request)) {
                         Some(folder) => client.answer_with(answers, folder.root()),

@@ -280,7 +280,12 @@ fn bulk_goes_whole_between_clients_and_servers_here_and_elsewhere() -> Result<()
                 let egress = place == "none" || server == servers[0];
                 let programs = ["eth0 egress", "eth0 tc", "eth1 egress", "eth1 tc", "lo tc"];
                 let wanted = programs.into_iter().filter(|p| egress || !p.ends_with("egress"));
-                assert_eq!(attached(&director)?, wanted.collect::<Vec<_>>(), "{vip} {server}");
+                assert_eq!(
+                    attached(&director)?,
+                    wanted.collect::<Vec<_>>(),
+                    "{vip} {server}\n{}",
+                    director.process().log()
+                );
                 for client in ["director", "client"] {
                     download(&lab, client, &vip)?;
                 }
