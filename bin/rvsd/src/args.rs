@@ -16,8 +16,8 @@ Runs in the foreground, logs to stderr (RUST_LOG sets how much) and prints `rvsd
 it serves. SIGTERM leaves the data path running; `rvs down` removes it.
 
   --config FILE         settings to start with, see rvsd.conf(5)
-  --interface IFACE     balance what arrives at IFACE; may be repeated [every interface that is up
-                        and not loopback, later ones included]
+  --interface IFACE     balance what arrives at IFACE and its VLANs; may be repeated [every interface
+                        that is up and not loopback, later ones included]
   --socket PATH         control socket [/run/rvs/control.sock]
   --pin DIR             folder on a bpf file system for maps and links [/sys/fs/bpf/rvs]
   --mode auto|xdp|tc    hook; auto takes XDP on devices that do it without loss, else TC [auto]

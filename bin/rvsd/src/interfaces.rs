@@ -16,6 +16,8 @@ pub struct Interfaces {
     /// Names asked for; all if empty.
     wanted: Vec<String>,
     mode: Mode,
+    /// Whether it was looked for interfaces before.
+    looked: bool,
     attached: HashMap<u32, (Target, Attached)>,
     /// Interfaces that could not be attached to, so that it is said once.
     failed: HashMap<u32, String>,
@@ -34,6 +36,7 @@ impl Interfaces {
             object,
             wanted: args.interfaces.clone(),
             mode: args.mode,
+            looked: false,
             attached: HashMap::new(),
             failed: HashMap::new(),
             loopback: None,
@@ -46,7 +49,7 @@ impl Interfaces {
     /// and is not there at the first call is an error.
     pub fn refresh(&mut self, host: &mut Host, maps: &Maps) -> Result<()> {
         let found = host.interfaces()?;
-        let first = self.attached.is_empty() && self.failed.is_empty();
+        let first = !std::mem::replace(&mut self.looked, true);
         for name in &self.wanted {
             if first && !found.iter().any(|i| i.name == *name) {
                 bail!("there is no interface {name}");
@@ -56,7 +59,7 @@ impl Interfaces {
         attach::forget(&self.object.pin, maps, is_gone);
         self.attached.retain(|index, _| !is_gone(*index));
         self.failed.retain(|index, _| !is_gone(*index));
-        let wanted: Vec<_> = found.iter().filter(|i| self.wants(i)).collect();
+        let wanted: Vec<_> = found.iter().filter(|i| self.wants(i, &found)).collect();
         for interface in wanted {
             self.attach(interface, maps, first)?;
         }
@@ -131,12 +134,16 @@ impl Interfaces {
         }
     }
 
-    fn wants(&self, interface: &Interface) -> bool {
+    /// Whether to attach to the interface. With a wanted one come its VLANs, and theirs: their packets
+    /// arrive by it, and a router has them arrive at the VLAN.
+    fn wants(&self, interface: &Interface, found: &[Interface]) -> bool {
         if interface.name == MARKED {
             return false;
         }
         if !self.wanted.is_empty() {
-            return self.wanted.contains(&interface.name);
+            let parent = found.iter().find(|i| Some(i.index) == interface.parent);
+            return self.wanted.contains(&interface.name)
+                || parent.is_some_and(|parent| self.wants(parent, found));
         }
         // Ports of a bridge or bond are left to the bridge or bond.
         interface.up && !interface.loopback && interface.master.is_none()

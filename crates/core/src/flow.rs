@@ -5,6 +5,8 @@ use rvs_wire::{ETHERNET_LEN, Ipv4, Ipv6, Ports, Sctp, Tcp, Udp, protocol};
 use zerocopy::network_endian::U32;
 
 use crate::addr::{Addr, V4, V6};
+use crate::env::Env;
+use crate::headers;
 use crate::layout::Key;
 use crate::packet::Packet;
 use crate::proto::sctp::Chunks;
@@ -14,7 +16,7 @@ use crate::reason::Reason;
 pub const L3: u32 = ETHERNET_LEN as u32;
 
 /// What a packet's headers say.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Flow<A> {
     /// Addresses, ports and protocol.
     pub key: Key<A>,
@@ -39,7 +41,12 @@ pub struct Flow<A> {
 /// What differs between the IP versions on the packet path.
 pub trait Ip: Addr {
     /// Reads the headers of a frame of this version; why not, if it is none that can be balanced.
+    /// [`Reason::ExtensionHeader`] where the IP header is not the only one: it is for
+    /// [`parse_all`](Self::parse_all).
     fn parse<P: Packet>(packet: &P) -> Result<Flow<Self>, Reason>;
+
+    /// The same with IPv4 options and IPv6 extension headers.
+    fn parse_all<P: Packet, E: Env>(env: &E, packet: &P) -> Result<Flow<Self>, Reason>;
 
     /// Writes the new source (`reply`) or destination address into the IP header and takes one
     /// off the TTL. `None` if the header is out of reach.
@@ -99,9 +106,13 @@ fn key<A: Addr>(src: A, dst: A, ports: Ports, proto: u8) -> Key<A> {
     }
 }
 
-impl Ip for V4 {
+impl V4 {
+    /// The flow of a frame; `options` says whether a header of this length will do.
     #[inline(always)]
-    fn parse<P: Packet>(packet: &P) -> Result<Flow<Self>, Reason> {
+    fn flow<P: Packet>(
+        packet: &P,
+        options: impl FnOnce(u32) -> Result<(), Reason>,
+    ) -> Result<Flow<Self>, Reason> {
         let ip = packet.at::<Ipv4>(L3).ok_or(Reason::Malformed)?;
         let header = ip.header_len();
         let len = ip.total_len.get() as u32;
@@ -122,12 +133,27 @@ impl Ip for V4 {
         }
         let (ttl, tos, proto) = (ip.ttl, ip.tos, ip.protocol);
         let (src, dst) = (V4(u32::from_ne_bytes(ip.src)), V4(u32::from_ne_bytes(ip.dst)));
+        options(header)?;
         let l4 = L3 + header;
         let (ports, tcp_flags) = transport(packet, l4, proto, L3 + len)?;
         let dont_fragment = fragment & Ipv4::DF != 0;
         let key = key(src, dst, ports, proto);
         let (marked, mark) = mark(packet);
         Ok(Flow { key, l4, len, tcp_flags, ttl, tos, dont_fragment, marked, mark })
+    }
+}
+
+impl Ip for V4 {
+    #[inline(always)]
+    fn parse<P: Packet>(packet: &P) -> Result<Flow<Self>, Reason> {
+        Self::flow(packet, |header| {
+            if header == Ipv4::LEN as u32 { Ok(()) } else { Err(Reason::ExtensionHeader) }
+        })
+    }
+
+    #[inline(always)]
+    fn parse_all<P: Packet, E: Env>(env: &E, packet: &P) -> Result<Flow<Self>, Reason> {
+        Self::flow(packet, |header| headers::options(env, packet, header))
     }
 
     #[inline(always)]
@@ -171,9 +197,14 @@ pub(crate) fn v6(bytes: [u8; 16]) -> V6 {
     V6(zerocopy::transmute!(bytes))
 }
 
-impl Ip for V6 {
+impl V6 {
+    /// The flow of a frame; `follow` leads from the number and offset of the first header behind the
+    /// IP header to those of the first that is no extension header.
     #[inline(always)]
-    fn parse<P: Packet>(packet: &P) -> Result<Flow<Self>, Reason> {
+    fn flow<P: Packet>(
+        packet: &P,
+        follow: impl FnOnce(u8, u32) -> Result<(u8, u32), Reason>,
+    ) -> Result<Flow<Self>, Reason> {
         let ip = packet.at::<Ipv6>(L3).ok_or(Reason::Malformed)?;
         let version_class_flow = ip.version_class_flow.get();
         let payload = ip.payload_len.get() as u32;
@@ -186,20 +217,31 @@ impl Ip for V6 {
         if version_class_flow >> 28 != 6 || !packet.holds(L3.wrapping_add(len)) {
             return Err(Reason::Malformed);
         }
-        let proto = ip.next_header;
-        match proto {
-            protocol::TCP | protocol::UDP | protocol::SCTP | protocol::ICMPV6 => {}
-            44 => return Err(Reason::Fragment),
-            0 | 43 | 60 | 51 => return Err(Reason::ExtensionHeader),
-            _ => return Err(Reason::OtherProtocol),
-        }
         let (ttl, tos) = (ip.hop_limit, (version_class_flow >> 20) as u8);
         let (src, dst) = (v6(ip.src), v6(ip.dst));
-        let l4 = L3 + Ipv6::LEN as u32;
+        let (proto, l4) = follow(ip.next_header, L3 + Ipv6::LEN as u32)?;
+        match proto {
+            protocol::TCP | protocol::UDP | protocol::SCTP | protocol::ICMPV6 => {}
+            protocol::FRAGMENT => return Err(Reason::Fragment),
+            _ if headers::is_extension(proto) => return Err(Reason::ExtensionHeader),
+            _ => return Err(Reason::OtherProtocol),
+        }
         let (ports, tcp_flags) = transport(packet, l4, proto, L3.wrapping_add(len))?;
         let key = key(src, dst, ports, proto);
         let (marked, mark) = mark(packet);
         Ok(Flow { key, l4, len, tcp_flags, ttl, tos, dont_fragment: true, marked, mark })
+    }
+}
+
+impl Ip for V6 {
+    #[inline(always)]
+    fn parse<P: Packet>(packet: &P) -> Result<Flow<Self>, Reason> {
+        Self::flow(packet, |first, at| Ok((first, at)))
+    }
+
+    #[inline(always)]
+    fn parse_all<P: Packet, E: Env>(env: &E, packet: &P) -> Result<Flow<Self>, Reason> {
+        Self::flow(packet, |first, at| headers::extensions(env, packet, first, at))
     }
 
     #[inline(always)]

@@ -13,6 +13,7 @@ pub mod defence;
 pub mod dest;
 pub mod env;
 pub mod flow;
+pub mod headers;
 pub mod layout;
 pub mod local;
 pub mod mark;

@@ -38,6 +38,8 @@ reasons! {
     NotIp = "pass.not_ip",
     /// Passed: a frame for another host's MAC address.
     OtherHost = "pass.other_host",
+    /// Passed: a frame of a VLAN, which the VLAN's own interface sees next.
+    Vlan = "pass.vlan",
     /// Passed: a protocol that is not balanced.
     OtherProtocol = "pass.other_protocol",
     /// Passed: ICMP, but no error about a connection's packet. From XDP, which leaves those to TC,
@@ -49,7 +51,8 @@ reasons! {
     NoConnection = "pass.no_connection",
     /// Passed: a fragment.
     Fragment = "pass.fragment",
-    /// Passed: an IPv6 extension header.
+    /// Passed: IPv4 options or IPv6 extension headers that the host drops or answers, or more than are
+    /// followed. From XDP, which leaves them to TC, all.
     ExtensionHeader = "pass.extension_header",
     /// Passed: headers are cut short or contradict each other.
     Malformed = "pass.malformed",
@@ -83,6 +86,8 @@ reasons! {
     Defence = "drop.defence",
     /// Dropped: there is no route to the destination or client.
     NoRoute = "drop.no_route",
+    /// Dropped: an ICMP error about a masqueraded connection's packet has a wrong checksum.
+    BadChecksum = "drop.bad_checksum",
     /// Dropped: a map is missing an element that the configuration names.
     Inconsistent = "drop.inconsistent",
     /// Dropped: the packet could not be rewritten.

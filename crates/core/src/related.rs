@@ -14,8 +14,9 @@ use rvs_wire::checksum::Delta;
 use rvs_wire::{IcmpError, Ipv4, Ipv6, Ports, protocol};
 
 use crate::addr::{Addr, V4, V6};
-use crate::env::Tables;
+use crate::env::{Env, Tables};
 use crate::flow::{Flow, Ip, L3, v6};
+use crate::headers;
 use crate::layout::Key;
 use crate::packet::Packet;
 use crate::pipeline::{Forward, Verdict, of_entry};
@@ -40,8 +41,12 @@ pub struct Related<A> {
 
 /// What differs between the IP versions.
 pub trait Errors: Ip {
+    /// Where an error's headers and those that it quotes are, in a word of its own kind; 0 if it is
+    /// none. A step before [`related`](Self::related): following extension headers takes stack.
+    fn outline<P: Packet, E: Env>(env: &E, packet: &P) -> u32;
+
     /// Reads an ICMP error; why not, if it is none or quotes what is not balanced.
-    fn related<P: Packet>(packet: &P) -> Result<Related<Self>, Reason>;
+    fn related<P: Packet>(packet: &P, outline: u32) -> Result<Related<Self>, Reason>;
 
     /// Replaces the quoted packet's destination (`reply`) or source, and brings the checksum in the
     /// quoted header up to date. What that changes in the ICMP checksum.
@@ -128,7 +133,12 @@ fn portless<A>(src: A, dst: A, l4: u32, len: u32, ttl: u8, tos: u8) -> Flow<A> {
 
 impl Errors for V4 {
     #[inline(always)]
-    fn related<P: Packet>(packet: &P) -> Result<Related<Self>, Reason> {
+    fn outline<P: Packet, E: Env>(_: &E, _: &P) -> u32 {
+        1
+    }
+
+    #[inline(always)]
+    fn related<P: Packet>(packet: &P, _: u32) -> Result<Related<Self>, Reason> {
         let ip = packet.at::<Ipv4>(L3).ok_or(Reason::Malformed)?;
         let (l4, len) = (L3 + ip.header_len(), ip.total_len.get() as u32);
         let (src, dst) = (V4(u32::from_ne_bytes(ip.src)), V4(u32::from_ne_bytes(ip.dst)));
@@ -170,12 +180,33 @@ impl Errors for V4 {
 }
 
 impl Errors for V6 {
+    /// ```text
+    /// │ 27 .. 20  quoted protocol │ 19 .. 10  offset of its header │ 9 .. 0  offset of the ICMP header │
+    /// ```
     #[inline(always)]
-    fn related<P: Packet>(packet: &P) -> Result<Related<Self>, Reason> {
+    fn outline<P: Packet, E: Env>(env: &E, packet: &P) -> u32 {
+        let Some(ip) = packet.at::<Ipv6>(L3) else { return 0 };
+        let (proto, l4) = headers::follow(env, packet, ip.next_header, L3 + Ipv6::LEN as u32);
+        if proto != protocol::ICMPV6 {
+            return 0;
+        }
+        let quote = l4 + IcmpError::LEN as u32;
+        let Some(inner) = packet.at::<Ipv6>(quote) else { return 0 };
+        let at = quote + Ipv6::LEN as u32;
+        let (proto, ports) = headers::follow(env, packet, inner.next_header, at);
+        (proto as u32) << 20 | ports << 10 | l4
+    }
+
+    #[inline(always)]
+    fn related<P: Packet>(packet: &P, outline: u32) -> Result<Related<Self>, Reason> {
         let ip = packet.at::<Ipv6>(L3).ok_or(Reason::Malformed)?;
-        let (l4, len) = (L3 + Ipv6::LEN as u32, ip.payload_len.get() as u32 + Ipv6::LEN as u32);
+        let len = ip.payload_len.get() as u32 + Ipv6::LEN as u32;
         let (src, dst) = (v6(ip.src), v6(ip.dst));
         let tos = (ip.version_class_flow.get() >> 20) as u8;
+        if outline == 0 {
+            return Err(OTHER);
+        }
+        let l4 = outline & headers::MOST_OFFSET;
         let flow = portless(src, dst, l4, len, ip.hop_limit, tos);
         let icmp = packet.at::<IcmpError>(l4).ok_or(OTHER)?;
         // RFC 4443, section 2.1: messages from 128 on are informational.
@@ -187,8 +218,9 @@ impl Errors for V6 {
         if inner.version_class_flow.get() >> 28 != 6 {
             return Err(OTHER);
         }
-        let quoted = (v6(inner.src), v6(inner.dst), inner.next_header);
-        read(packet, flow, quoted, (quote, quote + Ipv6::LEN as u32))
+        let (from, to) = (v6(inner.src), v6(inner.dst));
+        let (proto, ports) = ((outline >> 20) as u8, outline >> 10 & headers::MOST_OFFSET);
+        read(packet, flow, (from, to, proto), (quote, ports))
     }
 
     #[inline(always)]

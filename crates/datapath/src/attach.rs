@@ -106,6 +106,8 @@ pub fn attach(
     attach_tc(object, target, Hook::Tc)?;
     let (xdp, why) = match (mode, &target.kind) {
         (Mode::Tc, _) => (false, "asked for".to_owned()),
+        // No VLAN device does XDP by itself; its frames come by its parent's.
+        (_, Some(kind)) if kind == "vlan" => (false, "VLAN devices have no XDP".to_owned()),
         (Mode::Xdp, Some(kind)) if kind == "veth" => (
             true,
             "asked for; on veth the senders need `ethtool -K DEV tx off` and the receiving peers \

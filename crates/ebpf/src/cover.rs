@@ -49,12 +49,16 @@ fn cover(frame: &mut Frame) -> Option<()> {
     if outer.write_promised(frame, frame.gso_size())? {
         return Some(());
     }
-    let mut sum = Sum { frame: *frame, at: outer.inner, left: outer.len, sum: 0, failed: 0 };
-    Kernel.repeat(outer.len.div_ceil(PIECE), &mut sum);
-    if sum.failed != 0 {
-        return None;
-    }
-    outer.write(frame, fold(sum.sum) as u32, outer.len)
+    let inner = sum(frame, outer.inner, outer.len)?;
+    outer.write(frame, inner, outer.len)
+}
+
+/// Sum of `len` bytes from offset `at` on, folded. `None` if they are out of reach.
+#[inline(always)]
+pub fn sum(frame: &Frame, at: u32, len: u32) -> Option<u32> {
+    let mut sum = Sum { frame: *frame, at, left: len, sum: 0, failed: 0 };
+    Kernel.repeat(len.div_ceil(PIECE), &mut sum);
+    if sum.failed != 0 { None } else { Some(fold(sum.sum) as u32) }
 }
 
 /// Adds up `left` bytes from offset `at` on, a piece at a time.

@@ -225,7 +225,7 @@ fn build<A: Errors>(frame: &mut Frame, request: &Request) -> Option<()> {
 /// is left, it adds up to minus what its checksum field holds now.
 #[inline(always)]
 fn sum_of_unfinished<A: Errors>(frame: &Frame) -> Option<u32> {
-    let flow = A::parse(frame).ok()?;
+    let flow = A::parse_all(&Kernel, frame).ok()?;
     // SCTP's is no sum: what a device will write there cannot be told.
     if flow.key.protocol == protocol::SCTP as u32 || !nat::is_unfinished(frame, &flow) {
         return None;

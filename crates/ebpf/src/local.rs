@@ -11,6 +11,7 @@ use aya_ebpf::programs::TcContext;
 use rvs_core::addr::{V4, V6};
 use rvs_core::env::{Env as _, Tables};
 use rvs_core::flow::{Flow, Ip};
+use rvs_core::headers::MOST_OFFSET;
 use rvs_core::layout::CONFIG_FWMARK;
 use rvs_core::local::{Outgoing, outgoing};
 use rvs_core::packet::Packet as _;
@@ -19,18 +20,20 @@ use rvs_core::reason::Reason;
 use rvs_core::related::{self, Errors};
 use rvs_core::time::Tick;
 use rvs_core::types::ForwardMethod;
-use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet};
+use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Tcp};
 
 use crate::env::Kernel;
-use crate::maps::{self, LOCAL_ICMP_PROGRAM};
-use crate::related::HEADERS as QUOTED;
+use crate::maps::{self, LOCAL_EXTENDED_PROGRAM, LOCAL_ICMP_PROGRAM};
+use crate::related::{HEADERS as QUOTED, outline};
 use crate::route::LOOPBACK;
 use crate::tc::{Frame, HEADERS, NEXT, drop};
 
 /// `BPF_F_INGRESS`
 const INGRESS: u64 = 1;
 /// What [`rvs_local`] returns to itself: it is to call [`rvs_local_icmp`].
-const ICMP: i32 = 1 << 19;
+const ICMP: i32 = 1 << 20;
+/// The same: it is to call [`rvs_local_extended`].
+const EXTENDED: i32 = 1 << 21;
 
 /// The program for TC egress. Packets that came in by an interface, whether the stack forwards them
 /// or the programs there sent them on, cost nothing but this call.
@@ -48,24 +51,83 @@ pub fn rvs_local(ctx: TcContext) -> i32 {
         ETHERTYPE_IPV6 => leave::<V6>(frame),
         _ => NEXT,
     };
-    if action == ICMP {
-        // SAFETY: the context is this program's own. It returns only if the call failed.
-        unsafe { maps::PROGRAMS.tail_call(&ctx, LOCAL_ICMP_PROGRAM) };
-        return NEXT;
-    }
-    action
+    finally(&ctx, action)
+}
+
+/// Calls the program that `action` asks for, if it does.
+#[inline(always)]
+fn finally(ctx: &TcContext, action: i32) -> i32 {
+    let program = match action {
+        ICMP => LOCAL_ICMP_PROGRAM,
+        EXTENDED => LOCAL_EXTENDED_PROGRAM,
+        action => return action,
+    };
+    // SAFETY: the context is the program's own. It returns only if the call failed.
+    unsafe { maps::PROGRAMS.tail_call(ctx, program) };
+    NEXT
+}
+
+/// The same for packets with IPv4 options or IPv6 extension headers.
+#[classifier]
+pub fn rvs_local_extended(ctx: TcContext) -> i32 {
+    let frame = Frame(ctx.skb.skb);
+    frame.pull(MOST_OFFSET + size_of::<Tcp>() as u32);
+    let Some(ethernet) = frame.at::<Ethernet>(0) else { return NEXT };
+    let action = if ethernet.ethertype.get() == ETHERTYPE_IPV4 {
+        leave_extended::<V4>(frame)
+    } else {
+        leave_extended::<V6>(frame)
+    };
+    finally(&ctx, action)
 }
 
 #[inline(never)]
-fn leave<A: Ip>(mut frame: Frame) -> i32
+fn leave_extended<A: Ip>(frame: Frame) -> i32
 where
     Kernel: Tables<A>,
 {
-    let mut flow = match A::parse(&frame) {
-        Ok(flow) => flow,
-        Err(Reason::Icmp) => return ICMP,
-        Err(_) => return NEXT,
-    };
+    let mut flow = Flow::default();
+    match parse_all::<A>(frame, &mut flow) {
+        DEPART => depart(frame, flow),
+        action => action,
+    }
+}
+
+/// What [`parse_all`] returns of a packet that was parsed.
+const DEPART: i32 = 0;
+
+/// A function of its own for its stack frame, without a `Result`: see `extended`.
+#[inline(never)]
+fn parse_all<A: Ip>(frame: Frame, flow: &mut Flow<A>) -> i32 {
+    match A::parse_all(&Kernel, &frame) {
+        Ok(parsed) => {
+            *flow = parsed;
+            DEPART
+        }
+        Err(Reason::Icmp) => ICMP,
+        Err(_) => NEXT,
+    }
+}
+
+#[inline(never)]
+fn leave<A: Ip>(frame: Frame) -> i32
+where
+    Kernel: Tables<A>,
+{
+    match A::parse(&frame) {
+        Ok(flow) => depart(frame, flow),
+        Err(Reason::Icmp) => ICMP,
+        Err(Reason::ExtensionHeader) => EXTENDED,
+        Err(_) => NEXT,
+    }
+}
+
+/// What becomes of a packet that the director sends.
+#[inline(always)]
+fn depart<A: Ip>(mut frame: Frame, mut flow: Flow<A>) -> i32
+where
+    Kernel: Tables<A>,
+{
     match outgoing(&Kernel, &mut flow) {
         Outgoing::Other => NEXT,
         Outgoing::Request => to_loopback(&mut frame),
@@ -98,7 +160,7 @@ fn turn_errors<A: Errors>(mut frame: Frame) -> i32
 where
     Kernel: Tables<A>,
 {
-    let Ok(related) = A::related(&frame) else { return NEXT };
+    let Ok(related) = A::related(&frame, outline::<A>(frame)) else { return NEXT };
     match related::resolve(&Kernel, &related) {
         Verdict::Forward(_) => to_loopback(&mut frame),
         _ => NEXT,

@@ -8,6 +8,7 @@
 mod atomic;
 mod cover;
 mod env;
+mod extended;
 mod icmp;
 mod local;
 mod maps;

@@ -80,12 +80,16 @@ pub static SCRATCH: PerCpuArray<[u8; SCRATCH_LEN as usize], 1> = PerCpuArray::ne
 pub static ICMP_REQUEST: PerCpuArray<Request, 1> = PerCpuArray::new();
 /// Programs that the TC program calls.
 #[btf_map]
-pub static PROGRAMS: ProgramArray<4> = ProgramArray::new();
+pub static PROGRAMS: ProgramArray<6> = ProgramArray::new();
 /// Index in `PROGRAMS` of `rvs_icmp`.
 pub const ICMP_PROGRAM: u32 = 0;
 /// Index in `PROGRAMS` of `rvs_related`.
 pub const RELATED_PROGRAM: u32 = 1;
 /// Index in `PROGRAMS` of `rvs_cover`.
 pub const COVER_PROGRAM: u32 = 2;
+/// Index in `PROGRAMS` of `rvs_extended`.
+pub const EXTENDED_PROGRAM: u32 = 3;
 /// Index in `PROGRAMS` of `rvs_local_icmp`.
-pub const LOCAL_ICMP_PROGRAM: u32 = 3;
+pub const LOCAL_ICMP_PROGRAM: u32 = 4;
+/// Index in `PROGRAMS` of `rvs_local_extended`.
+pub const LOCAL_EXTENDED_PROGRAM: u32 = 5;

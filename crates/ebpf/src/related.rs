@@ -5,12 +5,14 @@ use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use rvs_core::addr::{V4, V6};
 use rvs_core::env::Tables;
+use rvs_core::flow::L3;
 use rvs_core::packet::Packet as _;
-use rvs_core::pipeline::{Verdict, count};
+use rvs_core::pipeline::{Forward, Verdict, count};
 use rvs_core::reason::Reason;
 use rvs_core::related::{self, Errors};
-use rvs_core::types::ForwardMethod;
-use rvs_wire::{ETHERTYPE_IPV4, Ethernet};
+use rvs_core::types::{Family, ForwardMethod};
+use rvs_wire::checksum::fold;
+use rvs_wire::{ETHERTYPE_IPV4, Ethernet, protocol};
 
 use crate::cover;
 use crate::env::Kernel;
@@ -21,8 +23,8 @@ use crate::tc::{self, Frame, drop, pass};
 /// What the program that was attached returns to itself: it is to call [`rvs_related`].
 pub const PENDING: i32 = 1 << 17;
 
-/// Ethernet, IPv4 with all options, ICMP, and of the quoted packet the same and its ports.
-pub const HEADERS: u32 = 14 + 60 + 8 + 60 + 4;
+/// Bytes that must be readable directly: an error rarely has more.
+pub const HEADERS: u32 = tc::MOST;
 
 /// Sends an ICMP error on to the sender of the packet that it quotes.
 #[classifier]
@@ -31,19 +33,69 @@ pub fn rvs_related(ctx: TcContext) -> i32 {
     frame.pull(HEADERS);
     let Some(ethernet) = frame.at::<Ethernet>(0) else { return pass(Reason::Malformed) };
     let action = if ethernet.ethertype.get() == ETHERTYPE_IPV4 {
-        translate::<V4>(frame)
+        forward::<V4>(frame)
     } else {
-        translate::<V6>(frame)
+        forward::<V6>(frame)
     };
     if action == cover::PENDING { cover::call(&ctx) } else { action }
 }
 
-#[inline(never)]
-fn translate<A: Errors>(mut frame: Frame) -> i32
+/// The steps, each of a stack frame that is not below the others'.
+#[inline(always)]
+fn forward<A: Errors>(frame: Frame) -> i32
 where
     Kernel: Tables<A>,
 {
-    let related = match A::related(&frame) {
+    let outline = outline::<A>(frame);
+    if is_broken::<A>(frame, outline) {
+        return drop(Reason::BadChecksum);
+    }
+    translate::<A>(frame, outline)
+}
+
+/// See [`Errors::outline`].
+#[inline(never)]
+pub fn outline<A: Errors>(frame: Frame) -> u32 {
+    A::outline(&Kernel, &frame)
+}
+
+/// Whether the error is about a masqueraded connection's packet and its checksum is wrong: the kernel,
+/// which changes it, drops it then.
+#[inline(never)]
+fn is_broken<A: Errors>(frame: Frame, outline: u32) -> bool
+where
+    Kernel: Tables<A>,
+{
+    let Ok(related) = A::related(&frame, outline) else { return false };
+    let flow = &related.flow;
+    let len = flow.len.wrapping_sub(flow.l4.wrapping_sub(L3));
+    let pseudo = match A::FAMILY {
+        Family::V4 => 0,
+        Family::V6 => {
+            let tail = (len as u16).to_be() as u64 + (protocol::ICMPV6 as u16).to_be() as u64;
+            let sum = related.src.sum() + related.dst.sum() + tail;
+            let sum = (sum & 0xffff_ffff) + (sum >> 32);
+            let sum = (sum & 0xffff_ffff) + (sum >> 32);
+            fold(sum as u32) as u32
+        }
+    };
+    if cover::sum(&frame, flow.l4, len).is_some_and(|sum| fold(sum + pseudo) == 0xffff) {
+        return false;
+    }
+    matches!(related::resolve(&Kernel, &related), Verdict::Forward(forward) if is_masqueraded(&forward))
+}
+
+#[inline(always)]
+fn is_masqueraded<A: Errors>(forward: &Forward<'_, A>) -> bool {
+    forward.reply || forward.method == ForwardMethod::Masquerade as u32
+}
+
+#[inline(never)]
+fn translate<A: Errors>(mut frame: Frame, outline: u32) -> i32
+where
+    Kernel: Tables<A>,
+{
+    let related = match A::related(&frame, outline) {
         Ok(related) => related,
         Err(reason) => return pass(reason),
     };
@@ -59,7 +111,7 @@ where
     let Some(route) = route::lookup(frame.0.cast(), way.family, way.dst, len as u16) else {
         return drop(Reason::Inconsistent);
     };
-    let masqueraded = forward.reply || forward.method == ForwardMethod::Masquerade as u32;
+    let masqueraded = is_masqueraded(&forward);
     if route.result == route::NOT_FORWARDED {
         count(&Kernel, flow, &forward);
         if masqueraded && related::rewrite(&mut frame, &related, &forward).is_none() {

@@ -6,13 +6,14 @@
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{
     bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_adjust_room, bpf_skb_load_bytes,
-    bpf_skb_pull_data,
+    bpf_skb_pull_data, bpf_skb_vlan_pop,
 };
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use rvs_core::addr::{V4, V6};
 use rvs_core::env::{Env, Tables};
 use rvs_core::flow::{Flow, Ip, L3};
+use rvs_core::headers::MOST_OFFSET;
 use rvs_core::packet::{Header, Packet};
 use rvs_core::pipeline::{Forward, Verdict, Way, commit, resolve};
 use rvs_core::reason::Reason;
@@ -23,9 +24,10 @@ use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Tcp, protocol};
 
 use crate::cover;
 use crate::env::Kernel;
+use crate::extended;
 use crate::icmp::{self, Message};
 use crate::local;
-use crate::maps::{self, ICMP_PROGRAM, RELATED_PROGRAM};
+use crate::maps::{self, EXTENDED_PROGRAM, ICMP_PROGRAM, RELATED_PROGRAM};
 use crate::related;
 use crate::route::{self, LOOPBACK, Route};
 
@@ -34,6 +36,9 @@ pub const NEXT: i32 = -1;
 /// `TC_ACT_SHOT`
 const SHOT: i32 = 2;
 
+/// Offset at which a header may begin at most: always so of what lies behind extension headers, so
+/// that LLVM has nothing to compare.
+pub const MOST: u32 = 2 * MOST_OFFSET + 1;
 /// Bytes that must be readable directly: Ethernet, IPv4 with all options, TCP.
 pub const HEADERS: u32 = 14 + 60 + 20;
 
@@ -42,6 +47,9 @@ const PACKET_OTHERHOST: u32 = 3;
 
 /// `gso_size` of a super-packet whose segments are as long as each is (SCTP).
 const GSO_BY_FRAGS: u32 = 0xffff;
+
+/// The VLAN's number in a tag.
+const VLAN_ID: u32 = 0xfff;
 
 const BPF_F_PSEUDO_HDR: u64 = 0x10;
 const BPF_F_MARK_MANGLED_0: u64 = 0x20;
@@ -62,7 +70,7 @@ impl Frame {
         // SAFETY: the context is valid for the whole run.
         let (data, end) = unsafe { ((*self.0).data as usize, (*self.0).data_end as usize) };
         // Headers lie near the start; the verifier wants to know that of an offset from memory.
-        if offset > 255 {
+        if offset > MOST {
             return None;
         }
         let start = data + offset as usize;
@@ -156,6 +164,10 @@ pub fn rvs_tc(ctx: TcContext) -> i32 {
     if unsafe { (*frame.0).pkt_type } == PACKET_OTHERHOST {
         return pass(Reason::OtherHost);
     }
+    // SAFETY: the context is valid for the whole run.
+    if unsafe { (*frame.0).vlan_present } != 0 && !is_priority_only(&frame) {
+        return pass(Reason::Vlan);
+    }
     frame.pull(HEADERS);
     let Some(ethernet) = frame.at::<Ethernet>(0) else { return pass(Reason::Malformed) };
     let action = match ethernet.ethertype.get() {
@@ -163,18 +175,40 @@ pub fn rvs_tc(ctx: TcContext) -> i32 {
         ETHERTYPE_IPV6 => balance::<V6>(frame),
         _ => pass(Reason::NotIp),
     };
-    if action == icmp::PENDING {
+    if action == extended::PENDING {
         // SAFETY: the context is this program's own. It returns only if the call failed.
-        unsafe { maps::PROGRAMS.tail_call(&ctx, ICMP_PROGRAM) };
+        unsafe { maps::PROGRAMS.tail_call(&ctx, EXTENDED_PROGRAM) };
+        return pass(Reason::ExtensionHeader);
+    }
+    finally(&ctx, action)
+}
+
+/// Whether the frame's tag names no VLAN, only a priority; then it is taken off, or the packet would
+/// leave with it. Other tags, which the kernel has taken out of the frame by now, are for the VLAN's
+/// own interface, where the packet arrives next.
+#[inline(never)]
+fn is_priority_only(frame: &Frame) -> bool {
+    // LLVM would pass what is read of the context instead of the context.
+    let frame = Frame(core::hint::black_box(frame.0));
+    // SAFETY: the context is valid for the whole run; the helper takes nothing else.
+    unsafe { (*frame.0).vlan_tci & VLAN_ID == 0 && bpf_skb_vlan_pop(frame.0) == 0 }
+}
+
+/// Calls the program that `action` asks for, if it does, as the last thing that a program does.
+#[inline(always)]
+pub fn finally(ctx: &TcContext, action: i32) -> i32 {
+    if action == icmp::PENDING {
+        // SAFETY: the context is the program's own. It returns only if the call failed.
+        unsafe { maps::PROGRAMS.tail_call(ctx, ICMP_PROGRAM) };
         return SHOT;
     }
     if action == related::PENDING {
         // SAFETY: as above.
-        unsafe { maps::PROGRAMS.tail_call(&ctx, RELATED_PROGRAM) };
+        unsafe { maps::PROGRAMS.tail_call(ctx, RELATED_PROGRAM) };
         return pass(Reason::Icmp);
     }
     if action == cover::PENDING {
-        return cover::call(&ctx);
+        return cover::call(ctx);
     }
     action
 }
@@ -198,11 +232,21 @@ fn balance<A: icmp::Errors>(frame: Frame) -> i32
 where
     Kernel: Tables<A>,
 {
-    let mut flow = match A::parse(&frame) {
+    let flow = match A::parse(&frame) {
         Ok(flow) => flow,
         Err(Reason::Icmp) => return related::PENDING,
+        Err(Reason::ExtensionHeader) => return extended::PENDING,
         Err(reason) => return pass(reason),
     };
+    dispatch(frame, flow)
+}
+
+/// Finds the packet's connection and sends it on its way.
+#[inline(always)]
+pub fn dispatch<A: icmp::Errors>(frame: Frame, mut flow: Flow<A>) -> i32
+where
+    Kernel: Tables<A>,
+{
     match resolve(&Kernel, &mut flow) {
         Verdict::Forward(forward) => {
             if forward.dest.mtu.get() != 0 && refuse_too_big(frame, &flow, &forward) {

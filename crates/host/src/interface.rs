@@ -27,6 +27,8 @@ pub struct Interface {
     pub mac: Option<[u8; 6]>,
     /// Index of the bridge or bond that it is a port of.
     pub master: Option<u32>,
+    /// Index of the interface that it is a VLAN of.
+    pub parent: Option<u32>,
 }
 
 impl Host {
@@ -54,12 +56,15 @@ fn interface(link: LinkMessage) -> Interface {
         no_arp: flags.contains(LinkFlags::Noarp),
         mac: None,
         master: None,
+        parent: None,
     };
+    let mut below = None;
     for attribute in link.attributes {
         match attribute {
             LinkAttribute::Mtu(mtu) => interface.mtu = mtu,
             LinkAttribute::IfName(name) => interface.name = name,
             LinkAttribute::Address(bytes) => interface.mac = bytes.try_into().ok(),
+            LinkAttribute::Link(index) => below = Some(index),
             LinkAttribute::Controller(index) => interface.master = Some(index),
             LinkAttribute::LinkInfo(infos) => {
                 for info in infos {
@@ -71,5 +76,7 @@ fn interface(link: LinkMessage) -> Interface {
             _ => {}
         }
     }
+    // Other kinds name other things so: a veth device its peer, which may be in another namespace.
+    interface.parent = below.filter(|_| interface.kind.as_deref() == Some("vlan"));
     interface
 }

@@ -47,7 +47,11 @@ fn balance<'m, A: Ip>(env: &'m Plain, frame: &mut Frame) -> Outcome
 where
     &'m Plain: Tables<A>,
 {
-    let mut flow = match A::parse(frame) {
+    let flow = match A::parse(frame) {
+        Err(Reason::ExtensionHeader) => A::parse_all(&env, frame),
+        flow => flow,
+    };
+    let mut flow = match flow {
         Ok(flow) => flow,
         Err(reason) => return Outcome::Pass(reason),
     };

@@ -25,6 +25,8 @@ pub const ETHERNET_LEN: usize = 14;
 
 /// IP protocol numbers (IANA "protocol-numbers").
 pub mod protocol {
+    /// IPv6 hop-by-hop options.
+    pub const HOP_BY_HOP: u8 = 0;
     /// ICMP.
     pub const ICMP: u8 = 1;
     /// IPv4 in IP.
@@ -35,10 +37,18 @@ pub mod protocol {
     pub const UDP: u8 = 17;
     /// IPv6 in IP.
     pub const IPV6: u8 = 41;
+    /// IPv6 routing header.
+    pub const ROUTING: u8 = 43;
+    /// IPv6 fragment header.
+    pub const FRAGMENT: u8 = 44;
     /// Generic routing encapsulation.
     pub const GRE: u8 = 47;
+    /// Authentication header.
+    pub const AUTHENTICATION: u8 = 51;
     /// ICMPv6.
     pub const ICMPV6: u8 = 58;
+    /// IPv6 destination options.
+    pub const OPTIONS: u8 = 60;
     /// SCTP.
     pub const SCTP: u8 = 132;
 }

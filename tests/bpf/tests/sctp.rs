@@ -158,6 +158,7 @@ fn excuse(player: &Player, label: &str, options: &str) -> Option<Reason> {
         _ if label.contains("ICMP") => Some(Reason::Icmp),
         Some(Hook::Xdp) if label.ends_with("ttl 1") => Some(Reason::PuntIcmp),
         None if label.ends_with("ttl 1") => Some(Reason::TtlExceeded),
+        Some(Hook::Xdp) if label.ends_with("IP options") => Some(Reason::ExtensionHeader),
         Some(Hook::Xdp) if label.contains("no destination") => Some(Reason::PuntIcmp),
         None if label.contains("no destination") => Some(Reason::NoDest),
         Some(Hook::Xdp) if label.contains("checksum 0x0") => Some(Reason::PuntChecksum),
