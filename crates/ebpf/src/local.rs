@@ -170,7 +170,9 @@ where
 /// Accounts for a packet whose destination, or client, is the director itself, and hands it to the
 /// stack. Direct routing and tunneling to the director leave it as it is, and nobody takes anything
 /// off its TTL (`IP_VS_CONN_F_LOCALNODE`; `tests/oracle/recorded/local.jsonl`).
-#[inline(never)]
+///
+/// Inlined: on Linux 6.1 a frame between those of `send` and `rewrite` were one too many.
+#[inline(always)]
 pub fn deliver<A: Ip>(mut frame: Frame, flow: &Flow<A>, forward: &Forward<'_, A>, now: Tick) -> i32
 where
     Kernel: Tables<A>,

@@ -41,11 +41,6 @@ fn network() -> Result<Lab, LabError> {
     lab.host("server").sysctls(&quiet)?;
     let router = [("net.ipv4.ip_forward", "1"), ("net.ipv6.conf.all.forwarding", "1")];
     lab.host("director").sysctls(&router)?;
-    for name in ["director", "server"] {
-        for port in [80, 18080] {
-            introduce(&lab.host(name), port)?;
-        }
-    }
     lab.host("server").serve_decap(Checksums::Complete)?;
     Ok(lab)
 }
@@ -173,6 +168,11 @@ impl Places {
 fn sockets_see_what_they_see_with_a_kernel_s_ipvs() -> Result<(), LabError> {
     need_lab!();
     let lab = network()?;
+    for name in ["director", "server"] {
+        for port in [80, 18080] {
+            introduce(&lab.host(name), port)?;
+        }
+    }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../oracle/recorded/local.jsonl");
     let rows = std::fs::read_to_string(path).expect("it is part of the repository");
     let director = Director::start(&lab.host("director"), &[])?;
@@ -238,13 +238,15 @@ fn strict_director(lab: &Lab) -> Result<(), LabError> {
     ])
 }
 
-/// A lab with real web servers on port 8080 of the director and the server.
+/// A lab with real web servers on ports 80 and 18080 of the director and the server.
 fn web() -> Result<(Lab, Director), LabError> {
     let lab = network()?;
     lab.web_file("bulk", BULK)?;
     strict_director(&lab)?;
     for name in ["director", "server"] {
-        lab.host(name).serve_http(8080)?;
+        for port in [80, 18080] {
+            lab.host(name).serve_http(port)?;
+        }
     }
     let director = Director::start(&lab.host("director"), &[])?;
     Ok((lab, director))
@@ -276,7 +278,7 @@ fn bulk_goes_whole_between_clients_and_servers_here_and_elsewhere() -> Result<()
             let vip = at(vip, port);
             for server in servers {
                 director.ipvsadm(&format!("-A -t {vip} -s rr"))?;
-                director.ipvsadm(&format!("-a -t {vip} -r {} -m", at(server, 8080)))?;
+                director.ipvsadm(&format!("-a -t {vip} -r {} -m", at(server, 18080)))?;
                 let egress = place == "none" || server == servers[0];
                 let programs = ["eth0 egress", "eth0 tc", "eth1 egress", "eth1 tc", "lo tc"];
                 let wanted = programs.into_iter().filter(|p| egress || !p.ends_with("egress"));
@@ -305,6 +307,56 @@ fn bulk_goes_whole_between_clients_and_servers_here_and_elsewhere() -> Result<()
     Ok(())
 }
 
+/// Who answers to the director, the client and the server, which is a client of its own service then.
+type Answers = [Option<&'static str>; 3];
+
+#[test]
+fn curl_gets_what_nginx_on_the_director_and_elsewhere_has() -> Result<(), LabError> {
+    need_lab!();
+    let (lab, director) = web()?;
+    // Replies past the director's own way to the virtual address: what a strict check refuses.
+    lab.host("director").sysctl("net.ipv4.conf.all.rp_filter", "0")?;
+    let mut places = Places::default();
+    let (here, there) = (Some("director"), Some("server"));
+    for (family, loopback) in ["127.0.0.1", "::1"].into_iter().enumerate() {
+        let (vip, [own, other]) = (at(VIP[family], 80), SERVERS[family]);
+        let cases: [(&str, &str, u16, &str, Answers); 8] = [
+            ("lo", loopback, 18080, "-m", [here, None, None]),
+            ("lo", loopback, 80, "-g", [here; 3]),
+            ("lo", own, 18080, "-m", [here; 3]),
+            ("lo", own, 80, "-g", [here; 3]),
+            ("lo", own, 80, "-i", [here; 3]),
+            ("lo", other, 18080, "-m", [there, there, None]),
+            ("none", other, 80, "-g", [there, None, there]),
+            ("none", other, 80, "-i", [there, None, there]),
+        ];
+        for (place, server, port, method, answers) in cases {
+            // Direct routing and tunneling need the virtual address on the server.
+            let on_server = place == "none";
+            places.go_to(&lab, Places { vip: place.into(), on_server })?;
+            director.ipvsadm(&format!("-A -t {vip} -s rr"))?;
+            director.ipvsadm(&format!("-a -t {vip} -r {} {method}", at(server, port)))?;
+            for (client, wanted) in ["director", "client", "server"].into_iter().zip(answers) {
+                // RVS serves clients elsewhere, which the kernel does not.
+                if on_server && client == "client" {
+                    continue;
+                }
+                let label = format!("{place} {server}:{port} {method} {client}");
+                let patience = if wanted.is_some() { 10.0 } else { 0.7 };
+                let curl = format!("curl -sS --max-time {patience} http://{vip}/");
+                let answer = lab.host(client).run(&curl).ok();
+                assert_eq!(answer.as_deref().map(str::trim), wanted, "{label}");
+                if wanted.is_some() {
+                    download(&lab, client, &vip)?;
+                }
+            }
+            director.ipvsadm("-C")?;
+        }
+        places.go_to(&lab, Places::default())?;
+    }
+    Ok(())
+}
+
 #[test]
 fn local_traffic_outlives_a_killed_rvsd() -> Result<(), LabError> {
     need_lab!();
@@ -314,7 +366,7 @@ fn local_traffic_outlives_a_killed_rvsd() -> Result<(), LabError> {
     let vip = at(VIP[0], 80);
     director.ipvsadm(&format!("-A -t {vip} -s rr"))?;
     for server in ["10.1.0.1", "10.1.0.11"] {
-        director.ipvsadm(&format!("-a -t {vip} -r {server}:8080 -m"))?;
+        director.ipvsadm(&format!("-a -t {vip} -r {server}:18080 -m"))?;
     }
     let both = |client: &str| -> Result<(), LabError> {
         let answer = || lab.host(client).run(&format!("curl -sS --max-time 10 http://{vip}/"));

@@ -198,6 +198,45 @@ fn rules_are_listed_as_they_are_told_and_outlive_rvsd() -> Result<(), LabError> 
     Ok(())
 }
 
+#[test]
+fn rules_come_from_the_file_that_rvsd_starts_with() -> Result<(), LabError> {
+    need_lab!();
+    let lab = network()?;
+    let path = lab.dir().join("rvsd.conf");
+    let write = |text: &str| std::fs::write(&path, text).expect("the lab's folder");
+    write("");
+    let file = path.to_string_lossy().into_owned();
+    let director = Director::start(&lab.host("director"), &["--config", &file])?;
+    prepare(&lab, "-m")?;
+    services(&director, "-m")?;
+    for rule in ["--dst 10.9.0.0/16 --proto tcp --dport 80 5", "--dst fd09::/16 --proto sctp 6"] {
+        rvs(&director, &format!("mark add {rule}")).expect("a rule");
+    }
+    // What is listed is what the file takes.
+    let list = rvs(&director, "mark list").expect("rules");
+    let lines: Vec<&str> = list.lines().collect();
+    rvs(&director, "mark flush").expect("no rules");
+    rvs(&director, "mark add 9").expect("a rule");
+    write(&format!("marks = {lines:?}\n"));
+    director.process().kill();
+    director.restart()?;
+    assert_eq!(rvs(&director, "mark list").as_ref(), Ok(&list));
+    serves(&lab, "client", &VIPS.map(|[v4, _]| [v4, v4]))?;
+    // A file that says nothing of them leaves them; one that is not valid, too.
+    director.process().kill();
+    write("marks = [\"--dst 10.9.0.0/33 5\"]\n");
+    let refused = director.restart().expect_err("the file is not valid");
+    assert!(format!("{refused}").contains("10.9.0.0/33 5"), "{refused}");
+    write("");
+    director.restart()?;
+    assert_eq!(rvs(&director, "mark list").as_ref(), Ok(&list));
+    director.process().kill();
+    write("marks = []\n");
+    director.restart()?;
+    assert_eq!(rvs(&director, "mark list").as_deref(), Ok(""));
+    Ok(())
+}
+
 /// What netfilter marks with 5: what is for the virtual addresses, coming in or going out.
 const NFT: &str = "
 table inet marks {
