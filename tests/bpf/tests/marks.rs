@@ -8,7 +8,7 @@ use rvs_core::layout::MarkRule;
 use rvs_core::reason::Reason;
 use rvs_core::types::{Family, ForwardMethod, Protocol, Scheduler};
 use rvs_tests_bpf::frame::{ACK, Flags, SYN, build};
-use rvs_tests_bpf::{Bench, Hook, Verdict, dest, fwmark, in_namespace};
+use rvs_tests_bpf::{Bench, Hook, Verdict, dest, fwmark, in_namespace, sctp};
 
 fn rules(lines: &[&str]) -> Vec<MarkRule> {
     lines.iter().map(|line| line.parse().unwrap_or_else(|e| panic!("{line}: {e}"))).collect()
@@ -16,7 +16,11 @@ fn rules(lines: &[&str]) -> Vec<MarkRule> {
 
 fn packet(protocol: Protocol, from: &str, to: &str, flags: Flags) -> Vec<u8> {
     let addr = |text: &str| -> SocketAddr { text.parse().expect("an address and a port") };
-    build(protocol, addr(from), addr(to), flags, b"")
+    match protocol {
+        // An INIT opens an association.
+        Protocol::Sctp => sctp::build(addr(from), addr(to), 1),
+        _ => build(protocol, addr(from), addr(to), flags, b""),
+    }
 }
 
 /// A bench with services for marks 5 and 6 of both families, whose servers tell them apart.
@@ -52,12 +56,13 @@ fn the_first_rule_that_fits_decides() {
             "--src 10.0.0.3 --dst 10.9.0.0/16 6",
             "--dst 10.9.0.0/16 --proto tcp --dport 8000-9000 5",
             "--dst 10.9.0.0/16 --proto udp --dport 53 6",
+            "--dst 10.9.0.0/16 --proto sctp --dport 53-54 5",
             "--src fd01::/120 --dst fd09:1::/31 --proto tcp 5",
             "--dst fd09::/16 6",
             "--dst 10.8.0.1 --dport 1-99 7",
             "--dport 7777 5",
         ];
-        let (tcp, udp) = (Protocol::Tcp, Protocol::Udp);
+        let (tcp, udp, sctp) = (Protocol::Tcp, Protocol::Udp, Protocol::Sctp);
         let cases = [
             (tcp, "10.0.0.3:1000", "10.9.1.1:8000", Some(6)),
             (tcp, "10.0.0.2:1001", "10.9.1.1:8000", Some(5)),
@@ -72,6 +77,9 @@ fn the_first_rule_that_fits_decides() {
             (tcp, "[fd01::2]:1010", "[fd09:2::1]:80", Some(6)),
             (udp, "[fd01::2]:1011", "[fd09:1::1]:80", Some(6)),
             (tcp, "[fd01::2]:1012", "[fd08::1]:80", None),
+            (sctp, "10.0.0.2:1016", "10.9.1.1:53", Some(5)),
+            (sctp, "10.0.0.2:1017", "10.9.1.1:55", None),
+            (sctp, "[fd01::2]:1018", "[fd09:2::1]:53", Some(6)),
             // A mark without a service.
             (tcp, "10.0.0.2:1013", "10.8.0.1:80", None),
             (tcp, "10.0.0.2:1014", "10.8.0.1:7777", Some(5)),
