@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod down;
+mod mark;
 mod proc;
 mod run;
 mod status;
@@ -27,6 +28,8 @@ Usage: rvs status [--reasons] [--pin DIR] [--socket PATH]
        rvs proc [--socket PATH] ip_vs|ip_vs_app|ip_vs_conn|ip_vs_conn_sync|ip_vs_stats|
                                 ip_vs_stats_percpu
        rvs sysctl [--socket PATH] [NAME[=VALUE]]...
+       rvs mark [--socket PATH] add|del [--src NET] [--dst NET] [--proto tcp|udp|sctp] [--dport PORT[-LAST]] MARK
+       rvs mark [--socket PATH] list|flush
 
   status      what the data path holds and where it is attached
   --reasons   what became of packets, by reason, and how many were seen
@@ -35,6 +38,7 @@ Usage: rvs status [--reasons] [--pin DIR] [--socket PATH]
   --static    the same for a statically linked program (docs/unmodified-clients.md has the limits)
   proc        prints what a kernel with ip_vs has in /proc/net
   sysctl      prints the kernel's settings below net.ipv4.vs, or changes them
+  mark        rules that mark packets for fwmark services; the first that fits decides
 
   --pin DIR       folder of the pins [/sys/fs/bpf/rvs]
   --socket PATH   rvsd's control socket [$RVS_SOCKET, else /run/rvs/control.sock]
@@ -109,6 +113,12 @@ fn run() -> anyhow::Result<()> {
                 object = Some(word);
             }
             Value(word) if command.as_deref() == Some("sysctl") => rest.push(word),
+            Value(word) if command.as_deref() == Some("mark") => {
+                object = Some(word);
+                // From here on it is the rule.
+                rest.extend(parser.raw_args()?);
+                break;
+            }
             _ => return Err(arg.unexpected().into()),
         }
     }
@@ -124,6 +134,8 @@ fn run() -> anyhow::Result<()> {
         (Some("run"), Some(program)) => run::run(&place.socket, &program, &rest),
         (Some("run"), None) => anyhow::bail!("run what? try rvs --help"),
         (Some("proc"), Some(name)) => proc::print(&place.socket, &name.to_string_lossy()),
+        (Some("mark"), Some(verb)) => mark::mark(&place.socket, &verb.to_string_lossy(), &rest),
+        (Some("mark"), None) => anyhow::bail!("mark what? try rvs --help"),
         (Some("sysctl"), _) => sysctl::sysctl(&place.socket, &rest),
         (Some("proc"), None) => anyhow::bail!("which file? try rvs --help"),
         (Some(other), _) => anyhow::bail!("no command {other}; try rvs --help"),

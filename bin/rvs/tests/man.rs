@@ -5,6 +5,8 @@ use std::process::Command;
 
 /// Where the program reads its arguments.
 const PARSER: &str = include_str!("../src/main.rs");
+/// Where rules of `rvs mark` are read.
+const RULES: &str = include_str!("../../../crates/core/src/mark.rs");
 const PAGE: &str = include_str!("../../../docs/man/rvs.8");
 
 /// What is between a prefix and a quotation mark in the parser.
@@ -15,7 +17,12 @@ fn quoted(prefix: &str, dashes: &str) -> Vec<String> {
 
 /// The flags that the parser matches: `Long("pin")`, `Short('h')`.
 fn taken() -> BTreeSet<String> {
-    quoted("Long(\"", "--").into_iter().chain(quoted("Short('", "-")).collect()
+    let rules = RULES.split("\"--").skip(1).filter_map(|rest| rest.split_once('"'));
+    let is_name = |name: &&str| !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase());
+    let rules = rules.map(|(name, _)| name).filter(is_name).filter(|name| *name != "sport");
+    let rules = rules.map(|name| format!("--{name}"));
+    let taken = quoted("Long(\"", "--").into_iter().chain(quoted("Short('", "-"));
+    taken.chain(rules).collect()
 }
 
 /// The words of a text that are flags.

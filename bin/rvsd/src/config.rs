@@ -1,11 +1,12 @@
-//! The configuration file, rvsd.conf(5): TOML with a table `[sysctl]`. It is checked as a whole before
-//! anything is done.
+//! The configuration file, rvsd.conf(5): TOML with rules that mark packets, `marks`, and a table
+//! `[sysctl]`. It is checked as a whole before anything is done.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use rvs_core::control::Datapath;
+use rvs_core::layout::{MARK_RULES, MarkRule};
 use rvs_director::Director;
 use serde::Deserialize;
 
@@ -13,11 +14,14 @@ use serde::Deserialize;
 #[derive(Debug, Default)]
 pub struct Config {
     settings: BTreeMap<String, String>,
+    /// In place of the rules that there are; `None` leaves them.
+    marks: Option<Vec<MarkRule>>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
+    marks: Option<Vec<String>>,
     #[serde(default)]
     sysctl: BTreeMap<String, Value>,
 }
@@ -51,7 +55,7 @@ impl Config {
             }
             settings.insert(name, value);
         }
-        Ok(Self { settings })
+        Ok(Self { settings, marks: file.marks.map(|lines| rules(&lines)).transpose()? })
     }
 
     /// Puts it in force.
@@ -61,8 +65,23 @@ impl Config {
                 bail!("cannot set {name}: {}", refusal.message);
             }
         }
-        Ok(())
+        match &self.marks {
+            Some(rules) => director
+                .datapath_mut()
+                .set_marks(rules)
+                .context("cannot put the rules that mark packets in force"),
+            None => Ok(()),
+        }
     }
+}
+
+/// Rules in the words of `rvs mark`.
+fn rules(lines: &[String]) -> Result<Vec<MarkRule>> {
+    if lines.len() > MARK_RULES as usize {
+        bail!("marks: there are at most {MARK_RULES} rules, not {}", lines.len());
+    }
+    let rule = |line: &String| line.parse().with_context(|| format!("marks: {line:?}"));
+    lines.iter().map(rule).collect()
 }
 
 #[cfg(test)]
@@ -79,7 +98,19 @@ mod tests {
         let expected =
             [("conn_reuse_mode", "2"), ("sync_threshold", "3 50"), ("timeout_udp", "16")];
         assert_eq!(settings, expected);
-        assert!(Config::parse("").expect("nothing is valid").settings.is_empty());
+        let nothing = Config::parse("").expect("nothing is valid");
+        assert!(nothing.settings.is_empty() && nothing.marks.is_none());
+        let lines = ["--dst 10.9.0.0/16 --proto sctp 5", "--src fd00::/8 --dport 80-90 6"];
+        let marks = |lines: &[&str]| Config::parse(&format!("marks = {lines:?}")).map(|c| c.marks);
+        let rules = marks(&lines).expect("they are valid").expect("there are some");
+        assert_eq!(rules.iter().map(MarkRule::to_string).collect::<Vec<_>>(), lines);
+        assert_eq!(marks(&[]).expect("none is valid"), Some(Vec::new()));
+        assert_eq!(
+            marks(&["5"; 256]).expect("as many as there can be").map(|r| r.len()),
+            Some(256)
+        );
+        let error = format!("{:#}", marks(&["5"; 257]).expect_err("too many"));
+        assert!(error.contains("at most 256 rules, not 257"), "{error}");
         for (bad, why) in [
             ("conn_reuse_mode = 2", "unknown field `conn_reuse_mode`"),
             ("[sysctl]\nnosuch = 1", "[sysctl]: no setting nosuch"),
@@ -89,6 +120,8 @@ mod tests {
             ("[sysctl]\nsecure_tcp = 1\nsecure_tcp = 2", "duplicate key"),
             ("[sysctl]\nsecure_tcp = true", "data did not match"),
             ("[sysctl", "unclosed table"),
+            ("marks = [\"--dport 80\"]", "\"--dport 80\": a mark is a number from 1"),
+            ("marks = [5]", "expected a string"),
         ] {
             let error = format!("{:#}", Config::parse(bad).expect_err(bad));
             assert!(error.contains(why), "{bad}: {error}");

@@ -1,13 +1,14 @@
 //! Which interfaces the programs are attached to, and with which hook.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use anyhow::{Result, bail};
-use rvs_datapath::attach::{self, Attached, Mode, Target};
+use rvs_datapath::attach::{self, Attached, Hook, Mode, Target};
 use rvs_datapath::{Maps, Object};
-use rvs_host::{Host, Interface};
+use rvs_host::{Host, Interface, MARKED};
 
 use crate::args::Args;
+use crate::local::Need;
 use crate::slow;
 
 /// The attached interfaces.
@@ -21,14 +22,28 @@ pub struct Interfaces {
     attached: HashMap<u32, (Target, Attached)>,
     /// Interfaces that could not be attached to, so that it is said once.
     failed: HashMap<u32, String>,
+    /// What was found last of the loopback.
+    loopback: Option<Target>,
+    /// Where the director's own packets are to be seen.
+    need: Need,
+    /// Interfaces with a program for it: the loopback, and others at their egress.
+    local: HashSet<u32>,
 }
 
 impl Interfaces {
     /// Nothing is attached yet.
     pub fn new(object: Object, args: &Args) -> Self {
-        let (attached, failed) = (HashMap::new(), HashMap::new());
-        let wanted = args.interfaces.clone();
-        Self { object, wanted, mode: args.mode, looked: false, attached, failed }
+        Self {
+            object,
+            wanted: args.interfaces.clone(),
+            mode: args.mode,
+            looked: false,
+            attached: HashMap::new(),
+            failed: HashMap::new(),
+            loopback: None,
+            need: Need::default(),
+            local: HashSet::new(),
+        }
     }
 
     /// Attaches to what came up, forgets what is gone. An interface that was asked for by name
@@ -49,12 +64,83 @@ impl Interfaces {
         for interface in wanted {
             self.attach(interface, maps, first)?;
         }
+        self.local.retain(|index| !is_gone(*index));
+        self.loopback = found.iter().find(|i| i.loopback).map(target);
+        if !first {
+            self.attach_local();
+        }
         Ok(())
+    }
+
+    /// Attaches for the director's own packets where that is needed, and nowhere else.
+    pub fn need(&mut self, need: Need) {
+        if need != self.need {
+            self.need = need;
+            self.attach_local();
+        }
+    }
+
+    /// Attaches to the device that marked packets are routed to.
+    pub fn attach_marked(&mut self, index: u32) -> Result<()> {
+        let target = Target { index, name: MARKED.to_owned(), kind: None, mac: None };
+        Ok(attach::attach_marked(&mut self.object, &target)?)
+    }
+
+    /// The names of the attached interfaces.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.attached.values().map(|(target, _)| target.name.as_str())
+    }
+
+    /// The same at the start: programs that a former rvsd attached are exchanged, or detached if
+    /// they are not needed any more.
+    pub fn need_first(&mut self, need: Need) {
+        self.need = need;
+        let egress = self.attached.values().map(|(target, _)| (target, Hook::Egress));
+        let all = egress.chain(self.loopback.iter().map(|target| (target, Hook::Tc)));
+        for (target, hook) in all {
+            let needed = if hook == Hook::Egress { need.egress } else { need.loopback };
+            if !needed {
+                attach::detach(&self.object, target.index, &target.name, hook);
+            }
+        }
+        self.attach_local();
+    }
+
+    fn attach_local(&mut self) {
+        let need = self.need;
+        // What has no MAC address has no Ethernet header that the programs could read.
+        let egress = self.attached.values().map(|(target, _)| target).filter(|t| t.mac.is_some());
+        let egress = egress.map(|target| (target, Hook::Egress, need.egress));
+        let loopback = self.loopback.iter().map(|target| (target, Hook::Tc, need.loopback));
+        for (target, hook, needed) in egress.chain(loopback) {
+            if needed == self.local.contains(&target.index) {
+                continue;
+            }
+            let interface = &target.name;
+            if !needed {
+                self.local.remove(&target.index);
+                attach::detach(&self.object, target.index, interface, hook);
+                tracing::info!(%interface, %hook, "detached: no service needs it");
+                continue;
+            }
+            let attached = match hook {
+                Hook::Egress => attach::attach_egress(&mut self.object, target),
+                _ => attach::attach_loopback(&mut self.object, target),
+            };
+            match attached {
+                Ok(()) => tracing::info!(%interface, %hook, why = "own packets", "attached"),
+                Err(error) => tracing::error!(%interface, "{error}"),
+            }
+            self.local.insert(target.index);
+        }
     }
 
     /// Whether to attach to the interface. With a wanted one come its VLANs, and theirs: their packets
     /// arrive by it, and a router has them arrive at the VLAN.
     fn wants(&self, interface: &Interface, found: &[Interface]) -> bool {
+        if interface.name == MARKED {
+            return false;
+        }
         if !self.wanted.is_empty() {
             let parent = found.iter().find(|i| Some(i.index) == interface.parent);
             return self.wanted.contains(&interface.name)
@@ -67,12 +153,7 @@ impl Interfaces {
     }
 
     fn attach(&mut self, interface: &Interface, maps: &Maps, first: bool) -> Result<()> {
-        let target = Target {
-            index: interface.index,
-            name: interface.name.clone(),
-            kind: interface.kind.clone(),
-            mac: interface.mac,
-        };
+        let target = target(interface);
         if let Some((known, attached)) = self.attached.get_mut(&target.index) {
             if *known != target {
                 attach::publish(maps, &target, attached.hook);
@@ -96,5 +177,14 @@ impl Interfaces {
             }
         }
         Ok(())
+    }
+}
+
+fn target(interface: &Interface) -> Target {
+    Target {
+        index: interface.index,
+        name: interface.name.clone(),
+        kind: interface.kind.clone(),
+        mac: interface.mac,
     }
 }

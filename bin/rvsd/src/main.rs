@@ -7,6 +7,8 @@ mod config;
 mod control;
 mod folder;
 mod interfaces;
+mod local;
+mod marked;
 mod neighbours;
 mod privileges;
 mod proc;
@@ -72,11 +74,12 @@ fn run(args: &Args) -> Result<()> {
     if flock(&pins, FlockOperation::NonBlockingLockExclusive).is_err() {
         bail!("another rvsd runs with --pin {}", args.pin.display());
     }
-    rvs_host::forward_from_loopback()?;
     let mut host = Host::open()?;
     let monitor = Monitor::open()?;
     let (mut object, maps) = Object::load(pins.path(), &args.sizes)?;
     let device = slow::open(&mut object);
+    let loopback = &maps.config().loopback;
+    loopback.set(rvs_host::prepare_loopback(loopback.get())?);
     let datapath = BpfDatapath::adopt(maps);
     let mut interfaces = interfaces::Interfaces::new(object, args);
     interfaces.refresh(&mut host, datapath.maps())?;

@@ -15,6 +15,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use crate::control::{Connection, Listener};
 use crate::folder::{self, Folder};
 use crate::interfaces::Interfaces;
+use crate::local::Local;
+use crate::marked::Marked;
 use crate::neighbours::Neighbours;
 use crate::sync::Sync;
 
@@ -53,8 +55,12 @@ impl Server {
             signal_hook::low_level::pipe::register(signal, sender.try_clone()?)
                 .context("cannot handle signals")?;
         }
-        let mut neighbours = Neighbours::default();
+        let (mut neighbours, mut local) = (Neighbours::default(), Local::default());
         neighbours.refresh(&mut self.host, self.director.datapath())?;
+        let need = local.refresh(&mut self.host, self.director.datapath());
+        self.interfaces.need_first(need);
+        let mut marked = Marked::default();
+        marked.update(&mut self.host, self.director.datapath(), &mut self.interfaces);
         let mut clients: Vec<Connection> = Vec::new();
         let (mut next, mut ticks) = (Instant::now() + TICK, 0u64);
         eprintln!("rvsd: ready");
@@ -71,7 +77,8 @@ impl Server {
                 let datapath = self.director.datapath();
                 self.sync.with_backup(|backup| backup.receive(datapath));
             }
-            self.serve(&mut clients, &events.clients, &mut neighbours);
+            let watchers = (&mut neighbours, &mut local, &mut marked);
+            self.serve(&mut clients, &events.clients, watchers);
             let mut changed = false;
             if events.listener && clients.len() < MAX_CLIENTS {
                 clients.extend(self.listener.accept());
@@ -95,11 +102,14 @@ impl Server {
                     changed = true;
                 }
             }
-            if changed
-                && let Err(error) = neighbours.refresh(&mut self.host, self.director.datapath())
-            {
+            if !changed {
+                continue;
+            }
+            if let Err(error) = neighbours.refresh(&mut self.host, self.director.datapath()) {
                 tracing::warn!("{error}");
             }
+            let need = local.refresh(&mut self.host, self.director.datapath());
+            self.interfaces.need(need);
         }
     }
 
@@ -145,7 +155,7 @@ impl Server {
         &mut self,
         clients: &mut Vec<Connection>,
         ready: &[bool],
-        neighbours: &mut Neighbours,
+        (neighbours, local, marked): (&mut Neighbours, &mut Local, &mut Marked),
     ) {
         let mut buffer = Vec::new();
         let mut ready = ready.iter();
@@ -166,6 +176,9 @@ impl Server {
                     if let Err(error) = entered {
                         tracing::warn!("{error}");
                     }
+                    let need = local.enter(&mut self.host, self.director.datapath_mut());
+                    self.interfaces.need(need);
+                    marked.update(&mut self.host, self.director.datapath(), &mut self.interfaces);
                     match self.folder.as_ref().filter(|_| folder::is_asked_for(request)) {
                         Some(folder) => client.answer_with(answers, folder.root()),
                         None => client.answer(answers),

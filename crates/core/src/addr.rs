@@ -27,6 +27,9 @@ pub trait Addr: Copy + PartialEq + Default + 'static {
     /// The inverse of [`to_words`](Self::to_words).
     fn from_words(words: [u32; 4]) -> Self;
 
+    /// Whether it is one of the loopback's: 127.0.0.0/8, ::1.
+    fn is_loopback(self) -> bool;
+
     /// Whether every bit that differs between the addresses is in a bit that `mask` clears;
     /// `mask` is laid out as [`to_words`](Self::to_words) is.
     fn and(self, mask: [u32; 4]) -> Self;
@@ -63,6 +66,11 @@ impl Addr for V4 {
     #[inline(always)]
     fn from_words(words: [u32; 4]) -> Self {
         Self(words[0])
+    }
+
+    #[inline(always)]
+    fn is_loopback(self) -> bool {
+        self.0.to_ne_bytes()[0] == 127
     }
 
     #[inline(always)]
@@ -110,6 +118,12 @@ impl Addr for V6 {
     }
 
     #[inline(always)]
+    fn is_loopback(self) -> bool {
+        let [a, b, c, d] = self.0;
+        a | b | c == 0 && d == 1_u32.to_be()
+    }
+
+    #[inline(always)]
     fn and(self, mask: [u32; 4]) -> Self {
         let ([a, b, c, d], [e, f, g, h]) = (self.0, mask);
         Self([a & e, b & f, c & g, d & h])
@@ -138,6 +152,14 @@ pub fn from_words(family: Family, words: [u32; 4]) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn loopback_addresses_are_known() {
+        let v4 = |text: &str| V4(words(text.parse().expect("a literal"))[0]).is_loopback();
+        let v6 = |text: &str| V6(words(text.parse().expect("a literal"))).is_loopback();
+        assert!(v4("127.0.0.1") && v4("127.9.8.7") && v6("::1"));
+        assert!(!v4("126.0.0.127") && !v4("10.0.0.127") && !v6("::2") && !v6("1::1"));
+    }
 
     #[test]
     fn words_and_addresses_are_inverse() {

@@ -4,7 +4,7 @@
 use core::fmt;
 use core::net::IpAddr;
 
-use crate::layout::DAEMON_WORDS;
+use crate::layout::{DAEMON_WORDS, MarkRule};
 use crate::sysctl::Sysctl;
 use crate::timeout::Timeout;
 use crate::types::{DestConfig, DestKey, ForwardMethod, ServiceConfig, ServiceKey, Timeouts};
@@ -167,6 +167,14 @@ pub trait Datapath {
     /// Changes a setting to a value within its bounds, for whatever happens from now on.
     fn set_sysctl(&mut self, _sysctl: Sysctl, _value: i32) -> Result<(), DatapathError> {
         Err(DatapathError::Unsupported("settings"))
+    }
+
+    /// Calls `f` for each rule that marks packets, in their order.
+    fn for_each_mark(&self, _f: &mut dyn FnMut(&MarkRule)) {}
+
+    /// Puts rules that mark packets in force, in place of all there are.
+    fn set_marks(&mut self, _rules: &[MarkRule]) -> Result<(), DatapathError> {
+        Err(DatapathError::Unsupported("rules that mark packets"))
     }
 
     /// Seconds of a timeout.

@@ -5,7 +5,10 @@ use core::cell::Cell;
 
 use crate::addr::Addr;
 use crate::flow::Flow;
-use crate::layout::{Config, Conn, ConnSet, Dest, DestStats, Key, Row, ServiceAddr, Slot, Version};
+use crate::layout::{
+    Config, Conn, ConnSet, Dest, DestStats, Key, MarkRule, Row, ServiceAddr, Slot, Version,
+};
+use crate::mark;
 use crate::pipeline::transition;
 use crate::reason::Reason;
 use crate::sched::{Place, pick_cached};
@@ -40,6 +43,8 @@ pub trait Env: Copy {
     fn row(&self, index: u32) -> Option<&Row>;
     /// A word of a hashing scheduler's table.
     fn table(&self, index: u32) -> Option<u32>;
+    /// A rule that marks packets.
+    fn mark_rule(&self, index: u32) -> Option<&MarkRule>;
     /// A destination.
     fn dest(&self, index: u32) -> Option<&Dest>;
     /// This CPU's counters of a destination.
@@ -77,6 +82,12 @@ pub trait Tables<A: Addr>: Env {
     #[inline(always)]
     fn find(&self, key: &Key<A>) -> u32 {
         table::find(self, key).map_or(0, |(_, index)| index + 1)
+    }
+
+    /// The mark that a rule of ours gives packets with this key; 0 if none does.
+    #[inline(always)]
+    fn mark(&self, key: &Key<A>) -> u32 {
+        mark::find(self, key)
     }
 
     /// Index, plus one, of an entry claimed for this key; 0 if all in reach are taken.

@@ -54,6 +54,9 @@ pub trait Ip: Addr {
 
     /// Takes one off the TTL or hop limit: for direct routing, and before a tunnel.
     fn decrement_ttl<P: Packet>(packet: &mut P) -> Option<()>;
+
+    /// Gives the TTL or hop limit back what was taken off: nobody forwards what the host delivers.
+    fn restore_ttl<P: Packet>(packet: &mut P) -> Option<()>;
 }
 
 /// Ports and TCP flags, for a transport header that must lie within the first `end` bytes.
@@ -173,13 +176,24 @@ impl Ip for V4 {
 
     #[inline(always)]
     fn decrement_ttl<P: Packet>(packet: &mut P) -> Option<()> {
-        let ip = packet.at_mut::<Ipv4>(L3)?;
-        let ttl = ip.ttl.wrapping_sub(1);
-        let delta = Delta::NONE.word([ip.ttl, ip.protocol], [ttl, ip.protocol]);
-        ip.ttl = ttl;
-        ip.checksum_be = delta.apply(ip.checksum_be);
-        Some(())
+        add_ttl(packet, u8::MAX)
     }
+
+    #[inline(always)]
+    fn restore_ttl<P: Packet>(packet: &mut P) -> Option<()> {
+        add_ttl(packet, 1)
+    }
+}
+
+/// Adds to the TTL, wrapping.
+#[inline(always)]
+fn add_ttl<P: Packet>(packet: &mut P, number: u8) -> Option<()> {
+    let ip = packet.at_mut::<Ipv4>(L3)?;
+    let ttl = ip.ttl.wrapping_add(number);
+    let delta = Delta::NONE.word([ip.ttl, ip.protocol], [ttl, ip.protocol]);
+    ip.ttl = ttl;
+    ip.checksum_be = delta.apply(ip.checksum_be);
+    Some(())
 }
 
 /// Raw words of an address in a header.
@@ -247,6 +261,13 @@ impl Ip for V6 {
     fn decrement_ttl<P: Packet>(packet: &mut P) -> Option<()> {
         let ip = packet.at_mut::<Ipv6>(L3)?;
         ip.hop_limit = ip.hop_limit.wrapping_sub(1);
+        Some(())
+    }
+
+    #[inline(always)]
+    fn restore_ttl<P: Packet>(packet: &mut P) -> Option<()> {
+        let ip = packet.at_mut::<Ipv6>(L3)?;
+        ip.hop_limit = ip.hop_limit.wrapping_add(1);
         Some(())
     }
 }

@@ -47,6 +47,10 @@ pub struct Config {
     pub mask6: Cell<u32>,
     /// Timeout of a UDP flow, in ticks.
     pub udp_timeout: Cell<u32>,
+    /// Settings of the host's loopback that rvsd changed, and what they were: `rvs down` needs it.
+    pub loopback: Cell<u32>,
+    /// Rules that mark packets: see [`InForce`](crate::mark::InForce).
+    pub marks: Cell<u32>,
     /// Unused.
     pub reserved: Cell<u32>,
     /// Timeout of a TCP connection by state, in ticks.
@@ -172,6 +176,37 @@ pub struct Row {
     /// Unused.
     pub reserved: u16,
 }
+
+/// `MARKS`: a rule by which a packet gets a mark. Immutable while it is in force.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct MarkRule {
+    /// Source network, words in network byte order.
+    pub src: [u32; 4],
+    /// Its mask; all zero: any source.
+    pub src_mask: [u32; 4],
+    /// Destination network.
+    pub dst: [u32; 4],
+    /// Its mask.
+    pub dst_mask: [u32; 4],
+    /// First destination port, host order.
+    pub first_port: u16,
+    /// Last destination port.
+    pub last_port: u16,
+    /// 4 or 6; 0: either.
+    pub family: u8,
+    /// Protocol number; 0: any.
+    pub protocol: u8,
+    /// Unused.
+    pub reserved: u16,
+    /// The mark.
+    pub mark: u32,
+    /// Unused.
+    pub padding: u32,
+}
+
+/// Rules that can be in force; `MARKS` has as many places again for those that will be.
+pub const MARK_RULES: u32 = 256;
 
 /// `DESTS`: what a destination is (first cache line) and its live counts (second).
 #[doc(alias = "ip_vs_dest")]
@@ -316,6 +351,7 @@ pub struct ConnSet<A: Copy> {
 
 const _: () = assert!(size_of::<Conn<V4>>() == 64 && size_of::<Conn<V6>>() == 128);
 const _: () = assert!(size_of::<Version>() == 64 && size_of::<Dest>() == 128);
+const _: () = assert!(size_of::<MarkRule>() == 80);
 const _: () = assert!(size_of::<Row>() == 16 && size_of::<Slot>() == 88);
 
 /// Words of a source- or destination-hashing table (`IP_VS_SH_TAB_SIZE`, `IP_VS_DH_TAB_SIZE`).

@@ -16,6 +16,8 @@ pub mod flow;
 pub mod fragment;
 pub mod headers;
 pub mod layout;
+pub mod local;
+pub mod mark;
 pub mod nat;
 pub mod ours;
 pub mod packet;

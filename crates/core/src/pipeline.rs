@@ -127,7 +127,7 @@ pub enum Verdict<'e, A: Copy> {
 
 /// Finds the packet's connection, or schedules a new one if it opens one for a virtual service.
 #[inline(always)]
-pub fn resolve<'e, A: Addr, E: Tables<A>>(env: &'e E, flow: &Flow<A>) -> Verdict<'e, A> {
+pub fn resolve<'e, A: Addr, E: Tables<A>>(env: &'e E, flow: &mut Flow<A>) -> Verdict<'e, A> {
     let Some(config) = env.config() else { return Verdict::Pass(Reason::NotOurs) };
     if !ours::may_be(config, &flow.key) {
         return Verdict::Pass(Reason::NotOurs);
@@ -143,7 +143,7 @@ pub fn resolve<'e, A: Addr, E: Tables<A>>(env: &'e E, flow: &Flow<A>) -> Verdict
 fn established<'e, A: Addr, E: Tables<A>>(
     env: &'e E,
     config: &Config,
-    flow: &Flow<A>,
+    flow: &mut Flow<A>,
     entry: &'e Conn<A>,
 ) -> Verdict<'e, A> {
     if config.flags.get() & CONFIG_BACKUP_ONLY != 0 && !Word(entry.word.get()).has(REPLY) {
@@ -184,35 +184,73 @@ pub(crate) fn of_entry<'e, A: Addr, E: Tables<A>>(
     Verdict::Forward(Forward { entry, dest, dest_index, method, reply: word.has(REPLY) })
 }
 
+/// Whether a packet without a connection would open one.
+#[inline(always)]
+pub(crate) fn opens<A: Addr, E: Tables<A>>(env: &E, flow: &mut Flow<A>) -> bool {
+    let Some(config) = env.config() else { return false };
+    if config.flags.get() & CONFIG_BACKUP_ONLY != 0 {
+        return false;
+    }
+    mark(env, config, flow);
+    may_open(config, flow) && service(env, config, flow).is_some()
+}
+
+/// Gives the packet the mark that a rule of ours has for it, whatever it had.
+#[inline(always)]
+fn mark<A: Addr, E: Tables<A>>(env: &E, config: &Config, flow: &mut Flow<A>) {
+    if config.marks.get() == 0 || config.flags.get() & CONFIG_FWMARK == 0 {
+        return;
+    }
+    let mark = env.mark(&flow.key);
+    if mark != 0 {
+        (flow.marked, flow.mark) = (true, mark);
+    }
+}
+
+/// Whether the packet is one that opens a connection: of TCP a SYN (not a SYN that also resets) or of
+/// SCTP an INIT; the host answers anything else.
+#[inline(always)]
+fn may_open<A: Copy>(config: &Config, flow: &Flow<A>) -> bool {
+    match flow.key.protocol as u8 {
+        protocol::TCP => match flow.tcp_flags & (tcp_flags::SYN | tcp_flags::RST) {
+            tcp_flags::SYN => true,
+            0 => config.sysctl(Sysctl::SloppyTcp) != 0,
+            _ => false,
+        },
+        protocol::SCTP => {
+            sctp::Chunks(flow.tcp_flags).opens(config.sysctl(Sysctl::SloppySctp) != 0)
+        }
+        _ => true,
+    }
+}
+
+/// Whether it is an SCTP packet without any chunk.
+#[inline(always)]
+fn is_without_chunk<A: Copy>(flow: &Flow<A>) -> bool {
+    flow.key.protocol == protocol::SCTP as u32 && sctp::Chunks(flow.tcp_flags).is_empty()
+}
+
 /// Looks for the service of a packet without a connection.
 #[inline(always)]
 fn opening<'e, A: Addr, E: Tables<A>>(
     env: &'e E,
     config: &Config,
-    flow: &Flow<A>,
+    flow: &mut Flow<A>,
 ) -> Verdict<'e, A> {
     if config.flags.get() & CONFIG_BACKUP_ONLY != 0 {
         return Verdict::Pass(Reason::NotOurs);
     }
+    mark(env, config, flow);
     if !flow.marked && config.flags.get() & CONFIG_FWMARK != 0 {
         return Verdict::Pass(Reason::PuntMark);
     }
     let Some(slot) = service(env, config, flow) else {
         return Verdict::Pass(Reason::NotOurs);
     };
-    let chunks = sctp::Chunks(flow.tcp_flags);
-    let opens = match flow.key.protocol as u8 {
-        // Only a SYN opens a connection (not a SYN that also resets); the host answers anything else.
-        protocol::TCP => match flow.tcp_flags & (tcp_flags::SYN | tcp_flags::RST) {
-            tcp_flags::SYN => true,
-            0 => config.sysctl(Sysctl::SloppyTcp) != 0,
-            _ => false,
-        },
-        protocol::SCTP if chunks.is_empty() => return Verdict::Drop(Reason::NoChunk),
-        protocol::SCTP => chunks.opens(config.sysctl(Sysctl::SloppySctp) != 0),
-        _ => true,
-    };
-    if !opens {
+    if is_without_chunk(flow) {
+        return Verdict::Drop(Reason::NoChunk);
+    }
+    if !may_open(config, flow) {
         return Verdict::Pass(Reason::NoConnection);
     }
     if defence::drops(config) {

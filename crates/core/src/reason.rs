@@ -60,7 +60,7 @@ reasons! {
     ExtensionHeader = "pass.extension_header",
     /// Passed: headers are cut short or contradict each other.
     Malformed = "pass.malformed",
-    /// Passed: the destination is the director itself or not reachable by forwarding.
+    /// Passed from XDP to TC: the destination, or the client, is the director itself.
     LocalDest = "pass.local_dest",
     /// Passed from XDP to TC: the neighbour is not resolved.
     PuntNeighbour = "punt.neighbour",

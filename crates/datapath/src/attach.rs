@@ -39,6 +39,10 @@ pub enum Hook {
     Xdp,
     /// TC.
     Tc,
+    /// TC egress, for what the director itself sends; beside one of the others.
+    Egress,
+    /// TC egress of the device that marked packets are routed to.
+    Marked,
 }
 
 impl fmt::Display for Hook {
@@ -46,6 +50,8 @@ impl fmt::Display for Hook {
         f.write_str(match self {
             Self::Xdp => "xdp",
             Self::Tc => "tc",
+            Self::Egress => "egress",
+            Self::Marked => "marked",
         })
     }
 }
@@ -97,7 +103,7 @@ pub fn attach(
     target: &Target,
     mode: Mode,
 ) -> Result<Attached, AttachError> {
-    attach_tc(object, target)?;
+    attach_tc(object, target, Hook::Tc)?;
     let (xdp, why) = match (mode, &target.kind) {
         (Mode::Tc, _) => (false, "asked for".to_owned()),
         // No VLAN device does XDP by itself; its frames come by its parent's.
@@ -126,6 +132,28 @@ pub fn attach(
     };
     publish(maps, target, attached.hook);
     Ok(attached)
+}
+
+/// Attaches to the ingress of the loopback, by which the director's own packets come.
+pub fn attach_loopback(object: &mut Object, target: &Target) -> Result<(), AttachError> {
+    attach_tc(object, target, Hook::Tc)
+}
+
+/// Attaches to the egress of `target`, for what the director itself sends there.
+pub fn attach_egress(object: &mut Object, target: &Target) -> Result<(), AttachError> {
+    attach_tc(object, target, Hook::Egress)
+}
+
+/// Attaches to the device that marked packets are routed to.
+pub fn attach_marked(object: &mut Object, target: &Target) -> Result<(), AttachError> {
+    attach_tc(object, target, Hook::Marked)
+}
+
+/// Detaches one hook from an interface.
+pub fn detach(object: &Object, index: u32, name: &str, hook: Hook) {
+    if std::fs::remove_file(pin_path(&object.pin, hook, index)).is_err() {
+        detach_filter(name, hook);
+    }
 }
 
 /// Tells the programs about the interface: its MAC address, and whether it takes XDP frames.
@@ -166,10 +194,35 @@ pub fn remove(pin: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Detaches the TC filter from an interface of a kernel without TCX.
+/// Detaches the TC filters from an interface of a kernel without TCX.
 pub fn detach_clsact(interface: &str) {
+    detach_filter(interface, Hook::Tc);
+    detach_filter(interface, Hook::Egress);
+}
+
+fn detach_filter(interface: &str, hook: Hook) {
+    let (_, name) = program(hook);
     // No filter is what is wanted.
-    let _ = aya::programs::tc::qdisc_detach_program(interface, TcAttachType::Ingress, "rvs_tc");
+    let _ = aya::programs::tc::qdisc_detach_program(interface, direction(hook), name);
+}
+
+/// How a TC hook's program is found in the object.
+type Program = fn(&mut Object) -> Result<&mut SchedClassifier, OpenError>;
+
+/// The program of a TC hook, and its name.
+fn program(hook: Hook) -> (Program, &'static str) {
+    match hook {
+        Hook::Xdp | Hook::Tc => (Object::tc, "rvs_tc"),
+        Hook::Egress => (Object::local, "rvs_local"),
+        Hook::Marked => (Object::marked, "rvs_marked"),
+    }
+}
+
+fn direction(hook: Hook) -> TcAttachType {
+    match hook {
+        Hook::Xdp | Hook::Tc => TcAttachType::Ingress,
+        Hook::Egress | Hook::Marked => TcAttachType::Egress,
+    }
 }
 
 /// Pinned links and the indices of their interfaces.
@@ -206,10 +259,11 @@ fn attach_xdp(object: &mut Object, target: &Target) -> Result<(), AttachError> {
     link.pin(&path).map(drop).map_err(|e| failed(e.to_string()))
 }
 
-fn attach_tc(object: &mut Object, target: &Target) -> Result<(), AttachError> {
-    let path = pin_path(&object.pin, Hook::Tc, target.index);
-    let failed = |reason: String| refused(Hook::Tc, target, reason);
-    let program = object.tc()?;
+fn attach_tc(object: &mut Object, target: &Target, hook: Hook) -> Result<(), AttachError> {
+    let path = pin_path(&object.pin, hook, target.index);
+    let failed = |reason: String| refused(hook, target, reason);
+    let (program, _) = program(hook);
+    let program = program(object)?;
     if let Ok(pinned) = PinnedLink::from_pin(&path) {
         let link = SchedClassifierLink::try_from(FdLink::from(pinned))
             .map_err(|e| failed(e.to_string()))?;
@@ -219,13 +273,13 @@ fn attach_tc(object: &mut Object, target: &Target) -> Result<(), AttachError> {
         }
     }
     let order = TcAttachOptions::TcxOrder(LinkOrder::first());
-    match program.attach_with_options(&target.name, TcAttachType::Ingress, order) {
+    match program.attach_with_options(&target.name, direction(hook), order) {
         Ok(id) => {
             let link = program.take_link(id).map_err(|e| failed(chain(&e)))?;
             let link = FdLink::try_from(link).map_err(|e| failed(e.to_string()))?;
             link.pin(&path).map(drop).map_err(|e| failed(e.to_string()))
         }
-        Err(_) => attach_clsact(program, target).map_err(|e| failed(chain(&e))),
+        Err(_) => attach_clsact(program, target, direction(hook)).map_err(|e| failed(chain(&e))),
     }
 }
 
@@ -237,25 +291,27 @@ pub fn attach_back(object: &mut Object, name: &str) -> Result<(), AttachError> {
     match program.attach_with_options(name, TcAttachType::Ingress, order) {
         // It stays with the program.
         Ok(_) => Ok(()),
-        Err(_) => {
-            attach_clsact(program, &target).map_err(|e| refused(Hook::Tc, &target, chain(&e)))
-        }
+        Err(_) => attach_clsact(program, &target, TcAttachType::Ingress)
+            .map_err(|e| refused(Hook::Tc, &target, chain(&e))),
     }
 }
 
 /// A filter of the clsact queueing discipline, which stays when the process ends; one that is
 /// there already is exchanged in place.
-fn attach_clsact(program: &mut SchedClassifier, target: &Target) -> Result<(), ProgramError> {
+fn attach_clsact(
+    program: &mut SchedClassifier,
+    target: &Target,
+    direction: TcAttachType,
+) -> Result<(), ProgramError> {
     // Fails if the qdisc is there already; if it fails otherwise, so does what follows.
     let _ = qdisc_add_clsact(&target.name);
-    let ours =
-        SchedClassifierLink::attached(&target.name, TcAttachType::Ingress, PRIORITY, HANDLE, None);
+    let ours = SchedClassifierLink::attached(&target.name, direction, PRIORITY, HANDLE, None);
     let id = match ours.ok().map(|link| program.attach_to_link(link)) {
         Some(Ok(id)) => id,
         _ => {
             let options = NlOptions { priority: PRIORITY, handle: HANDLE, ..Default::default() };
             let options = TcAttachOptions::Netlink(options);
-            program.attach_with_options(&target.name, TcAttachType::Ingress, options)?
+            program.attach_with_options(&target.name, direction, options)?
         }
     };
     // Dropping the link would remove the filter.

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use rvs_core::addr::{V4, V6};
 use rvs_core::env::{Env, Tables, Visit};
-use rvs_core::layout::{Config, Conn, ConnSet, Dest, DestStats, Row, ServiceAddr, Slot, Version};
+use rvs_core::layout::{
+    Config, Conn, ConnSet, Dest, DestStats, MarkRule, Row, ServiceAddr, Slot, Version,
+};
 use rvs_core::reason::Reason;
 use rvs_core::time::Tick;
 
@@ -65,6 +67,10 @@ impl Env for Shared<'_> {
     }
 
     fn table(&self, _: u32) -> Option<u32> {
+        None
+    }
+
+    fn mark_rule(&self, _: u32) -> Option<&MarkRule> {
         None
     }
 

@@ -9,7 +9,7 @@ use rvs_core::addr::{V4, V6};
 use rvs_core::control::Stats;
 use rvs_core::fragment::{Note, NoteKey, Slow};
 use rvs_core::layout::{
-    Config, ConnSet, Dest, Interface, LAYOUT_VERSION, Row, Slot, Version, WAYS,
+    Config, ConnSet, Dest, Interface, LAYOUT_VERSION, MarkRule, Row, Slot, Version, WAYS,
 };
 use rvs_core::reason::Reason;
 
@@ -17,13 +17,14 @@ use crate::memory::Mapped;
 use crate::object::OpenError;
 
 /// Names of all maps, as in `crates/ebpf/src/maps.rs`.
-pub const MAPS: [&str; 22] = [
+pub const MAPS: [&str; 23] = [
     "CONFIG",
     "SERVICES4",
     "SERVICES6",
     "SLOTS",
     "VERSIONS",
     "ROWS",
+    "MARKS",
     "TABLES",
     "DESTS",
     "DEST_STATS",
@@ -98,6 +99,8 @@ pub struct Maps {
     pub rows: Mapped<Cell<Row>>,
     /// Tables of hashing schedulers; the kernel pads each word to eight bytes.
     pub tables: Mapped<[Cell<u32>; 2]>,
+    /// See [`MarkRule`].
+    pub marks: Mapped<Cell<MarkRule>>,
     /// See [`Dest`].
     pub dests: Mapped<Dest>,
     /// See [`Interface`].
@@ -147,6 +150,7 @@ impl Maps {
             versions: mapped(pin, "VERSIONS")?,
             rows: mapped(pin, "ROWS")?,
             tables: mapped(pin, "TABLES")?,
+            marks: mapped(pin, "MARKS")?,
             dests: mapped(pin, "DESTS")?,
             interfaces: mapped(pin, "INTERFACES")?,
             slow: mapped(pin, "SLOW")?,

@@ -85,7 +85,8 @@ impl Object {
         }
         let mut ebpf = loader.load(OBJECT)?;
         xdp(&mut ebpf)?.load().map_err(|reason| OpenError::Verify { name: "rvs_xdp", reason })?;
-        for name in ["rvs_tc", "rvs_back"].into_iter().chain(CALLED) {
+        let attached = ["rvs_tc", "rvs_local", "rvs_marked", "rvs_back"];
+        for name in attached.into_iter().chain(CALLED) {
             tc(&mut ebpf, name)?.load().map_err(|reason| OpenError::Verify { name, reason })?;
         }
         let programs = enter(&mut ebpf)?;
@@ -108,6 +109,16 @@ impl Object {
     pub fn back(&mut self) -> Result<&mut SchedClassifier, OpenError> {
         tc(&mut self.ebpf, "rvs_back")
     }
+
+    /// The program for the egress of the device that marked packets are routed to.
+    pub fn marked(&mut self) -> Result<&mut SchedClassifier, OpenError> {
+        tc(&mut self.ebpf, "rvs_marked")
+    }
+
+    /// The program for TC egress.
+    pub fn local(&mut self) -> Result<&mut SchedClassifier, OpenError> {
+        tc(&mut self.ebpf, "rvs_local")
+    }
 }
 
 fn missing(name: &'static str) -> OpenError {
@@ -126,7 +137,15 @@ fn tc<'e>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<&'e mut SchedClassif
 }
 
 /// Programs that the TC program calls, by their index in `PROGRAMS`.
-const CALLED: [&str; 5] = ["rvs_icmp", "rvs_related", "rvs_cover", "rvs_extended", "rvs_fragment"];
+const CALLED: [&str; 7] = [
+    "rvs_icmp",
+    "rvs_related",
+    "rvs_cover",
+    "rvs_extended",
+    "rvs_fragment",
+    "rvs_local_icmp",
+    "rvs_local_extended",
+];
 
 /// Enters them into the array that they are called by. The map must stay pinned.
 fn enter(ebpf: &mut Ebpf) -> Result<ProgramArray<MapData>, OpenError> {

@@ -6,7 +6,7 @@ use std::cell::Cell;
 use rvs_core::addr::{Addr, V4, V6};
 use rvs_core::control::{DatapathError, Stats};
 use rvs_core::fragment::Slow;
-use rvs_core::layout::{Config, ConnSet, Dest, Row, ServiceAddr, Slot, Version};
+use rvs_core::layout::{Config, ConnSet, Dest, MarkRule, Row, ServiceAddr, Slot, Version};
 use rvs_core::time::Tick;
 use rvs_tables::{Memory, ServiceHash};
 
@@ -53,6 +53,16 @@ impl Memory for Maps {
     fn write_row(&mut self, index: u32, row: Row) {
         if let Some(place) = self.rows.get(index as usize) {
             place.set(row);
+        }
+    }
+
+    fn mark_rule(&self, index: u32) -> Option<MarkRule> {
+        self.marks.get(index as usize).map(Cell::get)
+    }
+
+    fn write_mark_rule(&mut self, index: u32, rule: MarkRule) {
+        if let Some(place) = self.marks.get(index as usize) {
+            place.set(rule);
         }
     }
 

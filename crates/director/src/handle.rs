@@ -40,6 +40,7 @@ impl<D: Datapath> Director<D> {
                 command::GET_DAEMON => Ok(self.dump_daemons()),
                 command::GET_CONNS => Ok(self.dump_conns(attrs)),
                 command::GET_SYSCTL => self.dump_sysctls(attrs),
+                command::GET_MARK => Ok(self.dump_marks()),
                 _ => Err(Refusal::new(EOPNOTSUPP, format!("command {command} is no dump"))),
             };
         }
@@ -63,7 +64,14 @@ impl<D: Datapath> Director<D> {
             command::SET_SYSCTL => self.set_sysctl(attrs).map(nothing),
             // Who serves the socket adds the descriptor.
             command::GET_PROC => Ok(Vec::new()),
-            command::GET_DEST | command::GET_DAEMON | command::GET_CONNS | command::GET_SYSCTL => {
+            command::NEW_MARK => self.new_mark(attrs).map(nothing),
+            command::DEL_MARK => self.del_mark(attrs).map(nothing),
+            command::FLUSH_MARKS => self.flush_marks().map(nothing),
+            command::GET_DEST
+            | command::GET_DAEMON
+            | command::GET_CONNS
+            | command::GET_SYSCTL
+            | command::GET_MARK => {
                 Err(Refusal::new(EOPNOTSUPP, format!("command {command} is only a dump")))
             }
             _ => Err(Refusal::new(EOPNOTSUPP, format!("no command {command}"))),

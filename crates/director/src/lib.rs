@@ -9,6 +9,7 @@ mod check;
 mod daemon;
 mod estimator;
 mod handle;
+mod mark;
 mod reply;
 mod sysctl;
 mod table;

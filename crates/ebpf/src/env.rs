@@ -10,8 +10,9 @@ use rvs_core::env::{Env, Tables, Visit};
 use rvs_core::flow::Flow;
 use rvs_core::fragment::{Note, NoteKey, Notes, Slow};
 use rvs_core::layout::{
-    Config, Conn, ConnSet, Dest, DestStats, Key, Row, ServiceAddr, Slot, Version,
+    Config, Conn, ConnSet, Dest, DestStats, Key, MarkRule, Row, ServiceAddr, Slot, Version,
 };
+use rvs_core::mark;
 use rvs_core::pipeline::transition;
 use rvs_core::reason::Reason;
 use rvs_core::sched::{NONE, Place, pick_cached};
@@ -93,6 +94,11 @@ impl Env for Kernel {
     #[inline(always)]
     fn table(&self, index: u32) -> Option<u32> {
         maps::TABLES.get(index).copied()
+    }
+
+    #[inline(always)]
+    fn mark_rule(&self, index: u32) -> Option<&MarkRule> {
+        maps::MARKS.get(index)
     }
 
     #[inline(always)]
@@ -201,6 +207,11 @@ impl Tables<V4> for Kernel {
     }
 
     #[inline(always)]
+    fn mark(&self, key: &Key<V4>) -> u32 {
+        rvs_mark4(key)
+    }
+
+    #[inline(always)]
     fn claim(&self, key: &Key<V4>) -> u32 {
         rvs_claim4(key)
     }
@@ -250,6 +261,11 @@ impl Tables<V6> for Kernel {
     }
 
     #[inline(always)]
+    fn mark(&self, key: &Key<V6>) -> u32 {
+        rvs_mark6(key)
+    }
+
+    #[inline(always)]
     fn claim(&self, key: &Key<V6>) -> u32 {
         rvs_claim6(key)
     }
@@ -274,7 +290,7 @@ impl Tables<V6> for Kernel {
 ///
 /// The verifier proves that a pointer to a struct, if it is not null, spans the struct.
 macro_rules! global {
-    ($addr:ty, $find:ident, $claim:ident, $cached:ident, $schedule:ident, $transition:ident) => {
+    ($addr:ty, $find:ident, $mark:ident, $claim:ident, $cached:ident, $schedule:ident, $transition:ident) => {
         /// See [`Tables::find`].
         #[unsafe(no_mangle)]
         #[inline(never)]
@@ -282,6 +298,14 @@ macro_rules! global {
             // SAFETY: see the macro.
             let found = unsafe { key.as_ref() }.and_then(|key| table::find(&Kernel, key));
             found.map_or(0, |(_, index)| index + 1)
+        }
+
+        /// See [`Tables::mark`].
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $mark(key: *const Key<$addr>) -> u32 {
+            // SAFETY: see the macro.
+            unsafe { key.as_ref() }.map_or(0, |key| mark::find(&Kernel, key))
         }
 
         /// See [`Tables::claim`].
@@ -332,5 +356,5 @@ macro_rules! global {
         }
     };
 }
-global!(V4, rvs_find4, rvs_claim4, rvs_cached4, rvs_schedule4, rvs_transition4);
-global!(V6, rvs_find6, rvs_claim6, rvs_cached6, rvs_schedule6, rvs_transition6);
+global!(V4, rvs_find4, rvs_mark4, rvs_claim4, rvs_cached4, rvs_schedule4, rvs_transition4);
+global!(V6, rvs_find6, rvs_mark6, rvs_claim6, rvs_cached6, rvs_schedule6, rvs_transition6);

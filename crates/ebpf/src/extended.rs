@@ -40,7 +40,10 @@ where
 {
     let mut flow = Flow::default();
     match parse::<A>(frame, &mut flow) {
-        BALANCE => tc::dispatch(frame, &flow, &resolve(&Kernel, &flow)),
+        BALANCE => {
+            let verdict = resolve(&Kernel, &mut flow);
+            tc::dispatch(frame, &flow, &verdict)
+        }
         action => action,
     }
 }

@@ -5,17 +5,18 @@ use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use rvs_core::addr::{V4, V6};
 use rvs_core::env::{Env, Tables};
-use rvs_core::flow::L3;
+use rvs_core::flow::{Flow, L3};
 use rvs_core::fragment::{self, Fragment, Fragments, follow, is_relevant};
 use rvs_core::headers::MOST_OFFSET;
 use rvs_core::packet::Packet as _;
-use rvs_core::pipeline::{Verdict, resolve};
+use rvs_core::pipeline::{Forward, Verdict, resolve};
 use rvs_core::reason::Reason;
 use rvs_core::types::Family;
 use rvs_wire::{ETHERTYPE_IPV4, Ethernet, Fragment as Header, Ipv4, Tcp};
 
 use crate::env::Kernel;
 use crate::icmp;
+use crate::local;
 use crate::maps;
 use crate::route;
 use crate::slow;
@@ -96,11 +97,11 @@ fn read<A: Fragments>(frame: &Frame, fragment: &mut Fragment<A>) -> u32 {
 
 /// A first fragment goes the way of any packet.
 #[inline(never)]
-fn first<A: Fragments + icmp::Errors>(frame: Frame, fragment: &Fragment<A>) -> i32
+fn first<A: Fragments + icmp::Errors>(frame: Frame, fragment: &mut Fragment<A>) -> i32
 where
     Kernel: Tables<A>,
 {
-    let verdict = resolve(&Kernel, &fragment.flow);
+    let verdict = resolve(&Kernel, &mut fragment.flow);
     if let Err(reason) = fragment::note(&Kernel, fragment, &verdict) {
         return drop(reason);
     }
@@ -120,20 +121,22 @@ where
         None => return wait(frame, fragment),
     };
     let flow = &fragment.flow;
-    // No error is sent about a fragment that is not the first: RFC 1122 section 3.2.2.
-    if flow.ttl <= 1 {
-        return drop(Reason::TtlExceeded);
-    }
     let way = forward.way(flow);
     let len = flow.len + way.extra;
     let Some(route) = route::lookup(frame.0.cast(), way.family, way.dst, len as u16) else {
         return drop(Reason::Inconsistent);
     };
+    if route.result == route::NOT_FORWARDED {
+        return deliver(frame, flow, &forward);
+    }
+    // No error is sent about a fragment that is not the first: RFC 1122 section 3.2.2.
+    if flow.ttl <= 1 {
+        return drop(Reason::TtlExceeded);
+    }
     let mut mtu = forward.exceeded_mtu(len);
     match route.result {
         route::SUCCESS | route::NO_NEIGHBOUR => {}
         route::FRAG_NEEDED => mtu = route.hop.mtu,
-        route::NOT_FORWARDED => return pass(Reason::LocalDest),
         _ => return drop(Reason::NoRoute),
     }
     if mtu != 0 {
@@ -153,6 +156,22 @@ where
         return drop(Reason::RewriteFailed);
     }
     tc::finish(&mut frame, &route, &forward, &way)
+}
+
+/// A fragment whose destination, or client, is the director itself: see [`local::deliver`].
+#[inline(always)]
+fn deliver<A: Fragments>(mut frame: Frame, flow: &Flow<A>, forward: &Forward<'_, A>) -> i32
+where
+    Kernel: Tables<A>,
+{
+    if forward.is_masqueraded() {
+        let rewritten = fragment::rewrite(&mut frame, forward);
+        if rewritten.and_then(|()| A::restore_ttl(&mut frame)).is_none() {
+            return drop(Reason::RewriteFailed);
+        }
+    }
+    fragment::count(&Kernel, flow, forward);
+    local::hand_over(frame, forward.reply)
 }
 
 /// A fragment whose first has not passed yet.

@@ -19,6 +19,7 @@ use rvs_wire::network_endian::{U16, U32};
 use rvs_wire::{IcmpError, Ipv4, Ipv6, Word, protocol};
 
 use crate::env::Kernel;
+use crate::local;
 use crate::maps::{self, ICMP_PROGRAM};
 use crate::route;
 use crate::slow;
@@ -161,6 +162,10 @@ fn send<A: Errors>(mut frame: Frame, request: &Request) -> i32 {
         return SHOT;
     }
     let Some(route) = route::lookup(frame.0.cast(), A::FAMILY, request.dst, 0) else { return SHOT };
+    if route.result == route::NOT_FORWARDED {
+        Kernel.count(Reason::IcmpSent);
+        return local::to_loopback(&mut frame);
+    }
     if route.result != route::SUCCESS && route.result != route::NO_NEIGHBOUR {
         return SHOT;
     }

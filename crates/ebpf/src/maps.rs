@@ -5,8 +5,8 @@ use aya_ebpf::macros::btf_map;
 use rvs_core::addr::{V4, V6};
 use rvs_core::fragment::{Fragment, NOTES as MAX_NOTES, Note, NoteKey, Slow};
 use rvs_core::layout::{
-    Config, Conn, ConnSet, Dest, DestStats, INTERFACES as MAX_INTERFACES, Interface, Row,
-    ServiceAddr, Slot, Version,
+    Config, Conn, ConnSet, Dest, DestStats, INTERFACES as MAX_INTERFACES, Interface, MARK_RULES,
+    MarkRule, Row, ServiceAddr, Slot, Version,
 };
 use rvs_core::reason::Reason;
 
@@ -37,6 +37,9 @@ pub static ROWS: Array<Row, 1024, MMAPABLE> = Array::new();
 /// Tables of hashing schedulers: rows by bucket.
 #[btf_map]
 pub static TABLES: Array<u32, 1024, MMAPABLE> = Array::new();
+/// See [`MarkRule`].
+#[btf_map]
+pub static MARKS: Array<MarkRule, { 2 * MARK_RULES as usize }, MMAPABLE> = Array::new();
 /// See [`Dest`].
 #[btf_map]
 pub static DESTS: Array<Dest, 1024, MMAPABLE> = Array::new();
@@ -78,7 +81,7 @@ pub static SCRATCH: PerCpuArray<[u8; SCRATCH_LEN as usize], 1> = PerCpuArray::ne
 pub static ICMP_REQUEST: PerCpuArray<Request, 1> = PerCpuArray::new();
 /// Programs that the TC program calls.
 #[btf_map]
-pub static PROGRAMS: ProgramArray<5> = ProgramArray::new();
+pub static PROGRAMS: ProgramArray<7> = ProgramArray::new();
 /// Index in `PROGRAMS` of `rvs_icmp`.
 pub const ICMP_PROGRAM: u32 = 0;
 /// Index in `PROGRAMS` of `rvs_related`.
@@ -89,6 +92,10 @@ pub const COVER_PROGRAM: u32 = 2;
 pub const EXTENDED_PROGRAM: u32 = 3;
 /// Index in `PROGRAMS` of `rvs_fragment`.
 pub const FRAGMENT_PROGRAM: u32 = 4;
+/// Index in `PROGRAMS` of `rvs_local_icmp`.
+pub const LOCAL_ICMP_PROGRAM: u32 = 5;
+/// Index in `PROGRAMS` of `rvs_local_extended`.
+pub const LOCAL_EXTENDED_PROGRAM: u32 = 6;
 /// Where the first fragments of datagrams went.
 #[btf_map]
 pub static NOTES: LruHashMap<NoteKey, Note, { MAX_NOTES as usize }> = LruHashMap::new();

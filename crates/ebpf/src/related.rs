@@ -3,19 +3,20 @@
 
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-use rvs_core::addr::{Addr, V4, V6};
+use rvs_core::addr::{V4, V6};
 use rvs_core::env::Tables;
 use rvs_core::flow::L3;
 use rvs_core::packet::Packet as _;
 use rvs_core::pipeline::{Forward, Verdict, count};
 use rvs_core::reason::Reason;
-use rvs_core::related::{self, Errors, Related};
+use rvs_core::related::{self, Errors};
 use rvs_core::types::{Family, ForwardMethod};
 use rvs_wire::checksum::fold;
 use rvs_wire::{ETHERTYPE_IPV4, Ethernet, protocol};
 
 use crate::cover;
 use crate::env::Kernel;
+use crate::local;
 use crate::route;
 use crate::tc::{self, Frame, drop, pass};
 
@@ -23,7 +24,7 @@ use crate::tc::{self, Frame, drop, pass};
 pub const PENDING: i32 = 1 << 17;
 
 /// Bytes that must be readable directly: an error rarely has more.
-const HEADERS: u32 = tc::MOST;
+pub const HEADERS: u32 = tc::MOST;
 
 /// Sends an ICMP error on to the sender of the packet that it quotes.
 #[classifier]
@@ -54,7 +55,7 @@ where
 
 /// See [`Errors::outline`].
 #[inline(never)]
-fn outline<A: Errors>(frame: Frame) -> u32 {
+pub fn outline<A: Errors>(frame: Frame) -> u32 {
     A::outline(&Kernel, &frame)
 }
 
@@ -105,24 +106,31 @@ where
     };
     // No error is ever sent about an error: RFC 1122 section 3.2.2, RFC 4443 section 2.4.
     let flow = &related.flow;
-    if flow.ttl <= 1 {
-        return drop(Reason::TtlExceeded);
-    }
     let way = forward.way(flow);
     let len = flow.len + way.extra;
     let Some(route) = route::lookup(frame.0.cast(), way.family, way.dst, len as u16) else {
         return drop(Reason::Inconsistent);
     };
+    let masqueraded = is_masqueraded(&forward);
+    if route.result == route::NOT_FORWARDED {
+        count(&Kernel, flow, &forward);
+        if masqueraded && related::rewrite(&mut frame, &related, &forward).is_none() {
+            return drop(Reason::RewriteFailed);
+        }
+        return local::hand_over(frame, forward.reply);
+    }
+    if flow.ttl <= 1 {
+        return drop(Reason::TtlExceeded);
+    }
     match route.result {
         route::SUCCESS | route::NO_NEIGHBOUR => {}
         route::FRAG_NEEDED => return drop(Reason::TooBig),
-        route::NOT_FORWARDED => return pass(Reason::LocalDest),
         _ => return drop(Reason::NoRoute),
     }
     count(&Kernel, flow, &forward);
     let rewritten = if way.extra != 0 {
         tc::encapsulate(&mut frame, flow, &forward, &way)
-    } else if is_masqueraded(&forward) {
+    } else if masqueraded {
         related::rewrite(&mut frame, &related, &forward)
     } else {
         A::decrement_ttl(&mut frame)

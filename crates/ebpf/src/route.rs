@@ -25,7 +25,7 @@ pub const NOT_FORWARDED: u32 = 4;
 /// Looks up as if the host itself sent: the loopback's index as the incoming interface. That is
 /// what IPVS does (`ip_route_output_key`), and it asks for forwarding to be on only on `lo`, which
 /// rvsd switches on, not on the interface that the packet came in by.
-const LOOPBACK: u32 = 1;
+pub const LOOPBACK: u32 = 1;
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
@@ -49,7 +49,7 @@ pub struct Hop {
     tick: u32,
     /// `AF_INET` or `AF_INET6`.
     family: u32,
-    /// Interface.
+    /// Interface; [`LOOPBACK`] after [`NOT_FORWARDED`].
     pub ifindex: u32,
     /// MTU: of the way out, or the one that was too small, after [`FRAG_NEEDED`].
     pub mtu: u32,
@@ -83,7 +83,7 @@ pub fn lookup(ctx: *mut c_void, family: Family, dst: [u32; 4], len: u16) -> Opti
         && known.family == family as u32
         && len as u32 <= known.mtu
     {
-        SUCCESS
+        if known.ifindex == LOOPBACK { NOT_FORWARDED } else { SUCCESS }
     } else {
         // SAFETY: as above.
         let place = unsafe { &mut *hop };
@@ -109,6 +109,10 @@ fn ask(ctx: *mut c_void, hop: &mut Hop, len: u16) -> u32 {
     }
     // SAFETY: `params` is a live struct of the size that is passed.
     let result = unsafe { bpf_fib_lookup(ctx, &mut params, size_of::<FibParams>() as i32, 0) };
+    if result == NOT_FORWARDED as i64 {
+        (hop.ifindex, hop.mtu) = (LOOPBACK, u32::MAX);
+        return NOT_FORWARDED;
+    }
     if result != SUCCESS as i64 || len == 0 {
         hop.tick = 0;
     }

@@ -25,9 +25,10 @@ use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Tcp, protocol};
 use crate::cover;
 use crate::env::Kernel;
 use crate::icmp::{self, Message};
+use crate::local;
 use crate::maps::{self, EXTENDED_PROGRAM, FRAGMENT_PROGRAM, RELATED_PROGRAM};
 use crate::related;
-use crate::route::{self, Route};
+use crate::route::{self, LOOPBACK, Route};
 use crate::{extended, fragment};
 
 /// Go on to the next program, then the host: `TCX_NEXT`, `TC_ACT_UNSPEC`.
@@ -39,7 +40,7 @@ pub const SHOT: i32 = 2;
 /// that LLVM has nothing to compare.
 pub const MOST: u32 = 2 * MOST_OFFSET + 1;
 /// Bytes that must be readable directly: Ethernet, IPv4 with all options, TCP.
-const HEADERS: u32 = 14 + 60 + 20;
+pub const HEADERS: u32 = 14 + 60 + 20;
 
 /// `pkt_type` of a frame for another host's MAC address.
 const PACKET_OTHERHOST: u32 = 3;
@@ -87,6 +88,13 @@ impl Frame {
             // SAFETY: plain arguments; on failure the bounds checks see what there is.
             unsafe { bpf_skb_pull_data(self.0, self.frame_len().min(len)) };
         }
+    }
+
+    /// Whether it is on the loopback interface: nobody but the director itself sent it.
+    #[inline(always)]
+    pub fn is_on_loopback(&self) -> bool {
+        // SAFETY: the context is valid for the whole run.
+        unsafe { (*self.0).ifindex == LOOPBACK }
     }
 
     /// Bytes of data in the segments of a super-packet; 0 if it is none.
@@ -227,14 +235,15 @@ fn balance<A: icmp::Errors>(frame: Frame) -> i32
 where
     Kernel: Tables<A>,
 {
-    let flow = match A::parse(&frame) {
+    let mut flow = match A::parse(&frame) {
         Ok(flow) => flow,
         Err(Reason::Icmp) => return related::PENDING,
         Err(Reason::Fragment) => return fragment::PENDING,
         Err(Reason::ExtensionHeader) => return extended::PENDING,
         Err(reason) => return pass(reason),
     };
-    dispatch(frame, &flow, &resolve(&Kernel, &flow))
+    let verdict = resolve(&Kernel, &mut flow);
+    dispatch(frame, &flow, &verdict)
 }
 
 /// Does with the packet what was decided.
@@ -250,7 +259,10 @@ where
             }
             send(frame, flow, forward)
         }
-        Verdict::Pass(reason) => pass(reason),
+        Verdict::Pass(reason) => {
+            local::leave_unclaimed(frame);
+            pass(reason)
+        }
         Verdict::Drop(Reason::NoDest) => {
             Kernel.count(Reason::NoDest);
             let source = flow.key.dst.to_words();
@@ -311,22 +323,28 @@ where
     // Errors about a client's packet come from the virtual address, as the host's own would.
     let source =
         if forward.reply { forward.dest.tunnel_source.get() } else { flow.key.dst.to_words() };
-    if flow.ttl <= 1 {
-        Kernel.count(Reason::TtlExceeded);
-        return icmp::request(flow, &Message { kind: A::TIME_EXCEEDED, info: 0, source });
-    }
     let len = length(&frame, flow, forward, &way).min(u16::MAX as u32) as u16;
     let Some(route) = route::lookup(frame.0.cast(), way.family, way.dst, len) else {
         return drop(Reason::Inconsistent);
     };
+    if route.result == route::NOT_FORWARDED {
+        return local::deliver(frame, flow, forward, route.now);
+    }
+    if flow.ttl <= 1 {
+        Kernel.count(Reason::TtlExceeded);
+        return icmp::request(flow, &Message { kind: A::TIME_EXCEEDED, info: 0, source });
+    }
     match route.result {
         route::SUCCESS | route::NO_NEIGHBOUR => {}
         route::FRAG_NEEDED => {
             let info = route.hop.mtu.saturating_sub(way.extra);
             return icmp::request(flow, &Message { kind: A::TOO_BIG, info, source });
         }
-        route::NOT_FORWARDED => return pass(Reason::LocalDest),
         _ => return drop(Reason::NoRoute),
+    }
+    // Nobody could answer it: `crosses_local_route_boundary`.
+    if frame.is_on_loopback() && flow.key.src.is_loopback() {
+        return drop(Reason::NoRoute);
     }
     commit(&Kernel, route.now, flow, forward);
     let rewritten = if way.extra != 0 {

@@ -114,12 +114,12 @@ fn balance<A: Ip>(frame: Frame) -> u32
 where
     Kernel: Tables<A>,
 {
-    let flow = match A::parse(&frame) {
+    let mut flow = match A::parse(&frame) {
         Ok(flow) => flow,
         Err(Reason::Fragment) => return pass(Reason::PuntFragment),
         Err(reason) => return pass(reason),
     };
-    match resolve(&Kernel, &flow) {
+    match resolve(&Kernel, &mut flow) {
         Verdict::Forward(forward) => send(frame, &flow, &forward),
         Verdict::Pass(reason) => pass(reason),
         // The client is told by ICMP, which TC can do.

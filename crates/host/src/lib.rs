@@ -6,6 +6,7 @@
 mod interface;
 mod monitor;
 mod neighbour;
+mod policy;
 mod request;
 mod route;
 mod sysctl;
@@ -14,8 +15,9 @@ use netlink_sys::Socket;
 
 pub use interface::Interface;
 pub use monitor::{Changes, Monitor};
+pub use policy::{MARKED, Mark};
 pub use route::Hop;
-pub use sysctl::forward_from_loopback;
+pub use sysctl::{forwards, prepare_loopback, restore_loopback};
 
 /// Why the host did not answer.
 #[derive(Debug, thiserror::Error)]

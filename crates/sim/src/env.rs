@@ -5,7 +5,9 @@ use std::cell::Cell;
 use rvs_core::addr::{V4, V6};
 use rvs_core::env::{Env, Tables, Visit};
 use rvs_core::fragment::{NOTES, Note, NoteKey, Notes, Slow};
-use rvs_core::layout::{Config, Conn, ConnSet, Dest, DestStats, Row, ServiceAddr, Slot, Version};
+use rvs_core::layout::{
+    Config, Conn, ConnSet, Dest, DestStats, MarkRule, Row, ServiceAddr, Slot, Version,
+};
 use rvs_core::reason::Reason;
 use rvs_core::time::Tick;
 use rvs_tables::{Memory, ServiceHash};
@@ -52,6 +54,10 @@ impl Env for &Plain {
 
     fn table(&self, index: u32) -> Option<u32> {
         self.tables.get(index as usize).copied()
+    }
+
+    fn mark_rule(&self, index: u32) -> Option<&MarkRule> {
+        self.marks.get(index as usize)
     }
 
     fn dest(&self, index: u32) -> Option<&Dest> {

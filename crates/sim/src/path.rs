@@ -56,12 +56,13 @@ where
         Err(Reason::ExtensionHeader) => A::parse_all(&env, frame),
         flow => flow,
     };
-    let flow = match flow {
+    let mut flow = match flow {
         Ok(flow) => flow,
         Err(Reason::Fragment) => return piece::<A>(env, frame),
         Err(reason) => return Outcome::Pass(reason),
     };
-    send(env, frame, &flow, resolve(&env, &flow), true)
+    let verdict = resolve(&env, &mut flow);
+    send(env, frame, &flow, verdict, true)
 }
 
 /// A fragment; see `crates/ebpf/src/fragment.rs`.
@@ -77,7 +78,7 @@ where
         Err(reason) => return Outcome::Pass(reason),
     };
     if piece.first {
-        let verdict = resolve(&env, &piece.flow);
+        let verdict = resolve(&env, &mut piece.flow);
         if let Err(reason) = fragment::note(&env, &piece, &verdict) {
             return Outcome::Drop(reason);
         }

@@ -7,7 +7,9 @@ use std::collections::HashMap;
 use rvs_core::addr::{V4, V6};
 use rvs_core::control::{DatapathError, Stats};
 use rvs_core::fragment::{Note, NoteKey, Slow};
-use rvs_core::layout::{Config, Conn, ConnSet, Dest, DestStats, Row, Slot, Version};
+use rvs_core::layout::{
+    Config, Conn, ConnSet, Dest, DestStats, MARK_RULES, MarkRule, Row, Slot, Version,
+};
 use rvs_core::reason::Reason;
 use rvs_core::time::Tick;
 use rvs_tables::sweeper::{self, Pass};
@@ -39,6 +41,7 @@ pub struct Plain {
     pub(crate) versions: Vec<Version>,
     pub(crate) rows: Vec<Row>,
     pub(crate) tables: Vec<u32>,
+    pub(crate) marks: Vec<MarkRule>,
     pub(crate) dests: Vec<Dest>,
     pub(crate) stats: Vec<DestStats>,
     pub(crate) conns4: Vec<ConnSet<V4>>,
@@ -66,6 +69,8 @@ impl Plain {
             mask4: Cell::default(),
             mask6: Cell::default(),
             udp_timeout: Cell::default(),
+            loopback: Cell::default(),
+            marks: Cell::default(),
             reserved: Cell::default(),
             tcp_timeouts: array::from_fn(|_| Cell::default()),
             drop_rate: Cell::default(),
@@ -86,6 +91,7 @@ impl Plain {
             versions: zeroed(sizes.services * 2 + 2),
             rows: zeroed(sizes.destinations * 4),
             tables: zeroed(sizes.services * 2 * rvs_core::layout::MH_SIZE),
+            marks: zeroed(2 * MARK_RULES),
             dests: zeroed(sizes.destinations + 1),
             stats: zeroed(sizes.destinations + 1),
             conns4: zeroed(sets),
@@ -157,6 +163,16 @@ impl Memory for Plain {
     fn write_row(&mut self, index: u32, row: Row) {
         if let Some(place) = self.rows.get_mut(index as usize) {
             *place = row;
+        }
+    }
+
+    fn mark_rule(&self, index: u32) -> Option<MarkRule> {
+        self.marks.get(index as usize).copied()
+    }
+
+    fn write_mark_rule(&mut self, index: u32, rule: MarkRule) {
+        if let Some(place) = self.marks.get_mut(index as usize) {
+            *place = rule;
         }
     }
 

@@ -128,8 +128,8 @@ impl Bench {
 
     fn packet(&mut self, client: u8) {
         let maps = self.sim.maps();
-        let flow = Self::flow(client);
-        let verdict = resolve(&maps, &flow);
+        let mut flow = Self::flow(client);
+        let verdict = resolve(&maps, &mut flow);
         let known = self.model.get(&client).copied();
         // A path visits every set of a table this small: it is full when nothing is free.
         let small = maps.conns4().len() <= 4;

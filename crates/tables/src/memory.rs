@@ -6,7 +6,9 @@ use std::net::IpAddr;
 use rvs_core::addr::{Addr, V4, V6, words};
 use rvs_core::control::{DatapathError, Stats};
 use rvs_core::fragment::Slow;
-use rvs_core::layout::{Config, ConnSet, Dest, LAYOUT_VERSION, Row, ServiceAddr, Slot, Version};
+use rvs_core::layout::{
+    Config, ConnSet, Dest, LAYOUT_VERSION, MarkRule, Row, ServiceAddr, Slot, Version,
+};
 use rvs_core::proto::{sctp, tcp, udp};
 use rvs_core::sysctl::Sysctl;
 use rvs_core::time::{Tick, ticks};
@@ -36,6 +38,11 @@ pub trait Memory {
     fn row(&self, index: u32) -> Option<Row>;
     /// Writes a row. Only while no version in force has it.
     fn write_row(&mut self, index: u32, row: Row);
+
+    /// A rule that marks packets.
+    fn mark_rule(&self, index: u32) -> Option<MarkRule>;
+    /// Writes a rule that marks packets. Only while it is not in force.
+    fn write_mark_rule(&mut self, index: u32, rule: MarkRule);
 
     /// Number of words of `TABLES`.
     fn table_words(&self) -> usize;

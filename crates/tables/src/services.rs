@@ -14,7 +14,8 @@ use std::net::IpAddr;
 
 use rvs_core::control::{Change, ConnRow, Datapath, DatapathError, DestStatus, Stats};
 use rvs_core::defence;
-use rvs_core::layout::{CONFIG_BACKUP_ONLY, DAEMON_WORDS, WAYS};
+use rvs_core::layout::{CONFIG_BACKUP_ONLY, DAEMON_WORDS, MARK_RULES, MarkRule, WAYS};
+use rvs_core::mark::InForce;
 use rvs_core::proto::tcp;
 use rvs_core::sysctl::Sysctl;
 use rvs_core::time::{seconds, ticks};
@@ -77,6 +78,8 @@ pub struct Services<M> {
     sequence: u32,
     /// Places taken since [`Services::take_new`] was called last.
     new: Vec<(u32, IpAddr)>,
+    /// Services put in force since [`Services::take_changed`] was called last.
+    changed: Vec<ServiceKey>,
     /// Pages of memory that were left when [`Services::defend`] was called last.
     available: u64,
 }
@@ -95,6 +98,21 @@ impl<M: Memory> Services<M> {
     /// The destinations that got a place since the last call: the way to them is yet unknown.
     pub fn take_new(&mut self) -> Vec<(u32, IpAddr)> {
         std::mem::take(&mut self.new)
+    }
+
+    /// The services that were put in force since the last call.
+    pub fn take_changed(&mut self) -> Vec<ServiceKey> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// The keys of all services.
+    pub fn keys(&self) -> impl Iterator<Item = &ServiceKey> {
+        self.services.iter().map(|service| &service.key)
+    }
+
+    /// The destinations of a service; none if there is no such service.
+    pub fn dests_of(&self, key: &ServiceKey) -> impl Iterator<Item = &DestConfig> {
+        self.service(key).into_iter().flat_map(|service| service.dests.iter().map(|d| &d.config))
     }
 
     /// Sets the source address of a destination's tunnel packets, and of errors about its own.
@@ -197,7 +215,11 @@ impl<M: Memory> Datapath for Services<M> {
         dests: &[DestConfig],
         change: Change,
     ) -> Result<(), DatapathError> {
-        self.put(key, config, dests, change)
+        self.put(key, config, dests, change)?;
+        if self.changed.last() != Some(key) {
+            self.changed.push(*key);
+        }
+        Ok(())
     }
 
     fn remove_service(&mut self, key: &ServiceKey) -> bool {
@@ -284,6 +306,27 @@ impl<M: Memory> Datapath for Services<M> {
             self.defend(self.available);
         }
         self.update_backup_only();
+        Ok(())
+    }
+
+    fn for_each_mark(&self, f: &mut dyn FnMut(&MarkRule)) {
+        let rules = InForce(self.maps.config().marks.get());
+        let places = rules.first()..rules.first() + rules.count();
+        places.filter_map(|place| self.maps.mark_rule(place)).for_each(|rule| f(&rule));
+    }
+
+    fn set_marks(&mut self, rules: &[MarkRule]) -> Result<(), DatapathError> {
+        if rules.len() > MARK_RULES as usize {
+            return Err(DatapathError::Full("mark rule"));
+        }
+        // Packets may still look at the rules that were in force before the last change.
+        self.maps.grace_period();
+        let first = InForce(self.maps.config().marks.get()).next_first();
+        for (place, rule) in (first..).zip(rules) {
+            self.maps.write_mark_rule(place, *rule);
+        }
+        let next = InForce::new(first, rules.len() as u32);
+        self.maps.store(&self.maps.config().marks, next.0);
         Ok(())
     }
 

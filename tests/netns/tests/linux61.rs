@@ -6,7 +6,7 @@ use rvs_tests_netns::vm;
 #[test]
 fn the_data_path_forwards_on_linux_6_1() {
     // A client, two servers, rvsd in between.
-    let Some(stdout) = vm::run("bash", "linux61.sh", &["rvsd", "ipvsadm", "rvs"], 300) else {
+    let Some(stdout) = vm::run("bash", "linux61.sh", &["rvsd", "ipvsadm", "rvs"], 500) else {
         rvs_testkit::skip!("../shared/oracle is not there");
     };
     assert!(stdout.contains("answers: rs1 rs2 rs1 rs2"), "{stdout}");
@@ -14,4 +14,19 @@ fn the_data_path_forwards_on_linux_6_1() {
     assert!(stdout.contains("privileges: 0000000000001000 1"), "{stdout}");
     let late = stdout.lines().find(|line| line.starts_with("late("));
     assert!(late.is_some_and(|line| line.contains("rvs_tc")), "{stdout}");
+    // The interfaces are those to the client and the servers, and the late one.
+    let local = [
+        "client to director: director",
+        "director to itself: director",
+        "director to servers: rs1 rs2",
+        "director to another's address: rs1",
+        "egress programs: 4",
+        "without rvsd: director",
+        "marked by nftables: rs1",
+        "marked by a rule: rs1",
+        "left: 0 0 0",
+    ];
+    for line in local {
+        assert!(stdout.lines().any(|got| got == line), "{line}: {stdout}");
+    }
 }

@@ -39,4 +39,29 @@ done
 echo "answers:$answers"
 ./ipvsadm -Ln --stats
 bpftool net show
+# The director as a client and as a real server.
+socat TCP-LISTEN:18080,fork,reuseaddr SYSTEM:"echo director" &
+ip route add 10.9.8.8 via 10.0.1.2
+./ipvsadm -A -t 10.9.9.9:81 -s rr || exit 1
+./ipvsadm -a -t 10.9.9.9:81 -r 10.0.1.1:18080 -m || exit 1
+./ipvsadm -A -t 10.9.8.8:80 -s rr || exit 1
+./ipvsadm -a -t 10.9.8.8:80 -r 10.0.2.2:80 -m || exit 1
+for _ in $(seq 100); do ss -ltn | grep -q ':18080 ' && break; sleep 0.1; done
+echo "client to director: $(ip netns exec client timeout 10 socat -u TCP:10.9.9.9:81 -)"
+echo "director to itself: $(timeout 10 socat -u TCP:10.9.9.9:81 -)"
+echo "director to servers: $(timeout 10 socat -u TCP:10.9.9.9:80 -) $(timeout 10 socat -u TCP:10.9.9.9:80 -)"
+echo "director to another's address: $(timeout 10 socat -u TCP:10.9.8.8:80 -)"
+echo "egress programs: $(bpftool net show | grep -c rvs_local)"
+# Marks, by nftables and by rules of RVS's own.
+sysctl -qw net.ipv4.ip_forward=1
+nft 'add table inet t; add chain inet t in { type filter hook prerouting priority mangle; }; add rule inet t in ip daddr 10.9.7.7 meta mark set 7'
+./ipvsadm -A -f 7 -s rr || exit 1
+./ipvsadm -a -f 7 -r 10.0.2.2:0 -m || exit 1
+./rvs mark add --dst 10.9.6.0/24 --proto tcp --dport 80-81 7 || exit 1
+echo "marked by nftables: $(ip netns exec client timeout 10 socat -u TCP:10.9.7.7:80 -)"
+echo "marked by a rule: $(ip netns exec client timeout 10 socat -u TCP:10.9.6.6:80 -)"
+kill -9 $rvsd; wait $rvsd 2>/dev/null
+echo "without rvsd: $(ip netns exec client timeout 10 socat -u TCP:10.9.9.9:81 -)"
+./rvs down
+echo "left: $(bpftool net show | grep -c rvs_) $(sysctl -n net.ipv4.conf.lo.accept_local) $(ip rule | grep -cE 'goto|fwmark')"
 exit 0

@@ -1,11 +1,11 @@
 //! SCTP associations between Linux 6.1's own stacks, in the oracle VM, by way of rvsd: masqueraded to
-//! another port, by direct routing and through a tunnel, data both ways.
+//! another port, by direct routing, and with the director as their client and server, data both ways.
 
 use rvs_tests_netns::vm;
 
 /// Ways that packets take through the director, and how many methods each carries.
-const ROUNDS: [(&str, usize); 4] =
-    [("super-packets", 2), ("segments", 2), ("punted", 2), ("xdp", 2)];
+const ROUNDS: [(&str, usize); 6] =
+    [("super-packets", 2), ("local", 3), ("marked", 1), ("segments", 2), ("punted", 2), ("xdp", 2)];
 
 #[test]
 fn real_associations_carry_data_both_ways() {

@@ -60,6 +60,14 @@ pub mod command {
     /// With the acknowledgement comes a descriptor (`SCM_RIGHTS`), if rvsd could make it: the folder
     /// of a file system with the kernel's files below `/proc`.
     pub const GET_PROC: u8 = 112;
+    /// A dump of the rules that mark packets.
+    pub const GET_MARK: u8 = 128;
+    /// Appends a rule.
+    pub const NEW_MARK: u8 = 129;
+    /// Removes the first rule that is the same.
+    pub const DEL_MARK: u8 = 130;
+    /// Removes all rules.
+    pub const FLUSH_MARKS: u8 = 131;
 }
 
 /// Top-level attributes, `IPVS_CMD_ATTR_*`. From [`cmd_attr::CONN`] on they are RVS's own.
@@ -91,6 +99,8 @@ pub mod cmd_attr {
     pub const SYSCTL_NAME: u16 = 96;
     /// A setting's value, as text.
     pub const SYSCTL_VALUE: u16 = 97;
+    /// A rule that marks packets, in the words of `rvs mark`.
+    pub const MARK: u16 = 128;
 }
 
 /// Attributes of a service, `IPVS_SVC_ATTR_*`.

@@ -42,6 +42,7 @@ pub const COMMAND: Policy = &[
     (cmd_attr::LIMIT, AtLeast(4)),
     (cmd_attr::SYSCTL_NAME, Text(63)),
     (cmd_attr::SYSCTL_VALUE, Text(255)),
+    (cmd_attr::MARK, Text(255)),
 ];
 
 /// Attributes of a service.

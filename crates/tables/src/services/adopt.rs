@@ -44,6 +44,7 @@ impl<M: Memory> Services<M> {
             retired: Vec::new(),
             sequence: 0,
             new: Vec::new(),
+            changed: Vec::new(),
             available: u64::MAX,
         };
         datapath.adopt_services();
