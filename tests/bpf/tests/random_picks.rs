@@ -208,9 +208,10 @@ fn expire<M: Memory>(memory: &M, family: Family, chosen: &impl Fn(u16) -> bool) 
     fn set<A: Addr>(sets: &[ConnSet<A>], past: u32, chosen: &impl Fn(u16) -> bool) {
         for conn in sets.iter().flat_map(|set| &set.ways) {
             let word = Word(conn.word.get());
-            let port = u16::from_be(conn.key.get().sport_be);
-            let port = if word.has(TEMPLATE) { 0 } else { port };
-            if word.is_live() && !word.has(REPLY) && chosen(port) {
+            let key = conn.key.get();
+            let port = if word.has(REPLY) { key.dport_be } else { key.sport_be };
+            let port = if word.has(TEMPLATE) { 0 } else { u16::from_be(port) };
+            if word.is_live() && chosen(port) {
                 conn.expires.set(past);
             }
         }
