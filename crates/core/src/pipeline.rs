@@ -18,8 +18,8 @@ use crate::dest;
 use crate::env::Tables;
 use crate::flow::{Flow, Ip};
 use crate::layout::{
-    CONFIG_BACKUP_ONLY, CONFIG_FWMARK, CONFIG_PORT_ZERO, CONFIG_SECURE_TCP, Config, Conn, Dest,
-    ServiceAddr,
+    CONFIG_BACKUP_ONLY, CONFIG_COUNT_PACKETS, CONFIG_FWMARK, CONFIG_PORT_ZERO, CONFIG_SECURE_TCP,
+    Config, Conn, Dest, ServiceAddr,
 };
 use crate::nat;
 use crate::ours;
@@ -417,7 +417,7 @@ pub fn expiry<'c, A: Copy>(
 
 /// Changes the word of a live entry, whatever others make of it meanwhile.
 #[inline(always)]
-fn change<A: Addr, E: Tables<A>>(env: &E, entry: &Conn<A>, to: impl Fn(Word) -> Word) {
+pub(crate) fn change<A: Addr, E: Tables<A>>(env: &E, entry: &Conn<A>, to: impl Fn(Word) -> Word) {
     for _ in 0..RETRIES {
         let word = Word(entry.word.get());
         let new = to(word);
@@ -463,8 +463,12 @@ pub fn commit<A: Addr, E: Tables<A>>(env: &E, now: Tick, flow: &Flow<A>, forward
 fn settled<A: Copy>(config: &Config, flow: &Flow<A>, forward: &Forward<'_, A>) -> Option<u32> {
     let word = Word(forward.entry.word.get());
     let state = word.state();
+    let flags = config.flags.get();
+    if flags & CONFIG_COUNT_PACKETS != 0 && word.counts() {
+        return None;
+    }
     if flow.key.protocol == protocol::TCP as u32 {
-        let secure = config.flags.get() & CONFIG_SECURE_TCP != 0;
+        let secure = flags & CONFIG_SECURE_TCP != 0;
         let next = tcp::next(secure, direction(word), state, tcp::Event::of(flow.tcp_flags));
         if next != state || state == tcp::State::None as u32 {
             return None;
@@ -514,6 +518,9 @@ pub fn transition<A: Addr, E: Tables<A>>(env: &E, entry: &Conn<A>, flags: u8) {
             (state, tcp::is_active(state), tcp::State::Established as u32)
         });
         (state, config.tcp_timeouts.get((state & 15) as usize).map_or(0, |timeout| timeout.get()))
+    } else if !reply {
+        change(env, conn, Word::counted);
+        return renew(conn, env.now().after(config.udp_timeout.get()));
     } else {
         assure(env, conn);
         (ANSWERED, config.udp_timeout.get())
@@ -560,6 +567,7 @@ fn advance<A: Addr, E: Tables<A>>(
         state = to;
         let mut new = old.with_state(state);
         new = if active { Word(new.0 & !INACTIVE) } else { Word(new.0 | INACTIVE) };
+        new = if reply { new } else { new.counted() };
         // Only a live connection changes: an ended one was counted out already.
         if new == old || !old.is_live() {
             break;

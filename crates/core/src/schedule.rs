@@ -5,11 +5,12 @@ use rvs_wire::protocol;
 
 use crate::addr::Addr;
 use crate::conn::{INACTIVE, NO_OUTPUT, REPLY, TEMPLATE, Word};
+use crate::defence;
 use crate::dest;
 use crate::env::Tables;
 use crate::flow::Flow;
 use crate::layout::{Conn, Dest, Key, Row, Slot, Version};
-use crate::pipeline::{end, partner};
+use crate::pipeline::{change, end, partner};
 use crate::proto::tcp;
 use crate::reason::Reason;
 use crate::sched::{self, NONE, RowOf};
@@ -189,7 +190,7 @@ fn connect<A: Addr, E: Tables<A>>(
     let port_be = port_at(dest, flow);
     let method = row.forward as u32;
     let masquerade = method == ForwardMethod::Masquerade as u32;
-    let flags = INACTIVE | if masquerade { 0 } else { NO_OUTPUT };
+    let flags = INACTIVE | if masquerade { 0 } else { NO_OUTPUT } | defence::counting(env.config());
     let word = live(tcp::State::None as u32, method, flags);
     let expires = env.now().after(ticks(tcp::State::None.default_timeout())).0;
 
@@ -329,6 +330,9 @@ fn persistent<A: Addr, E: Tables<A>>(
         env.repeat(version.rows.get(), &mut row);
         if row.found != NONE && !quiescent(env, template) {
             template.expires.set(env.now().after(template.pair.get()).0);
+            if version.flags.get() & ServiceFlags::ONEPACKET.bits() != 0 {
+                change(env, template, Word::counted);
+            }
             return Ok((row.found, number));
         }
         end(env, template);
@@ -348,7 +352,7 @@ fn persistent<A: Addr, E: Tables<A>>(
     let timeout = ticks(version.timeout.get());
     template.pair.set(timeout);
     template.expires.set(env.now().after(timeout).0);
-    let word = live(0, row.forward as u32, TEMPLATE);
+    let word = live(0, row.forward as u32, TEMPLATE | defence::counting(env.config())).counted();
     dest::bind(env, dest, word);
     table::publish(env, template, word);
     Ok((picked, number))

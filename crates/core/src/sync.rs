@@ -7,6 +7,7 @@
 
 use crate::addr::Addr;
 use crate::conn::{CACHE, INACTIVE, NO_OUTPUT, REPLY, SYNCED, TEMPLATE, Word};
+use crate::defence;
 use crate::dest;
 use crate::env::Tables;
 use crate::layout::{Conn, Key};
@@ -153,7 +154,11 @@ fn enter<A: Addr, E: Tables<A>>(
         table::abandon(env, conn);
         return refused;
     }
-    let word = arrival.word();
+    let mut word = arrival.word();
+    if !arrival.template {
+        // The kernel takes it for one that has had as many packets as `sync_threshold` says first.
+        word = Word(word.0 | defence::counting(env.config())).counted().counted().counted();
+    }
     dest::bind(env, dest, word);
     table::publish(env, conn, word);
     match instead {

@@ -52,6 +52,8 @@ sysctls! {
     /// When a SYN or INIT on a connection opens a new one: 0 never; else after TIME_WAIT and CLOSE
     /// (SCTP: CLOSED); 2 and 3 after FIN_WAIT as well if replies are not seen.
     ConnReuseMode = "conn_reuse_mode", 1, ANY;
+    /// Whether connections that nobody seems to need are ended before their time.
+    DropEntry = "drop_entry", 0, MODE;
     /// Whether new connections are dropped.
     DropPacket = "drop_packet", 0, MODE;
     /// Whether a connection ends once its destination is gone, so that its next packet opens another.
@@ -111,7 +113,7 @@ pub const SETTINGS: [(&str, Kind); 28] = [
     ("cache_bypass", Kind::Fixed("0", "there is no cache bypass")),
     ("conn_reuse_mode", Kind::Changes(Sysctl::ConnReuseMode)),
     ("conntrack", Kind::Fixed("0", "packets are balanced before netfilter tracks them, and it does not see them")),
-    ("drop_entry", Kind::Fixed("0", "established connections are told apart by their packets, which are not counted one by one")),
+    ("drop_entry", Kind::Changes(Sysctl::DropEntry)),
     ("drop_packet", Kind::Changes(Sysctl::DropPacket)),
     ("expire_nodest_conn", Kind::Changes(Sysctl::ExpireNodestConn)),
     ("expire_quiescent_template", Kind::Changes(Sysctl::ExpireQuiescentTemplate)),

@@ -81,6 +81,7 @@ impl Replay {
                 let timeout = words.contains(&"-p").then(|| number("-p").unwrap_or(360));
                 let mut flags = ServiceFlags::empty();
                 flags.set(ServiceFlags::PERSISTENT, timeout.is_some());
+                flags.set(ServiceFlags::ONEPACKET, words.contains(&"-o"));
                 let mask = value("-M").map(|mask| match mask.parse::<Ipv4Addr>() {
                     Ok(mask) => mask.to_bits(),
                     Err(_) => mask.parse().expect("a prefix length"),
@@ -142,6 +143,13 @@ impl Replay {
             let step = left.min(ticks(1) / 2);
             self.age(step);
             left -= step;
+        }
+    }
+
+    /// Goes on by some seconds, sweeping twice in each.
+    pub fn pass_seconds(&mut self, seconds: u32) {
+        for half in 0..2 * seconds {
+            self.age(ticks(half + 1) / 2 - ticks(half) / 2);
         }
     }
 
