@@ -3,7 +3,7 @@
 //! `update_defense_level`, `ip_vs_todrop` and `ip_vs_random_dropentry`.
 
 use crate::addr::Addr;
-use crate::conn::{ASSURED, COUNTS, TEMPLATE, Word};
+use crate::conn::{ASSURED, TEMPLATE, Word};
 use crate::env::Tables;
 use crate::layout::{
     CONFIG_COUNT_PACKETS, CONFIG_DROP_ENTRY, CONFIG_SECURE_TCP, Config, Conn, Dest,
@@ -78,11 +78,10 @@ pub fn drops(config: &Config) -> bool {
     left <= 0
 }
 
-/// The flag of a new connection's word: whether it counts its packets.
+/// Whether new connections count their packets.
 #[inline(always)]
-pub(crate) fn counting(config: Option<&Config>) -> u32 {
-    let counts = config.is_some_and(|config| config.flags.get() & CONFIG_COUNT_PACKETS != 0);
-    if counts { COUNTS } else { 0 }
+pub(crate) fn counts(config: &Config) -> bool {
+    config.flags.get() & CONFIG_COUNT_PACKETS != 0
 }
 
 /// Of how many calls of [`ends`] for an entry one looks at it. There are two a second; the kernel looks

@@ -12,14 +12,14 @@
 use rvs_wire::{Ipv4, Ipv6, protocol, tcp_flags};
 
 use crate::addr::Addr;
-use crate::conn::{ANSWERED, ASSURED, CACHE, INACTIVE, NO_OUTPUT, REPLY, TEMPLATE, Word};
+use crate::conn::{ANSWERED, ASSURED, CACHE, COUNTS, INACTIVE, NO_OUTPUT, REPLY, TEMPLATE, Word};
 use crate::defence;
 use crate::dest;
 use crate::env::Tables;
 use crate::flow::{Flow, Ip};
 use crate::layout::{
-    CONFIG_BACKUP_ONLY, CONFIG_COUNT_PACKETS, CONFIG_FWMARK, CONFIG_PORT_ZERO, CONFIG_SECURE_TCP,
-    Config, Conn, Dest, ServiceAddr,
+    CONFIG_BACKUP_ONLY, CONFIG_FWMARK, CONFIG_PORT_ZERO, CONFIG_SECURE_TCP, Config, Conn, Dest,
+    ServiceAddr,
 };
 use crate::nat;
 use crate::ours;
@@ -253,8 +253,22 @@ fn opening<'e, A: Addr, E: Tables<A>>(
     if !may_open(config, flow) {
         return Verdict::Pass(Reason::NoConnection);
     }
+    match pick(env, config, flow, slot) {
+        Ok(index) => scheduled(env, config, index),
+        Err(reason) => Verdict::Drop(reason),
+    }
+}
+
+/// Enters a connection to a destination of the service in `slot`; the index of its entry.
+#[inline(always)]
+fn pick<A: Addr, E: Tables<A>>(
+    env: &E,
+    config: &Config,
+    flow: &Flow<A>,
+    slot: u32,
+) -> Result<u32, Reason> {
     if defence::drops(config) {
-        return Verdict::Drop(Reason::Defence);
+        return Err(Reason::Defence);
     }
     let mut outcome = env.schedule(flow, slot, Picked::NOTHING);
     let version = outcome.asks();
@@ -262,21 +276,40 @@ fn opening<'e, A: Addr, E: Tables<A>>(
         let row = env.cached(&flow.key, Place { slot, version });
         outcome = env.schedule(flow, slot, Picked { version, row });
     }
-    match outcome.entry() {
-        Ok(index) => scheduled(env, index),
-        Err(reason) => Verdict::Drop(reason),
+    outcome.entry()
+}
+
+/// Opens a connection for an ICMP error about a packet of none, which `flow` has the key of, if it is
+/// for a service; whether only this error is to take it (one-packet scheduling), or why it is dropped.
+#[inline(always)]
+pub(crate) fn schedule_error<A: Addr, E: Tables<A>>(
+    env: &E,
+    config: &Config,
+    flow: &mut Flow<A>,
+) -> Result<bool, Reason> {
+    if config.flags.get() & CONFIG_BACKUP_ONLY != 0 {
+        return Ok(false);
+    }
+    mark(env, config, flow);
+    match service(env, config, flow) {
+        Some(slot) => pick(env, config, flow, slot).map(|index| index == PASSING),
+        None => Ok(false),
     }
 }
 
 /// The way of a packet whose connection was just entered.
 #[inline(always)]
-fn scheduled<'e, A: Addr, E: Tables<A>>(env: &'e E, index: u32) -> Verdict<'e, A> {
+fn scheduled<'e, A: Addr, E: Tables<A>>(env: &'e E, config: &Config, index: u32) -> Verdict<'e, A> {
     let entry = if index == PASSING { env.passing() } else { table::entry(env, index + 1) };
     let Some(entry) = entry else { return Verdict::Drop(Reason::Inconsistent) };
     let dest_index = entry.dest.get();
     let Some(dest) = env.dest(dest_index) else { return Verdict::Drop(Reason::Inconsistent) };
-    let method = Word(entry.word.get()).forward();
-    Verdict::Forward(Forward { entry, dest, dest_index, method, reply: false })
+    let word = Word(entry.word.get());
+    if defence::counts(config) && index != PASSING {
+        // Who changes the word meanwhile leaves a connection that counts no packets.
+        env.compare_exchange(&entry.word, word.0, word.0 | COUNTS);
+    }
+    Verdict::Forward(Forward { entry, dest, dest_index, method: word.forward(), reply: false })
 }
 
 /// Index in `SLOTS` of the service that the packet is for: by its mark, else its address and port,
@@ -463,12 +496,11 @@ pub fn commit<A: Addr, E: Tables<A>>(env: &E, now: Tick, flow: &Flow<A>, forward
 fn settled<A: Copy>(config: &Config, flow: &Flow<A>, forward: &Forward<'_, A>) -> Option<u32> {
     let word = Word(forward.entry.word.get());
     let state = word.state();
-    let flags = config.flags.get();
-    if flags & CONFIG_COUNT_PACKETS != 0 && word.counts() {
+    if word.counts() {
         return None;
     }
     if flow.key.protocol == protocol::TCP as u32 {
-        let secure = flags & CONFIG_SECURE_TCP != 0;
+        let secure = config.flags.get() & CONFIG_SECURE_TCP != 0;
         let next = tcp::next(secure, direction(word), state, tcp::Event::of(flow.tcp_flags));
         if next != state || state == tcp::State::None as u32 {
             return None;

@@ -4,8 +4,7 @@
 use rvs_wire::protocol;
 
 use crate::addr::Addr;
-use crate::conn::{INACTIVE, NO_OUTPUT, REPLY, TEMPLATE, Word};
-use crate::defence;
+use crate::conn::{COUNTS, INACTIVE, NO_OUTPUT, REPLY, TEMPLATE, Word};
 use crate::dest;
 use crate::env::Tables;
 use crate::flow::Flow;
@@ -190,7 +189,7 @@ fn connect<A: Addr, E: Tables<A>>(
     let port_be = port_at(dest, flow);
     let method = row.forward as u32;
     let masquerade = method == ForwardMethod::Masquerade as u32;
-    let flags = INACTIVE | if masquerade { 0 } else { NO_OUTPUT } | defence::counting(env.config());
+    let flags = INACTIVE | if masquerade { 0 } else { NO_OUTPUT };
     let word = live(tcp::State::None as u32, method, flags);
     let expires = env.now().after(ticks(tcp::State::None.default_timeout())).0;
 
@@ -352,7 +351,7 @@ fn persistent<A: Addr, E: Tables<A>>(
     let timeout = ticks(version.timeout.get());
     template.pair.set(timeout);
     template.expires.set(env.now().after(timeout).0);
-    let word = live(0, row.forward as u32, TEMPLATE | defence::counting(env.config())).counted();
+    let word = live(0, row.forward as u32, TEMPLATE | COUNTS).counted();
     dest::bind(env, dest, word);
     table::publish(env, template, word);
     Ok((picked, number))

@@ -5,7 +5,7 @@ use crate::addr::Addr;
 use crate::conn::{ASSURED, CACHE, DEAD, FREE, REPLY, TEMPLATE, Word};
 use crate::defence;
 use crate::env::Tables;
-use crate::layout::{CONFIG_COUNT_PACKETS, CONFIG_DROP_ENTRY, Conn, Key};
+use crate::layout::{CONFIG_DROP_ENTRY, Conn, Key};
 use crate::pipeline::{end, expiry};
 use crate::sched::cache;
 use crate::sysctl::Sysctl;
@@ -60,7 +60,7 @@ pub fn sweep<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>, now: Tick) -> Swept
 fn dropped<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>, now: Tick) -> bool {
     let Some(config) = env.config() else { return false };
     let (flags, word) = (config.flags.get(), Word(conn.word.get()));
-    if flags & CONFIG_COUNT_PACKETS == 0 && word.packets().is_some() {
+    if !defence::counts(config) && !word.has(TEMPLATE) && word.packets().is_some() {
         env.compare_exchange(&conn.word, word.0, word.uncounted().0);
     }
     if flags & CONFIG_DROP_ENTRY == 0 {

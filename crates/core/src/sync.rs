@@ -6,7 +6,7 @@
 //! that at no moment a packet finds nothing.
 
 use crate::addr::Addr;
-use crate::conn::{CACHE, INACTIVE, NO_OUTPUT, REPLY, SYNCED, TEMPLATE, Word};
+use crate::conn::{CACHE, COUNTS, INACTIVE, NO_OUTPUT, REPLY, SYNCED, TEMPLATE, Word};
 use crate::defence;
 use crate::dest;
 use crate::env::Tables;
@@ -155,9 +155,9 @@ fn enter<A: Addr, E: Tables<A>>(
         return refused;
     }
     let mut word = arrival.word();
-    if !arrival.template {
+    if !arrival.template && env.config().is_some_and(defence::counts) {
         // The kernel takes it for one that has had as many packets as `sync_threshold` says first.
-        word = Word(word.0 | defence::counting(env.config())).counted().counted().counted();
+        word = Word(word.0 | COUNTS).counted().counted().counted();
     }
     dest::bind(env, dest, word);
     table::publish(env, conn, word);

@@ -66,6 +66,8 @@ sysctls! {
     LblcrExpiration = "lblcr_expiration", 86_400, SECONDS;
     /// Whether rates are estimated.
     RunEstimation = "run_estimation", 1, ANY;
+    /// Whether an ICMP error about a packet of no connection opens one, as that packet would.
+    ScheduleIcmp = "schedule_icmp", 0, ANY;
     /// Whether TCP states advance by what destinations send, not by what clients claim.
     SecureTcp = "secure_tcp", 0, MODE;
     /// Whether any TCP packet but a RST opens a connection.
@@ -110,7 +112,7 @@ pub const SETTINGS: [(&str, Kind); 28] = [
     ("am_droprate", Kind::Changes(Sysctl::AmDroprate)),
     ("amemthresh", Kind::Changes(Sysctl::Amemthresh)),
     ("backup_only", Kind::Changes(Sysctl::BackupOnly)),
-    ("cache_bypass", Kind::Fixed("0", "there is no cache bypass")),
+    ("cache_bypass", Kind::Fixed("0", "a packet for which there is no destination is answered, and never goes to its own address")),
     ("conn_reuse_mode", Kind::Changes(Sysctl::ConnReuseMode)),
     ("conntrack", Kind::Fixed("0", "packets are balanced before netfilter tracks them, and it does not see them")),
     ("drop_entry", Kind::Changes(Sysctl::DropEntry)),
@@ -120,10 +122,10 @@ pub const SETTINGS: [(&str, Kind); 28] = [
     ("ignore_tunneled", Kind::Fixed("0", "tunneled packets are not looked into")),
     ("lblc_expiration", Kind::Changes(Sysctl::LblcExpiration)),
     ("lblcr_expiration", Kind::Changes(Sysctl::LblcrExpiration)),
-    ("nat_icmp_send", Kind::Fixed("0", "packets of real servers without a connection are the host's")),
+    ("nat_icmp_send", Kind::Fixed("0", "packets of real servers without a connection are the host's, which knows no real servers")),
     ("pmtu_disc", Kind::Fixed("1", "packets too big for the way on are always answered")),
     ("run_estimation", Kind::Changes(Sysctl::RunEstimation)),
-    ("schedule_icmp", Kind::Fixed("0", "ICMP opens no connections")),
+    ("schedule_icmp", Kind::Changes(Sysctl::ScheduleIcmp)),
     ("secure_tcp", Kind::Changes(Sysctl::SecureTcp)),
     ("sloppy_sctp", Kind::Changes(Sysctl::SloppySctp)),
     ("sloppy_tcp", Kind::Changes(Sysctl::SloppyTcp)),
