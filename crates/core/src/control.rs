@@ -6,7 +6,7 @@ use core::net::IpAddr;
 
 use crate::sysctl::Sysctl;
 use crate::types::{
-    DestConfig, DestKey, ForwardMethod, Protocol, ServiceConfig, ServiceKey, Timeouts,
+    DestConfig, DestKey, Engine, ForwardMethod, Protocol, ServiceConfig, ServiceKey, Timeouts,
 };
 
 /// Traffic counters, as `ipvsadm --stats` shows them. Bytes count from the IP header on.
@@ -77,6 +77,32 @@ pub struct ConnRow {
     pub expires: u32,
     /// Whether this is a persistence template.
     pub template: bool,
+    /// The persistence engine of a template, and what it found.
+    pub engine: Option<(Engine, EngineData)>,
+}
+
+/// What a persistence engine found in a packet: up to 255 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineData {
+    bytes: [u8; 256],
+    len: usize,
+}
+
+impl EngineData {
+    /// The first 255 of these bytes.
+    pub fn new(bytes: &[u8]) -> Self {
+        let len = bytes.len().min(255);
+        let mut data = Self { bytes: [0; 256], len };
+        for (to, from) in data.bytes.iter_mut().zip(bytes).take(len) {
+            *to = *from;
+        }
+        data
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
 }
 
 /// Why a data path refused a change. Nothing was changed.
@@ -180,11 +206,6 @@ pub trait Datapath {
             false
         });
         next
-    }
-
-    /// Whether there is a persistence engine (`ipvsadm --pe`) with this name.
-    fn has_engine(&self, _name: &str) -> bool {
-        false
     }
 
     /// Whether packets of this protocol can be balanced.

@@ -24,7 +24,7 @@ use crate::addr::{Addr, V4, V6};
 use crate::sysctl;
 
 /// Version of everything in this file. rvsd adopts pinned maps of its own version only.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;
 
 /// TCP state numbers are below this: size of the timeout table.
 pub const TCP_STATES: usize = 16;
@@ -44,8 +44,8 @@ pub struct Config {
     pub mask6: Cell<u32>,
     /// Timeout of a UDP flow, in ticks.
     pub udp_timeout: Cell<u32>,
-    /// Unused.
-    pub reserved: Cell<u32>,
+    /// Number of places for Call-IDs, less one; the number is a power of two.
+    pub call_id_mask: Cell<u32>,
     /// Timeout of a TCP connection by state, in ticks.
     pub tcp_timeouts: [Cell<u32>; TCP_STATES],
     /// Of how many new connections one is dropped; 0 if none is. See `defence`.
@@ -65,6 +65,8 @@ pub const CONFIG_PORT_ZERO: u32 = 1;
 pub const CONFIG_FWMARK: u32 = 2;
 /// In [`Config::flags`]: TCP states follow the tables of `secure_tcp`.
 pub const CONFIG_SECURE_TCP: u32 = 4;
+/// In [`Config::flags`]: a service with a persistence engine exists.
+pub const CONFIG_ENGINE: u32 = 8;
 
 /// Key of `SERVICES4` and `SERVICES6`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -129,8 +131,10 @@ pub struct Version {
     pub timeout: Cell<u32>,
     /// Persistence netmask: IPv4, host order; IPv6, prefix length.
     pub netmask: Cell<u32>,
+    /// The persistence engine's number; 0 is none.
+    pub engine: Cell<u32>,
     /// Unused.
-    pub reserved: [Cell<u32>; 3],
+    pub reserved: [Cell<u32>; 2],
 }
 
 /// `ROWS`: a destination as one version of a service has it.
@@ -279,6 +283,8 @@ pub struct Conn<A: Copy> {
     /// Entry index, plus one, of the controlling persistence template; in a template the number
     /// of connections that it controls.
     pub control: Cell<u32>,
+    /// Of a template with a Call-ID, its index in `CALL_IDS`, plus one; else 0.
+    pub call_id: Cell<u32>,
     /// In the first way only: non-zero once an insert found the set full and went to the next.
     pub overflow: Cell<u32>,
 }
@@ -294,6 +300,21 @@ pub struct ConnSet<A: Copy> {
 const _: () = assert!(size_of::<Conn<V4>>() == 64 && size_of::<Conn<V6>>() == 128);
 const _: () = assert!(size_of::<Version>() == 64 && size_of::<Dest>() == 128);
 const _: () = assert!(size_of::<Row>() == 16 && size_of::<Slot>() == 88);
+
+/// `CALL_IDS`: what a persistence engine found in the packet that a template was made for. A place
+/// is taken by whoever makes `used` 1, and given back by the sweeper with the template.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct CallId {
+    /// 1 while a template has it.
+    pub used: Cell<u32>,
+    /// Length in bytes, up to 255.
+    pub len: Cell<u32>,
+    /// The bytes, zeros behind them.
+    pub words: [Cell<u64>; 32],
+}
+
+const _: () = assert!(size_of::<CallId>() == 264);
 
 /// Words of a source- or destination-hashing table (`IP_VS_SH_TAB_SIZE`, `IP_VS_DH_TAB_SIZE`).
 pub const HASH_SIZE: u32 = 256;

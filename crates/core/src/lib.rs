@@ -16,6 +16,8 @@ pub mod flow;
 pub mod layout;
 pub mod nat;
 pub mod packet;
+pub mod pe;
+pub mod pe_sip;
 pub mod pipeline;
 pub mod proto;
 pub mod reason;

@@ -18,13 +18,13 @@ use crate::dest;
 use crate::env::Tables;
 use crate::flow::{Flow, Ip};
 use crate::layout::{
-    CONFIG_FWMARK, CONFIG_PORT_ZERO, CONFIG_SECURE_TCP, Config, Conn, Dest, ServiceAddr,
+    CONFIG_ENGINE, CONFIG_FWMARK, CONFIG_PORT_ZERO, CONFIG_SECURE_TCP, Config, Conn, Dest, ServiceAddr,
 };
 use crate::nat;
 use crate::packet::Packet;
 use crate::proto::{Direction, tcp};
 use crate::reason::Reason;
-use crate::sched::Place;
+use crate::sched::{NONE, Place};
 use crate::schedule::{PASSING, Picked};
 use crate::sysctl::Sysctl;
 use crate::table;
@@ -182,16 +182,14 @@ fn opening<'e, A: Addr, E: Tables<A>>(
     if !flow.marked && config.flags.get() & CONFIG_FWMARK != 0 {
         return Verdict::Pass(Reason::PuntMark);
     }
-    let Some(slot) = service(env, config, flow, tcp) else {
-        return Verdict::Pass(Reason::NotOurs);
-    };
-    // Only a SYN opens a connection (not a SYN that also resets); the host answers anything else.
-    let opens = match flow.tcp_flags & (tcp_flags::SYN | tcp_flags::RST) {
-        tcp_flags::SYN => true,
-        0 => config.sysctl(Sysctl::SloppyTcp) != 0,
-        _ => false,
-    };
-    if tcp && !opens {
+    let service = service(env, config, flow, tcp);
+    if config.flags.get() & CONFIG_ENGINE != 0
+        && env.is_for_engine(flow, service.unwrap_or(NONE))
+    {
+        return Verdict::Pass(Reason::PuntEngine);
+    }
+    let Some(slot) = service else { return Verdict::Pass(Reason::NotOurs) };
+    if !opens(config, flow) {
         return Verdict::Pass(Reason::NoConnection);
     }
     if defence::drops(config) {
@@ -209,9 +207,21 @@ fn opening<'e, A: Addr, E: Tables<A>>(
     }
 }
 
+/// Whether a packet opens a connection. Of TCP only a SYN does (not a SYN that also resets); the host
+/// answers anything else.
+#[inline(always)]
+pub(crate) fn opens<A: Copy>(config: &Config, flow: &Flow<A>) -> bool {
+    let opens = match flow.tcp_flags & (tcp_flags::SYN | tcp_flags::RST) {
+        tcp_flags::SYN => true,
+        0 => config.sysctl(Sysctl::SloppyTcp) != 0,
+        _ => false,
+    };
+    flow.key.protocol != protocol::TCP as u32 || opens
+}
+
 /// The way of a packet whose connection was just entered.
 #[inline(always)]
-fn scheduled<'e, A: Addr, E: Tables<A>>(env: &'e E, index: u32) -> Verdict<'e, A> {
+pub(crate) fn scheduled<'e, A: Addr, E: Tables<A>>(env: &'e E, index: u32) -> Verdict<'e, A> {
     let entry = if index == PASSING { env.passing() } else { table::entry(env, index + 1) };
     let Some(entry) = entry else { return Verdict::Drop(Reason::Inconsistent) };
     let dest_index = entry.dest.get();
@@ -223,7 +233,7 @@ fn scheduled<'e, A: Addr, E: Tables<A>>(env: &'e E, index: u32) -> Verdict<'e, A
 /// Index in `SLOTS` of the service that the packet is for: by its mark, else its address and port,
 /// else its address with port 0 (`ip_vs_service_find`).
 #[inline(always)]
-fn service<A: Addr, E: Tables<A>>(
+pub(crate) fn service<A: Addr, E: Tables<A>>(
     env: &E,
     config: &Config,
     flow: &Flow<A>,
@@ -323,10 +333,11 @@ fn release<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>) {
     }
 }
 
-/// Notes in a connection's template that the connection came about (`ip_vs_control_assure_ct`).
+/// Notes in a connection's template, named by its index, plus one, that the connection came about
+/// (`ip_vs_control_assure_ct`).
 #[inline(always)]
-fn assure<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>) {
-    let Some(template) = table::entry::<A, E>(env, conn.control.get()) else { return };
+pub(crate) fn assure<A: Addr, E: Tables<A>>(env: &E, template: u32) {
+    let Some(template) = table::entry::<A, E>(env, template) else { return };
     let word = Word(template.word.get());
     // Who changes the word meanwhile has noted the same, or ended the template.
     if word.is_live() && word.state() != ASSURED {
@@ -345,7 +356,7 @@ pub fn commit<A: Addr, E: Tables<A>>(env: &E, now: Tick, flow: &Flow<A>, forward
         config.tcp_timeouts.get((state & 15) as usize).map_or(0, |timeout| timeout.get())
     } else {
         if forward.reply {
-            assure(env, forward.conn);
+            assure(env, forward.conn.control.get());
         }
         config.udp_timeout.get()
     };
@@ -403,7 +414,7 @@ fn tcp_state<A: Addr, E: Tables<A>>(
                 env.add(dest::counter(forward.dest, new), 1);
             }
             if state != old.state() && state == tcp::State::Established as u32 {
-                assure(env, forward.conn);
+                assure(env, forward.conn.control.get());
             }
             break;
         }

@@ -1,0 +1,372 @@
+//! Persistence engines: connections persist by client *and* by what the engine finds in the first
+//! packet, here a Call-ID. Follows `ip_vs_pe.c`, `ip_vs_sched_persist` and, for the requests of real
+//! servers, `ip_vs_new_conn_out` (`tests/oracle/recorded/pe_sip.jsonl`).
+//!
+//! Established connections know nothing of it. A packet that the engine has to read is left alone by
+//! [`pipeline::resolve`](crate::pipeline::resolve) (`punt.engine`), and decided here once its Call-ID
+//! lies in [`Env::call_id`]. What a template's Call-ID is lies beside the connection table:
+//!
+//! ```text
+//!  CONNS  {client & mask, 32 bits of hash, service} ──call_id──► CALL_IDS  the Call-ID, whole
+//! ```
+//!
+//! Templates with the same hash are told apart by their Call-IDs, and lie under the hashes after it.
+
+use core::cell::Cell;
+
+use rvs_wire::protocol;
+
+use crate::addr::Addr;
+use crate::conn::{ASSURED, Word};
+use crate::defence;
+use crate::dest;
+use crate::env::{Env, Tables, Visit};
+use crate::flow::Flow;
+use crate::layout::{CallId, Conn, Key, ServiceAddr, Version};
+use crate::pe_sip::{MAX_LEN, Parser};
+use crate::pipeline::{self, Forward, Verdict, end, of_entry, scheduled};
+use crate::reason::Reason;
+use crate::sched::{self, NONE, Place, RowOf};
+use crate::schedule::{self, PASSING, Picked};
+use crate::table;
+use crate::time::ticks;
+use crate::types::ServiceFlags;
+
+/// Added to the protocol in the key of a template with a Call-ID.
+const CALL_ID_KEY: u32 = 0x800;
+/// Hashes that a template may lie under.
+const ALIASES: u32 = 4;
+/// Places that are tried for a Call-ID.
+const TRIES: u32 = 64;
+
+/// Where the bytes of a UDP datagram's payload are read from.
+pub trait Payload {
+    /// The byte at `offset`. Offsets come in order.
+    fn byte(&mut self, offset: u32) -> u8;
+}
+
+/// Gives a payload's bytes to the parser.
+struct Reading<P> {
+    payload: P,
+    parser: Parser,
+    start: u32,
+    len: u32,
+}
+
+impl<P: Payload> Visit for Reading<P> {
+    #[inline(always)]
+    fn visit(&mut self, index: u32) -> bool {
+        let byte = self.payload.byte(index);
+        let more = self.parser.step(index, byte);
+        (self.start, self.len) = self.parser.found(index);
+        more
+    }
+}
+
+/// Where in `len` bytes of payload the Call-ID begins, and its length; 0 if there is none.
+#[inline(always)]
+pub fn find_call_id<E: Env, P: Payload>(env: &E, payload: P, len: u32) -> (u32, u32) {
+    let mut reading = Reading { payload, parser: Parser::new(), start: 0, len: 0 };
+    env.repeat(len, &mut reading);
+    if reading.len > MAX_LEN { (0, 0) } else { (reading.start, reading.len) }
+}
+
+/// Whether an engine has to read the packet, which no connection is known of: the first of a client
+/// to service `slot`, or, for [`NONE`], a real server's own.
+#[inline(always)]
+pub fn concerns<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, slot: u32) -> bool {
+    if slot == NONE {
+        let from = ServiceAddr::new(flow.key.src, flow.key.sport_be, flow.key.protocol as u8);
+        return flow.key.protocol == protocol::UDP as u32 && env.real_server(&from).is_some();
+    }
+    let Some(slot) = env.slot(slot) else { return false };
+    let Some(version) = env.version(slot.version.get()) else { return false };
+    version.engine.get() != 0 && is_persistent(version)
+}
+
+#[inline(always)]
+fn is_persistent(version: &Version) -> bool {
+    version.flags.get() & ServiceFlags::PERSISTENT.bits() != 0
+}
+
+/// What to do with a packet that an engine had to read: [`Env::call_id`] is its Call-ID, of length 0
+/// if it has none.
+#[inline(always)]
+pub fn resolve<'e, A: Addr, E: Tables<A>>(env: &'e E, flow: &Flow<A>) -> Verdict<'e, A> {
+    let Some(config) = env.config() else { return Verdict::Pass(Reason::NotOurs) };
+    // Another CPU was faster.
+    if let Some(entry) = table::entry(env, env.find(&flow.key)) {
+        return of_entry(env, entry);
+    }
+    let tcp = flow.key.protocol == protocol::TCP as u32;
+    let Some(slot) = pipeline::service(env, config, flow, tcp) else {
+        return from_server(env, flow);
+    };
+    if !pipeline::opens(config, flow) {
+        return Verdict::Pass(Reason::NoConnection);
+    }
+    if defence::drops(config) {
+        return Verdict::Drop(Reason::Defence);
+    }
+    if env.call_id().is_none_or(|call_id| call_id.len.get() == 0) {
+        return Verdict::Drop(Reason::NoCallId);
+    }
+    let version = env.slot(slot).map_or(0, |slot| slot.version.get());
+    let place = Place { slot, version };
+    let picked = match choose(env, flow, place) {
+        Ok(picked) => picked,
+        Err(reason) => return Verdict::Drop(reason),
+    };
+    match env.schedule(flow, slot, picked).entry() {
+        Ok(index) => scheduled(env, index),
+        Err(reason) => Verdict::Drop(reason),
+    }
+}
+
+/// The row for a client's packet, by its template or the scheduler, and the template.
+#[inline(always)]
+fn choose<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, place: Place) -> Result<Picked, Reason> {
+    let Place { slot, version } = place;
+    let (row, template) = split(env.template(flow, place));
+    if template != 0 {
+        return Ok(Picked { version, row, template });
+    }
+    let remembers = env.version(version).is_some_and(sched::remembers);
+    let row =
+        if remembers { env.cached(&flow.key, place) } else { env.pick(&flow.key, version) };
+    if row == NONE {
+        return Err(Reason::NoDest);
+    }
+    let template = env.persist(flow, slot, Picked { version, row, template: 0 });
+    if template == 0 { Err(Reason::TableFull) } else { Ok(Picked { version, row, template }) }
+}
+
+/// A real server's packet of no connection: as if its client had come first and been given to it.
+/// What cannot be entered goes on as the host routes it (`__ip_vs_rs_conn_out`).
+#[inline(always)]
+fn from_server<'e, A: Addr, E: Tables<A>>(env: &'e E, flow: &Flow<A>) -> Verdict<'e, A> {
+    let untouched = Verdict::Pass(Reason::NotOurs);
+    let from = ServiceAddr::new(flow.key.src, flow.key.sport_be, flow.key.protocol as u8);
+    let Some(dest_index) = env.real_server(&from) else { return untouched };
+    let Some(dest) = env.dest(dest_index) else { return untouched };
+    let slot_index = dest.slot.get();
+    let Some(slot) = env.slot(slot_index) else { return untouched };
+    let place = Place { slot: slot_index, version: slot.version.get() };
+    let Some(version) = env.version(place.version) else { return untouched };
+    let row = row_of(env, version, dest_index);
+    if row == NONE {
+        return untouched;
+    }
+    let mut client = *flow;
+    client.key.src = flow.key.dst;
+    client.key.sport_be = flow.key.dport_be;
+    client.key.dst = A::from_words(slot.addr.get());
+    let port = slot.port.get() as u16;
+    client.key.dport_be = if port == 0 { flow.key.sport_be } else { port.to_be() };
+    let mut template = 0;
+    if is_persistent(version) {
+        if env.call_id().is_none_or(|call_id| call_id.len.get() == 0) {
+            return untouched;
+        }
+        let found = split(env.template(&client, place));
+        template = found.1;
+        if template != 0 && found.0 != row {
+            if let Some(other) = table::entry::<A, E>(env, template) {
+                end(env, other);
+            }
+            template = 0;
+        }
+        if template == 0 {
+            let picked = Picked { version: place.version, row, template: 0 };
+            template = env.persist(&client, slot_index, picked);
+        }
+        if template == 0 {
+            return untouched;
+        }
+    }
+    // One flow of a client has one destination.
+    if let Some(other) = table::entry::<A, E>(env, env.find(&client.key)) {
+        end(env, other);
+    }
+    let picked = Picked { version: place.version, row, template };
+    let Ok(index) = env.schedule(&client, slot_index, picked).entry() else { return untouched };
+    if index != PASSING {
+        let Some(entry) = table::entry(env, env.find(&flow.key)) else { return untouched };
+        return of_entry(env, entry);
+    }
+    let Some(entry) = env.passing() else { return untouched };
+    entry.target.set(client.key.dst);
+    entry.target_port_be.set(client.key.dport_be as u32);
+    pipeline::assure(env, template);
+    let method = Word(entry.word.get()).forward();
+    Verdict::Forward(Forward { entry, conn: entry, dest, dest_index, method, reply: true })
+}
+
+#[inline(always)]
+fn row_of<E: Env>(env: &E, version: &Version, dest: u32) -> u32 {
+    let mut row = RowOf { env: *env, first_row: version.first_row.get(), dest, found: NONE };
+    env.repeat(version.rows.get(), &mut row);
+    row.found
+}
+
+/// Row and template as one number, for a function of the kernel's kind.
+#[inline(always)]
+const fn split(pair: u64) -> (u32, u32) {
+    ((pair >> 32) as u32, pair as u32)
+}
+
+/// The key of a template for the Call-ID with this hash.
+#[inline(always)]
+fn key_of<A: Addr>(template: Key<A>, hash: u32) -> Key<A> {
+    let protocol = template.protocol | CALL_ID_KEY | hash >> 16 << 16;
+    Key { sport_be: hash as u16, protocol, ..template }
+}
+
+/// A hash of this packet's Call-ID that outsiders cannot aim at.
+#[inline(always)]
+fn hash(call_id: &CallId, seed: u64) -> u64 {
+    let mut h = seed ^ call_id.len.get() as u64;
+    for word in &call_id.words {
+        h = (h ^ word.get()).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        h ^= h >> 32;
+    }
+    h.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+#[inline(always)]
+fn same(a: &CallId, b: &CallId) -> bool {
+    let mut differs = (a.len.get() ^ b.len.get()) as u64;
+    for (a, b) in a.words.iter().zip(&b.words) {
+        differs |= a.get() ^ b.get();
+    }
+    differs == 0
+}
+
+/// The template of a client and this packet's Call-ID, renewed, and its row; both in one number, the
+/// template (its index, plus one) in the low half, 0 if there is none that leads to a destination.
+#[inline(always)]
+pub fn find_template<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, place: Place) -> u64 {
+    template_of(env, flow, place).unwrap_or(0)
+}
+
+#[inline(always)]
+fn template_of<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, place: Place) -> Option<u64> {
+    let (slot, version) = (env.slot(place.slot)?, env.version(place.version)?);
+    let wanted = env.call_id()?;
+    let first = (hash(wanted, env.config()?.seed.get()) >> 32) as u32;
+    let key = schedule::template_key(flow, slot, version);
+    for alias in 0..ALIASES {
+        let number = env.find(&key_of(key, first.wrapping_add(alias)));
+        let Some(template) = table::entry(env, number) else { continue };
+        let Some(call_id) = env.call_id_at(template.call_id.get()) else { continue };
+        if !same(call_id, wanted) {
+            continue;
+        }
+        let row = row_of(env, version, template.dest.get());
+        if row == NONE || schedule::quiescent(env, template) {
+            end(env, template);
+            return None;
+        }
+        template.expires.set(env.now().after(template.pair.get()).0);
+        return Some((row as u64) << 32 | number as u64);
+    }
+    None
+}
+
+/// Looks for a place for a Call-ID.
+struct Claim<E> {
+    env: E,
+    first: u32,
+    found: u32,
+}
+
+impl<E: Env> Visit for Claim<E> {
+    #[inline(always)]
+    fn visit(&mut self, index: u32) -> bool {
+        let number = self.first.wrapping_add(index);
+        let Some(mask) = self.env.config().map(|config| config.call_id_mask.get()) else {
+            return false;
+        };
+        let number = (number & mask) + 1;
+        let Some(place) = self.env.call_id_at(number) else { return false };
+        if place.used.get() != 0 || self.env.compare_exchange(&place.used, 0, 1) != 0 {
+            return true;
+        }
+        self.found = number;
+        false
+    }
+}
+
+/// Enters a template for a client and this packet's Call-ID: its index, plus one; 0 if a table is
+/// full.
+#[inline(always)]
+pub fn persist<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, slot: u32, picked: Picked) -> u32 {
+    try_persist(env, flow, Place { slot, version: picked.version }, picked.row).unwrap_or(0)
+}
+
+#[inline(always)]
+fn try_persist<A: Addr, E: Tables<A>>(
+    env: &E,
+    flow: &Flow<A>,
+    place: Place,
+    row: u32,
+) -> Option<u32> {
+    let (slot, version) = (env.slot(place.slot)?, env.version(place.version)?);
+    let row = env.row(version.first_row.get().wrapping_add(row))?;
+    let dest = env.dest(row.dest)?;
+    let call_id = env.call_id()?;
+    let hash = hash(call_id, env.config()?.seed.get());
+    let mut claim = Claim { env: *env, first: hash as u32, found: 0 };
+    env.repeat(TRIES, &mut claim);
+    let copy = env.call_id_at(claim.found)?;
+    copy.len.set(call_id.len.get());
+    for (to, from) in copy.words.iter().zip(&call_id.words) {
+        to.set(from.get());
+    }
+    let key = schedule::template_key(flow, slot, version);
+    let mut number = 0;
+    for alias in 0..ALIASES {
+        let key = key_of(key, ((hash >> 32) as u32).wrapping_add(alias));
+        if number == 0 && env.find(&key) == 0 {
+            number = env.claim(&key);
+        }
+    }
+    let Some(template) = table::entry::<A, E>(env, number) else {
+        copy.used.set(0);
+        return None;
+    };
+    template.call_id.set(claim.found);
+    schedule::fill_template(env, template, row, dest, ticks(version.timeout.get()));
+    Some(number)
+}
+
+/// Gives a template's Call-ID back, if it has one. Only after a grace period, as the entry itself.
+pub(crate) fn release<A: Copy, E: Env>(env: &E, template: &Conn<A>) {
+    let number = template.call_id.replace(0);
+    if let Some(call_id) = env.call_id_at(number) {
+        env.compare_exchange(&call_id.used, 1, 0);
+    }
+}
+
+/// Stores this packet's Call-ID, up to 255 bytes, where [`Env::call_id`] is; for what is not the
+/// kernel.
+pub fn set_call_id(place: &CallId, bytes: &[u8]) {
+    place.len.set(bytes.len() as u32);
+    let mut chunks = bytes.chunks(8);
+    for word in &place.words {
+        let mut full = [0; 8];
+        for (to, from) in full.iter_mut().zip(chunks.next().unwrap_or_default()) {
+            *to = *from;
+        }
+        word.set(u64::from_ne_bytes(full));
+    }
+}
+
+/// A Call-ID's bytes: those that count, and how many they are.
+pub fn bytes_of(call_id: &CallId) -> ([u8; 256], usize) {
+    let mut bytes = [0; 256];
+    for (chunk, word) in bytes.as_chunks_mut().0.iter_mut().zip(&call_id.words) {
+        *chunk = word.get().to_ne_bytes();
+    }
+    (bytes, call_id.len.get().min(MAX_LEN) as usize)
+}
