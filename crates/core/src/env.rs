@@ -5,9 +5,11 @@ use core::cell::Cell;
 
 use crate::addr::Addr;
 use crate::flow::Flow;
-use crate::layout::{CallId, Config, Conn, ConnSet, Dest, DestStats, Key, Row, ServiceAddr, Slot, Version};
-use crate::reason::Reason;
+use crate::layout::{
+    CallId, Config, Conn, ConnSet, Dest, DestStats, Key, Row, ServiceAddr, Slot, Version,
+};
 use crate::pe;
+use crate::reason::Reason;
 use crate::sched::{self, NONE, Place, pick_cached};
 use crate::schedule::{Picked, Scheduled, schedule};
 use crate::table;

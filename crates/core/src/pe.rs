@@ -12,14 +12,11 @@
 //!
 //! Templates with the same hash are told apart by their Call-IDs, and lie under the hashes after it.
 
-use core::cell::Cell;
-
 use rvs_wire::protocol;
 
 use crate::addr::Addr;
-use crate::conn::{ASSURED, Word};
+use crate::conn::Word;
 use crate::defence;
-use crate::dest;
 use crate::env::{Env, Tables, Visit};
 use crate::flow::Flow;
 use crate::layout::{CallId, Conn, Key, ServiceAddr, Version};
@@ -132,8 +129,7 @@ fn choose<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, place: Place) -> Resul
         return Ok(Picked { version, row, template });
     }
     let remembers = env.version(version).is_some_and(sched::remembers);
-    let row =
-        if remembers { env.cached(&flow.key, place) } else { env.pick(&flow.key, version) };
+    let row = if remembers { env.cached(&flow.key, place) } else { env.pick(&flow.key, version) };
     if row == NONE {
         return Err(Reason::NoDest);
     }
@@ -161,8 +157,7 @@ fn from_server<'e, A: Addr, E: Tables<A>>(env: &'e E, flow: &Flow<A>) -> Verdict
     client.key.src = flow.key.dst;
     client.key.sport_be = flow.key.dport_be;
     client.key.dst = A::from_words(slot.addr.get());
-    let port = slot.port.get() as u16;
-    client.key.dport_be = if port == 0 { flow.key.sport_be } else { port.to_be() };
+    client.key.dport_be = (slot.port.get() as u16).to_be();
     let mut template = 0;
     if is_persistent(version) {
         if env.call_id().is_none_or(|call_id| call_id.len.get() == 0) {

@@ -93,8 +93,20 @@ impl Parser {
                 _ => colon(byte),
             },
             BLANK_CR if byte == b'\n' => FOLDED,
-            BLANK_CR | FOLDED => if blank { FOLDED_BLANK } else { FAILED },
-            FOLDED_BLANK => if blank { FOLDED_BLANK } else { colon(byte) },
+            BLANK_CR | FOLDED => {
+                if blank {
+                    FOLDED_BLANK
+                } else {
+                    FAILED
+                }
+            }
+            FOLDED_BLANK => {
+                if blank {
+                    FOLDED_BLANK
+                } else {
+                    colon(byte)
+                }
+            }
             _ => self.value(offset, byte, blank),
         }
     }
@@ -135,9 +147,21 @@ impl Parser {
                 _ => self.first(offset, byte),
             },
             BLANK2_CR if byte == b'\n' => FOLDED2,
-            BLANK2_CR | FOLDED2 => if blank { FOLDED_BLANK + AFTER } else { FAILED },
+            BLANK2_CR | FOLDED2 => {
+                if blank {
+                    FOLDED_BLANK + AFTER
+                } else {
+                    FAILED
+                }
+            }
             WORD | HOST => self.part(offset, byte),
-            _ => if blank { FOLDED_BLANK + AFTER } else { self.first(offset, byte) },
+            _ => {
+                if blank {
+                    FOLDED_BLANK + AFTER
+                } else {
+                    self.first(offset, byte)
+                }
+            }
         }
     }
 
@@ -203,9 +227,8 @@ const fn colon(byte: u8) -> u32 {
 /// The name's byte at `index`, without an array, which a program would have to look up.
 #[inline(always)]
 const fn byte_of(index: u32) -> u8 {
-    (u64::from_le_bytes([
-        NAME[0], NAME[1], NAME[2], NAME[3], NAME[4], NAME[5], NAME[6], 0,
-    ]) >> (index & 7) * 8) as u8
+    (u64::from_le_bytes([NAME[0], NAME[1], NAME[2], NAME[3], NAME[4], NAME[5], NAME[6], 0])
+        >> (index & 7) * 8) as u8
 }
 
 /// Letters of ISO 8859-1, as the kernel's `isalpha` has them.

@@ -18,7 +18,8 @@ use crate::dest;
 use crate::env::Tables;
 use crate::flow::{Flow, Ip};
 use crate::layout::{
-    CONFIG_ENGINE, CONFIG_FWMARK, CONFIG_PORT_ZERO, CONFIG_SECURE_TCP, Config, Conn, Dest, ServiceAddr,
+    CONFIG_ENGINE, CONFIG_FWMARK, CONFIG_PORT_ZERO, CONFIG_SECURE_TCP, Config, Conn, Dest,
+    ServiceAddr,
 };
 use crate::nat;
 use crate::packet::Packet;
@@ -183,9 +184,7 @@ fn opening<'e, A: Addr, E: Tables<A>>(
         return Verdict::Pass(Reason::PuntMark);
     }
     let service = service(env, config, flow, tcp);
-    if config.flags.get() & CONFIG_ENGINE != 0
-        && env.is_for_engine(flow, service.unwrap_or(NONE))
-    {
+    if config.flags.get() & CONFIG_ENGINE != 0 && env.is_for_engine(flow, service.unwrap_or(NONE)) {
         return Verdict::Pass(Reason::PuntEngine);
     }
     let Some(slot) = service else { return Verdict::Pass(Reason::NotOurs) };
@@ -199,7 +198,7 @@ fn opening<'e, A: Addr, E: Tables<A>>(
     let version = outcome.asks();
     if version != 0 {
         let row = env.cached(&flow.key, Place { slot, version });
-        outcome = env.schedule(flow, slot, Picked { version, row });
+        outcome = env.schedule(flow, slot, Picked { version, row, template: NONE });
     }
     match outcome.entry() {
         Ok(index) => scheduled(env, index),

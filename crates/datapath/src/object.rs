@@ -121,7 +121,7 @@ fn tc<'e>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<&'e mut SchedClassif
 }
 
 /// Programs that the TC program calls, by their index in `PROGRAMS`.
-const CALLED: [&str; 3] = ["rvs_icmp", "rvs_related", "rvs_cover"];
+const CALLED: [&str; 4] = ["rvs_icmp", "rvs_related", "rvs_cover", "rvs_engine"];
 
 /// Enters them into the array that they are called by. The map must stay pinned.
 fn enter(ebpf: &mut Ebpf) -> Result<ProgramArray<MapData>, OpenError> {

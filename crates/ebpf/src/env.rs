@@ -9,10 +9,11 @@ use rvs_core::addr::{V4, V6};
 use rvs_core::env::{Env, Tables, Visit};
 use rvs_core::flow::Flow;
 use rvs_core::layout::{
-    Config, Conn, ConnSet, Dest, DestStats, Key, Row, ServiceAddr, Slot, Version,
+    CallId, Config, Conn, ConnSet, Dest, DestStats, Key, Row, ServiceAddr, Slot, Version,
 };
+use rvs_core::pe;
 use rvs_core::reason::Reason;
-use rvs_core::sched::{NONE, Place, pick_cached};
+use rvs_core::sched::{self, NONE, Place, pick_cached};
 use rvs_core::schedule::{Picked, Scheduled, schedule};
 use rvs_core::table;
 use rvs_core::time::Tick;
@@ -79,6 +80,16 @@ impl Env for Kernel {
     }
 
     #[inline(always)]
+    fn call_id(&self) -> Option<&CallId> {
+        maps::CALL_ID.get(0)
+    }
+
+    #[inline(always)]
+    fn call_id_at(&self, index_plus_one: u32) -> Option<&CallId> {
+        if index_plus_one == 0 { None } else { maps::CALL_IDS.get(index_plus_one - 1) }
+    }
+
+    #[inline(always)]
     fn count(&self, reason: Reason) {
         if let Some(counter) = maps::REASONS.get_ptr_mut(reason as u32) {
             // SAFETY: this CPU's own element; nothing else writes it meanwhile.
@@ -136,6 +147,12 @@ impl Tables<V4> for Kernel {
     }
 
     #[inline(always)]
+    fn real_server(&self, addr: &ServiceAddr<V4>) -> Option<u32> {
+        // SAFETY: as for `service`.
+        unsafe { maps::REAL_SERVERS4.get(addr).copied() }
+    }
+
+    #[inline(always)]
     fn find(&self, key: &Key<V4>) -> u32 {
         rvs_find4(key)
     }
@@ -152,7 +169,28 @@ impl Tables<V4> for Kernel {
 
     #[inline(always)]
     fn schedule(&self, flow: &Flow<V4>, slot: u32, picked: Picked) -> Scheduled {
-        Scheduled::from_raw(rvs_schedule4(flow, slot, picked.version, picked.row))
+        let Picked { version, row, template } = picked;
+        Scheduled::from_raw(rvs_schedule4(flow, slot, version, row, template))
+    }
+
+    #[inline(always)]
+    fn is_for_engine(&self, flow: &Flow<V4>, slot: u32) -> bool {
+        rvs_is_for_engine4(flow, slot) != 0
+    }
+
+    #[inline(always)]
+    fn pick(&self, key: &Key<V4>, version: u32) -> u32 {
+        rvs_pick4(key, version)
+    }
+
+    #[inline(always)]
+    fn template(&self, flow: &Flow<V4>, place: Place) -> u64 {
+        rvs_template4(flow, place.slot, place.version)
+    }
+
+    #[inline(always)]
+    fn persist(&self, flow: &Flow<V4>, slot: u32, picked: Picked) -> u32 {
+        rvs_persist4(flow, slot, picked.version, picked.row)
     }
 }
 
@@ -180,6 +218,12 @@ impl Tables<V6> for Kernel {
     }
 
     #[inline(always)]
+    fn real_server(&self, addr: &ServiceAddr<V6>) -> Option<u32> {
+        // SAFETY: as for `service`.
+        unsafe { maps::REAL_SERVERS6.get(addr).copied() }
+    }
+
+    #[inline(always)]
     fn find(&self, key: &Key<V6>) -> u32 {
         rvs_find6(key)
     }
@@ -196,7 +240,28 @@ impl Tables<V6> for Kernel {
 
     #[inline(always)]
     fn schedule(&self, flow: &Flow<V6>, slot: u32, picked: Picked) -> Scheduled {
-        Scheduled::from_raw(rvs_schedule6(flow, slot, picked.version, picked.row))
+        let Picked { version, row, template } = picked;
+        Scheduled::from_raw(rvs_schedule6(flow, slot, version, row, template))
+    }
+
+    #[inline(always)]
+    fn is_for_engine(&self, flow: &Flow<V6>, slot: u32) -> bool {
+        rvs_is_for_engine6(flow, slot) != 0
+    }
+
+    #[inline(always)]
+    fn pick(&self, key: &Key<V6>, version: u32) -> u32 {
+        rvs_pick6(key, version)
+    }
+
+    #[inline(always)]
+    fn template(&self, flow: &Flow<V6>, place: Place) -> u64 {
+        rvs_template6(flow, place.slot, place.version)
+    }
+
+    #[inline(always)]
+    fn persist(&self, flow: &Flow<V6>, slot: u32, picked: Picked) -> u32 {
+        rvs_persist6(flow, slot, picked.version, picked.row)
     }
 }
 
@@ -204,7 +269,8 @@ impl Tables<V6> for Kernel {
 ///
 /// The verifier proves that a pointer to a struct, if it is not null, spans the struct.
 macro_rules! global {
-    ($addr:ty, $find:ident, $claim:ident, $cached:ident, $schedule:ident) => {
+    ($addr:ty: $find:ident, $claim:ident, $cached:ident, $schedule:ident;
+     $is_for_engine:ident, $pick:ident, $template:ident, $persist:ident) => {
         /// See [`Tables::find`].
         #[unsafe(no_mangle)]
         #[inline(never)]
@@ -242,14 +308,68 @@ macro_rules! global {
             slot: u32,
             version: u32,
             row: u32,
+            template: u32,
         ) -> u64 {
             // SAFETY: see the macro.
             match unsafe { flow.as_ref() } {
-                Some(flow) => schedule(&Kernel, flow, slot, Picked { version, row }).raw(),
+                Some(flow) => {
+                    schedule(&Kernel, flow, slot, Picked { version, row, template }).raw()
+                }
+                None => 0,
+            }
+        }
+
+        /// See [`Tables::is_for_engine`].
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $is_for_engine(flow: *const Flow<$addr>, slot: u32) -> u32 {
+            // SAFETY: see the macro.
+            let flow = unsafe { flow.as_ref() };
+            flow.is_some_and(|flow| pe::concerns(&Kernel, flow, slot)) as u32
+        }
+
+        /// See [`Tables::pick`].
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $pick(key: *const Key<$addr>, version: u32) -> u32 {
+            // SAFETY: see the macro.
+            match (unsafe { key.as_ref() }, Kernel.version(version)) {
+                (Some(key), Some(version)) => sched::pick(&Kernel, version, key),
+                _ => NONE,
+            }
+        }
+
+        /// See [`Tables::template`].
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $template(flow: *const Flow<$addr>, slot: u32, version: u32) -> u64 {
+            // SAFETY: see the macro.
+            match unsafe { flow.as_ref() } {
+                Some(flow) => pe::find_template(&Kernel, flow, Place { slot, version }),
+                None => 0,
+            }
+        }
+
+        /// See [`Tables::persist`].
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $persist(
+            flow: *const Flow<$addr>,
+            slot: u32,
+            version: u32,
+            row: u32,
+        ) -> u32 {
+            // SAFETY: see the macro.
+            match unsafe { flow.as_ref() } {
+                Some(flow) => {
+                    pe::persist(&Kernel, flow, slot, Picked { version, row, template: 0 })
+                }
                 None => 0,
             }
         }
     };
 }
-global!(V4, rvs_find4, rvs_claim4, rvs_cached4, rvs_schedule4);
-global!(V6, rvs_find6, rvs_claim6, rvs_cached6, rvs_schedule6);
+global!(V4: rvs_find4, rvs_claim4, rvs_cached4, rvs_schedule4;
+        rvs_is_for_engine4, rvs_pick4, rvs_template4, rvs_persist4);
+global!(V6: rvs_find6, rvs_claim6, rvs_cached6, rvs_schedule6;
+        rvs_is_for_engine6, rvs_pick6, rvs_template6, rvs_persist6);

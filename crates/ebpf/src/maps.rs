@@ -4,7 +4,7 @@ use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, ProgramArray};
 use aya_ebpf::macros::btf_map;
 use rvs_core::addr::{V4, V6};
 use rvs_core::layout::{
-    Config, Conn, ConnSet, Dest, DestStats, INTERFACES as MAX_INTERFACES, Interface, Row,
+    CallId, Config, Conn, ConnSet, Dest, DestStats, INTERFACES as MAX_INTERFACES, Interface, Row,
     ServiceAddr, Slot, Version,
 };
 use rvs_core::reason::Reason;
@@ -14,6 +14,8 @@ use crate::route::{self, Hop};
 
 /// `BPF_F_MMAPABLE`: rvsd reads and writes the map as memory.
 const MMAPABLE: usize = 1 << 10;
+/// `BPF_F_NO_PREALLOC`: elements take memory when they are made.
+const NO_PREALLOC: usize = 1;
 
 /// See [`Config`].
 #[btf_map]
@@ -48,6 +50,18 @@ pub static CONNS4: Array<ConnSet<V4>, 1024, MMAPABLE> = Array::new();
 /// The IPv6 connection table.
 #[btf_map]
 pub static CONNS6: Array<ConnSet<V6>, 1024, MMAPABLE> = Array::new();
+/// The Call-ID of the packet that this CPU has in hand.
+#[btf_map]
+pub static CALL_ID: PerCpuArray<CallId, 1> = PerCpuArray::new();
+/// See [`CallId`].
+#[btf_map]
+pub static CALL_IDS: Array<CallId, 1024, MMAPABLE> = Array::new();
+/// Real servers of services with a persistence engine, by IPv4 address: index in `DESTS`.
+#[btf_map]
+pub static REAL_SERVERS4: HashMap<ServiceAddr<V4>, u32, 1024, NO_PREALLOC> = HashMap::new();
+/// The same by IPv6 address.
+#[btf_map]
+pub static REAL_SERVERS6: HashMap<ServiceAddr<V6>, u32, 1024, NO_PREALLOC> = HashMap::new();
 /// By CPU number, an entry for an IPv4 packet that leaves no connection behind. No per-CPU array:
 /// the kernel aligns the elements of those to eight bytes only.
 #[btf_map]
@@ -77,10 +91,12 @@ pub static SCRATCH: PerCpuArray<[u8; SCRATCH_LEN as usize], 1> = PerCpuArray::ne
 pub static ICMP_REQUEST: PerCpuArray<Request, 1> = PerCpuArray::new();
 /// Programs that the TC program calls.
 #[btf_map]
-pub static PROGRAMS: ProgramArray<3> = ProgramArray::new();
+pub static PROGRAMS: ProgramArray<4> = ProgramArray::new();
 /// Index in `PROGRAMS` of `rvs_icmp`.
 pub const ICMP_PROGRAM: u32 = 0;
 /// Index in `PROGRAMS` of `rvs_related`.
 pub const RELATED_PROGRAM: u32 = 1;
 /// Index in `PROGRAMS` of `rvs_cover`.
 pub const COVER_PROGRAM: u32 = 2;
+/// Index in `PROGRAMS` of `rvs_engine`.
+pub const ENGINE_PROGRAM: u32 = 3;

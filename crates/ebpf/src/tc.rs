@@ -21,9 +21,10 @@ use rvs_wire::checksum::Delta;
 use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Tcp, protocol};
 
 use crate::cover;
+use crate::engine;
 use crate::env::Kernel;
 use crate::icmp::{self, Message};
-use crate::maps::{self, ICMP_PROGRAM, RELATED_PROGRAM};
+use crate::maps::{self, ENGINE_PROGRAM, ICMP_PROGRAM, RELATED_PROGRAM};
 use crate::related;
 use crate::route::{self, Route};
 
@@ -33,7 +34,7 @@ pub const NEXT: i32 = -1;
 const SHOT: i32 = 2;
 
 /// Bytes that must be readable directly: Ethernet, IPv4 with all options, TCP.
-const HEADERS: u32 = 14 + 60 + 20;
+pub const HEADERS: u32 = 14 + 60 + 20;
 
 /// `pkt_type` of a frame for another host's MAC address.
 const PACKET_OTHERHOST: u32 = 3;
@@ -141,18 +142,29 @@ pub fn rvs_tc(ctx: TcContext) -> i32 {
         ETHERTYPE_IPV6 => balance::<V6>(frame),
         _ => pass(Reason::NotIp),
     };
-    if action == icmp::PENDING {
-        // SAFETY: the context is this program's own. It returns only if the call failed.
-        unsafe { maps::PROGRAMS.tail_call(&ctx, ICMP_PROGRAM) };
-        return SHOT;
-    }
     if action == related::PENDING {
-        // SAFETY: as above.
+        // SAFETY: the context is this program's own. It returns only if the call failed.
         unsafe { maps::PROGRAMS.tail_call(&ctx, RELATED_PROGRAM) };
         return pass(Reason::Icmp);
     }
+    if action == engine::PENDING {
+        // SAFETY: as above.
+        unsafe { maps::PROGRAMS.tail_call(&ctx, ENGINE_PROGRAM) };
+        return pass(Reason::PuntEngine);
+    }
+    called(&ctx, action)
+}
+
+/// Calls the program that finishes the packet, if `action` asks for one.
+#[inline(always)]
+pub fn called(ctx: &TcContext, action: i32) -> i32 {
+    if action == icmp::PENDING {
+        // SAFETY: the context is the program's own. It returns only if the call failed.
+        unsafe { maps::PROGRAMS.tail_call(ctx, ICMP_PROGRAM) };
+        return SHOT;
+    }
     if action == cover::PENDING {
-        return cover::call(&ctx);
+        return cover::call(ctx);
     }
     action
 }
@@ -182,17 +194,29 @@ where
         Err(reason) => return pass(reason),
     };
     match resolve(&Kernel, &flow) {
+        Verdict::Pass(Reason::PuntEngine) => engine::PENDING,
+        verdict => act(frame, &flow, verdict),
+    }
+}
+
+/// Does with the packet what was decided.
+#[inline(always)]
+pub fn act<A: icmp::Errors>(frame: Frame, flow: &Flow<A>, verdict: Verdict<'_, A>) -> i32
+where
+    Kernel: Tables<A>,
+{
+    match verdict {
         Verdict::Forward(forward) => {
-            if forward.dest.mtu.get() != 0 && refuse_too_big(frame, &flow, &forward) {
+            if forward.dest.mtu.get() != 0 && refuse_too_big(frame, flow, &forward) {
                 return icmp::PENDING;
             }
-            send(frame, &flow, &forward)
+            send(frame, flow, &forward)
         }
         Verdict::Pass(reason) => pass(reason),
         Verdict::Drop(Reason::NoDest) => {
             Kernel.count(Reason::NoDest);
             let source = flow.key.dst.to_words();
-            icmp::request(&flow, &Message { kind: A::PORT_UNREACHABLE, info: 0, source })
+            icmp::request(flow, &Message { kind: A::PORT_UNREACHABLE, info: 0, source })
         }
         Verdict::Drop(reason) => drop(reason),
     }

@@ -4,7 +4,9 @@ use std::cell::Cell;
 
 use rvs_core::addr::{V4, V6};
 use rvs_core::env::{Env, Tables, Visit};
-use rvs_core::layout::{Config, Conn, ConnSet, Dest, DestStats, Row, ServiceAddr, Slot, Version};
+use rvs_core::layout::{
+    CallId, Config, Conn, ConnSet, Dest, DestStats, Row, ServiceAddr, Slot, Version,
+};
 use rvs_core::reason::Reason;
 use rvs_core::time::Tick;
 use rvs_tables::{Memory, ServiceHash};
@@ -61,6 +63,14 @@ impl Env for &Plain {
         self.stats.get(dest as usize)
     }
 
+    fn call_id(&self) -> Option<&CallId> {
+        Some(&self.call_id)
+    }
+
+    fn call_id_at(&self, index_plus_one: u32) -> Option<&CallId> {
+        self.call_ids.get(index_plus_one.checked_sub(1)? as usize)
+    }
+
     fn count(&self, reason: Reason) {
         if let Some(counter) = self.reasons.get(reason as usize) {
             counter.set(counter.get() + 1);
@@ -104,6 +114,10 @@ impl Tables<V4> for &Plain {
     fn service(&self, addr: &ServiceAddr<V4>) -> Option<u32> {
         self.services.get(&ServiceHash::V4(*addr)).copied()
     }
+
+    fn real_server(&self, addr: &ServiceAddr<V4>) -> Option<u32> {
+        self.real_servers.get(&ServiceHash::V4(*addr)).copied()
+    }
 }
 
 impl Tables<V6> for &Plain {
@@ -121,5 +135,9 @@ impl Tables<V6> for &Plain {
 
     fn service(&self, addr: &ServiceAddr<V6>) -> Option<u32> {
         self.services.get(&ServiceHash::V6(*addr)).copied()
+    }
+
+    fn real_server(&self, addr: &ServiceAddr<V6>) -> Option<u32> {
+        self.real_servers.get(&ServiceHash::V6(*addr)).copied()
     }
 }

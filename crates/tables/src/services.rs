@@ -4,6 +4,7 @@
 
 mod adopt;
 mod conns;
+mod pe;
 mod write;
 
 use std::collections::HashMap;
@@ -18,7 +19,7 @@ use rvs_core::time::{seconds, ticks};
 use rvs_core::types::{DestConfig, DestKey, ServiceConfig, ServiceKey, Timeouts};
 
 use crate::extents::Extents;
-use crate::memory::Memory;
+use crate::memory::{Memory, ServiceHash};
 
 /// A destination and its place in `DESTS`.
 #[derive(Clone, Copy)]
@@ -66,6 +67,9 @@ pub struct Services<M> {
     tables: Extents,
     dests: Extents,
     sequence: u32,
+    /// Real servers of services with a persistence engine, as the hash has them; no place where
+    /// that is not known.
+    real_servers: HashMap<ServiceHash, Option<u32>>,
     /// Places taken since [`Services::take_new`] was called last.
     new: Vec<(u32, IpAddr)>,
     /// Pages of memory that were left when [`Services::defend`] was called last.
