@@ -13,5 +13,5 @@ pub fn print(socket: &Path, name: &str) -> Result<()> {
         File::from_name(name).with_context(|| format!("no file {name}; there are {}", names()))?;
     let mut client = crate::connect(socket)?;
     let text = file.text(&mut client).context("cannot read the director's tables")?;
-    std::io::stdout().write_all(text.as_bytes()).context("cannot write")
+    std::io::stdout().write_all(&text).context("cannot write")
 }

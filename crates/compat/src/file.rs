@@ -20,18 +20,18 @@ pub fn open_node(node: Node, client: &mut Client, flags: OFlags) -> Result<Owned
     }
     let text = match node {
         Node::Proc(file) => file.text(client).map_err(|error| crate::errno(&error, EIO))?,
-        Node::Setting(name) => {
-            crate::sysctl::text(client, name).map_err(|error| crate::errno(&error, EIO))?
-        }
+        Node::Setting(name) => crate::sysctl::text(client, name)
+            .map_err(|error| crate::errno(&error, EIO))?
+            .into_bytes(),
         Node::Settings => return Err(ENOENT),
     };
     in_memory(&text, flags).map_err(|error| error.raw_os_error().unwrap_or(EIO))
 }
 
-fn in_memory(text: &str, flags: OFlags) -> std::io::Result<OwnedFd> {
+fn in_memory(text: &[u8], flags: OFlags) -> std::io::Result<OwnedFd> {
     let options = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let mut file = std::fs::File::from(memfd_create("rvs", options)?);
-    file.write_all(text.as_bytes())?;
+    file.write_all(text)?;
     fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK)?;
     // Opened anew: at its start, for reading, and with the flags that were asked for.
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());

@@ -69,7 +69,7 @@ impl<D: Datapath> Director<D> {
         let mut services = Table::default();
         datapath.for_each_service(&mut |key, config, dests| {
             let (key, config, dests) = (*key, *config, dests.to_vec());
-            services.put(Service { key, config, engine: None, dests });
+            services.put(Service { key, config, dests });
         });
         let (estimators, totals) = (Estimators::default(), totals::Totals::default());
         Self { datapath, services, estimators, refusals: Vec::new(), totals }

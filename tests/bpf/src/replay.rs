@@ -11,7 +11,8 @@ use rvs_core::sched::cache::SET;
 use rvs_core::sysctl::{self, Kind};
 use rvs_core::time::ticks;
 use rvs_core::types::{
-    DestConfig, Family, ForwardMethod, Protocol, Scheduler, ServiceConfig, ServiceFlags, ServiceKey,
+    DestConfig, Engine, Family, ForwardMethod, Protocol, Scheduler, ServiceConfig, ServiceFlags,
+    ServiceKey,
 };
 use rvs_datapath::env::now;
 use rvs_datapath::sweeper;
@@ -89,7 +90,12 @@ impl Replay {
                 let netmask = mask.unwrap_or(whole);
                 let scheduler = value("-s").and_then(Scheduler::from_name).expect("a scheduler");
                 let timeout = timeout.unwrap_or(0);
-                (Change::Service, Some(ServiceConfig { scheduler, flags, timeout, netmask }))
+                flags.set(ServiceFlags::ONEPACKET, words.contains(&"-o"));
+                let engine = value("--pe").and_then(Engine::from_name);
+                (
+                    Change::Service,
+                    Some(ServiceConfig { scheduler, flags, timeout, netmask, engine }),
+                )
             }
             "-D" => {
                 self.services.remove(position.expect("a known service"));

@@ -64,7 +64,9 @@ fn row(out: &mut dyn Write, conn: &Conn, format: Format) -> io::Result<()> {
     )?;
     match &conn.pe {
         Some((engine, data)) if format.persistent => {
-            writeln!(out, "{:<18} {engine:<16} {data}", show(conn.dest))
+            write!(out, "{:<18} {engine:<16} ", show(conn.dest))?;
+            out.write_all(data)?;
+            writeln!(out)
         }
         _ => writeln!(out, "{}", show(conn.dest)),
     }

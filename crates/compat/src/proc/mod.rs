@@ -51,14 +51,14 @@ impl File {
     }
 
     /// Its text now.
-    pub fn text(self, client: &mut Client) -> Result<String, ClientError> {
+    pub fn text(self, client: &mut Client) -> Result<Vec<u8>, ClientError> {
         match self {
-            Self::Services => services::text(client),
-            Self::Apps => Ok("prot port    usecnt name\n".to_owned()),
+            Self::Services => services::text(client).map(String::into_bytes),
+            Self::Apps => Ok(b"prot port    usecnt name\n".to_vec()),
             Self::Conns => conns::text(client, conns::Form::Plain),
             Self::ConnsSync => conns::text(client, conns::Form::Sync),
-            Self::Stats => stats::text(client),
-            Self::StatsPercpu => stats::percpu(client),
+            Self::Stats => stats::text(client).map(String::into_bytes),
+            Self::StatsPercpu => stats::percpu(client).map(String::into_bytes),
         }
     }
 }

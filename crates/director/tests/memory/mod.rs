@@ -115,15 +115,12 @@ impl Datapath for Memory {
             state: "ESTABLISHED",
             expires: 900,
             template: false,
+            engine: None,
         };
         let _ = (1..=self.conns).map(row).all(|row| f(&row));
     }
 
     fn supports(&self, _: Protocol) -> bool {
         true
-    }
-
-    fn has_engine(&self, name: &str) -> bool {
-        name == "sip"
     }
 }
