@@ -219,7 +219,7 @@ fn key_of<A: Addr>(template: Key<A>, hash: u32) -> Key<A> {
 
 /// A hash of this packet's Call-ID that outsiders cannot aim at.
 #[inline(always)]
-fn hash(call_id: &CallId, seed: u64) -> u64 {
+pub fn hash(call_id: &CallId, seed: u64) -> u64 {
     let mut h = seed ^ call_id.len.get() as u64;
     for word in &call_id.words {
         h = (h ^ word.get()).wrapping_mul(0xff51_afd7_ed55_8ccd);
