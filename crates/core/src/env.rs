@@ -6,7 +6,7 @@ use core::cell::Cell;
 use crate::addr::Addr;
 use crate::flow::Flow;
 use crate::layout::{
-    CallId, Config, Conn, ConnSet, Dest, DestStats, Key, Row, ServiceAddr, Slot, Version,
+    Asked, CallId, Config, Conn, ConnSet, Dest, DestStats, Key, Row, ServiceAddr, Slot, Version,
 };
 use crate::pe;
 use crate::reason::Reason;
@@ -42,8 +42,8 @@ pub trait Env: Copy {
     fn dest(&self, index: u32) -> Option<&Dest>;
     /// This CPU's counters of a destination.
     fn stats(&self, dest: u32) -> Option<&DestStats>;
-    /// The Call-ID of the packet that this CPU has in hand.
-    fn call_id(&self) -> Option<&CallId>;
+    /// What is known of the packet that this CPU has in hand for a persistence engine.
+    fn asked(&self) -> Option<&Asked>;
     /// The Call-ID with this index, plus one; `None` for 0.
     fn call_id_at(&self, index_plus_one: u32) -> Option<&CallId>;
     /// Counts a packet that was not forwarded.

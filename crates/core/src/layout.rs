@@ -316,6 +316,26 @@ pub struct CallId {
 
 const _: () = assert!(size_of::<CallId>() == 264);
 
+/// A packet in the hands of a persistence engine, by CPU.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct Asked {
+    /// What the engine found in it; length 0 if nothing.
+    pub call_id: CallId,
+    /// Index of its service in `SLOTS`.
+    pub slot: Cell<u32>,
+    /// Index in `VERSIONS` of the version that decides.
+    pub version: Cell<u32>,
+    /// The row for it.
+    pub row: Cell<u32>,
+    /// Its template's index, plus one; 0 if it has none.
+    pub template: Cell<u32>,
+    /// Index in `DESTS` of the real server that sent it; 0 for a client's packet.
+    pub dest: Cell<u32>,
+    /// Its connection's index, plus one, or `PASSING`; 0 while it has none.
+    pub entry: Cell<u32>,
+}
+
 /// Words of a source- or destination-hashing table (`IP_VS_SH_TAB_SIZE`, `IP_VS_DH_TAB_SIZE`).
 pub const HASH_SIZE: u32 = 256;
 /// Words of a Maglev table: the kernel's default (`IP_VS_MH_TAB_SIZE`).

@@ -4,7 +4,7 @@
 //!
 //! Established connections know nothing of it. A packet that the engine has to read is left alone by
 //! [`pipeline::resolve`](crate::pipeline::resolve) (`punt.engine`), and decided here once its Call-ID
-//! lies in [`Env::call_id`]. What a template's Call-ID is lies beside the connection table:
+//! lies in [`Env::asked`]. What a template's Call-ID is lies beside the connection table:
 //!
 //! ```text
 //!  CONNS  {client & mask, 32 bits of hash, service} ──call_id──► CALL_IDS  the Call-ID, whole
@@ -19,9 +19,9 @@ use crate::conn::Word;
 use crate::defence;
 use crate::env::{Env, Tables, Visit};
 use crate::flow::Flow;
-use crate::layout::{CallId, Conn, Key, ServiceAddr, Version};
+use crate::layout::{Asked, CallId, Conn, Key, ServiceAddr, Slot, Version};
 use crate::pe_sip::{MAX_LEN, Parser};
-use crate::pipeline::{self, Forward, Verdict, end, of_entry, scheduled};
+use crate::pipeline::{self, Forward, Verdict, end, of_entry};
 use crate::reason::Reason;
 use crate::sched::{self, NONE, Place, RowOf};
 use crate::schedule::{self, PASSING, Picked};
@@ -86,62 +86,87 @@ fn is_persistent(version: &Version) -> bool {
     version.flags.get() & ServiceFlags::PERSISTENT.bits() != 0
 }
 
-/// What to do with a packet that an engine had to read: [`Env::call_id`] is its Call-ID, of length 0
-/// if it has none.
+/// Go on: what the steps before [`finish`] return unless they decide.
+pub const GO_ON: u32 = 0;
+
+/// A packet is left to the host for this reason, as a number.
+#[inline(always)]
+const fn passed(reason: Reason) -> u32 {
+    reason as u32 * 2 + 1
+}
+
+/// A packet is dropped for this reason, as a number.
+#[inline(always)]
+const fn dropped(reason: Reason) -> u32 {
+    reason as u32 * 2 + 2
+}
+
+/// What to do with a packet that an engine had to read: [`Env::asked`] has its Call-ID, of length 0
+/// if it has none. The three steps in one.
 #[inline(always)]
 pub fn resolve<'e, A: Addr, E: Tables<A>>(env: &'e E, flow: &Flow<A>) -> Verdict<'e, A> {
-    let Some(config) = env.config() else { return Verdict::Pass(Reason::NotOurs) };
+    let mut code = choose(env, &mut { *flow });
+    if code == GO_ON {
+        code = enter(env, &mut { *flow });
+    }
+    finish(env, flow, code)
+}
+
+/// First step: whose packet it is, its template, and the row for it, all noted in [`Env::asked`].
+/// Steps are apart, and return numbers, for the kernel's stack; they may turn the flow around.
+#[inline(always)]
+pub fn choose<A: Addr, E: Tables<A>>(env: &E, flow: &mut Flow<A>) -> u32 {
+    let Some(config) = env.config() else { return passed(Reason::NotOurs) };
+    let Some(asked) = env.asked() else { return passed(Reason::NotOurs) };
+    asked.entry.set(0);
+    asked.dest.set(0);
+    asked.template.set(0);
     // Another CPU was faster.
-    if let Some(entry) = table::entry(env, env.find(&flow.key)) {
-        return of_entry(env, entry);
+    let number = env.find(&flow.key);
+    if number != 0 {
+        asked.entry.set(number);
+        return GO_ON;
     }
     let tcp = flow.key.protocol == protocol::TCP as u32;
-    let Some(slot) = pipeline::service(env, config, flow, tcp) else {
-        return from_server(env, flow);
-    };
+    let slot = pipeline::service(env, config, flow, tcp);
+    if slot == NONE {
+        return of_server(env, flow, asked);
+    }
     if !pipeline::opens(config, flow) {
-        return Verdict::Pass(Reason::NoConnection);
+        return passed(Reason::NoConnection);
     }
     if defence::drops(config) {
-        return Verdict::Drop(Reason::Defence);
+        return dropped(Reason::Defence);
     }
-    if env.call_id().is_none_or(|call_id| call_id.len.get() == 0) {
-        return Verdict::Drop(Reason::NoCallId);
+    if asked.call_id.len.get() == 0 {
+        return dropped(Reason::NoCallId);
     }
     let version = env.slot(slot).map_or(0, |slot| slot.version.get());
     let place = Place { slot, version };
-    let picked = match choose(env, flow, place) {
-        Ok(picked) => picked,
-        Err(reason) => return Verdict::Drop(reason),
-    };
-    match env.schedule(flow, slot, picked).entry() {
-        Ok(index) => scheduled(env, index),
-        Err(reason) => Verdict::Drop(reason),
-    }
-}
-
-/// The row for a client's packet, by its template or the scheduler, and the template.
-#[inline(always)]
-fn choose<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, place: Place) -> Result<Picked, Reason> {
-    let Place { slot, version } = place;
+    asked.slot.set(slot);
+    asked.version.set(version);
     let (row, template) = split(env.template(flow, place));
+    asked.row.set(row);
+    asked.template.set(template);
     if template != 0 {
-        return Ok(Picked { version, row, template });
+        return GO_ON;
     }
     let remembers = env.version(version).is_some_and(sched::remembers);
     let row = if remembers { env.cached(&flow.key, place) } else { env.pick(&flow.key, version) };
     if row == NONE {
-        return Err(Reason::NoDest);
+        return dropped(Reason::NoDest);
     }
+    asked.row.set(row);
     let template = env.persist(flow, slot, Picked { version, row, template: 0 });
-    if template == 0 { Err(Reason::TableFull) } else { Ok(Picked { version, row, template }) }
+    asked.template.set(template);
+    if template == 0 { dropped(Reason::TableFull) } else { GO_ON }
 }
 
-/// A real server's packet of no connection: as if its client had come first and been given to it.
-/// What cannot be entered goes on as the host routes it (`__ip_vs_rs_conn_out`).
+/// The same for a real server's packet of no connection: as if its client had come first and been
+/// given to it. What cannot be entered goes on as the host routes it (`__ip_vs_rs_conn_out`).
 #[inline(always)]
-fn from_server<'e, A: Addr, E: Tables<A>>(env: &'e E, flow: &Flow<A>) -> Verdict<'e, A> {
-    let untouched = Verdict::Pass(Reason::NotOurs);
+fn of_server<A: Addr, E: Tables<A>>(env: &E, flow: &mut Flow<A>, asked: &Asked) -> u32 {
+    let untouched = passed(Reason::NotOurs);
     let from = ServiceAddr::new(flow.key.src, flow.key.sport_be, flow.key.protocol as u8);
     let Some(dest_index) = env.real_server(&from) else { return untouched };
     let Some(dest) = env.dest(dest_index) else { return untouched };
@@ -153,19 +178,17 @@ fn from_server<'e, A: Addr, E: Tables<A>>(env: &'e E, flow: &Flow<A>) -> Verdict
     if row == NONE {
         return untouched;
     }
-    let mut client = *flow;
-    client.key.src = flow.key.dst;
-    client.key.sport_be = flow.key.dport_be;
-    client.key.dst = A::from_words(slot.addr.get());
-    client.key.dport_be = (slot.port.get() as u16).to_be();
-    let mut template = 0;
+    asked.slot.set(place.slot);
+    asked.version.set(place.version);
+    asked.row.set(row);
+    asked.dest.set(dest_index);
+    turn(flow, slot);
     if is_persistent(version) {
-        if env.call_id().is_none_or(|call_id| call_id.len.get() == 0) {
+        if asked.call_id.len.get() == 0 {
             return untouched;
         }
-        let found = split(env.template(&client, place));
-        template = found.1;
-        if template != 0 && found.0 != row {
+        let (found, mut template) = split(env.template(flow, place));
+        if template != 0 && found != row {
             if let Some(other) = table::entry::<A, E>(env, template) {
                 end(env, other);
             }
@@ -173,26 +196,84 @@ fn from_server<'e, A: Addr, E: Tables<A>>(env: &'e E, flow: &Flow<A>) -> Verdict
         }
         if template == 0 {
             let picked = Picked { version: place.version, row, template: 0 };
-            template = env.persist(&client, slot_index, picked);
+            template = env.persist(flow, slot_index, picked);
         }
         if template == 0 {
             return untouched;
         }
+        asked.template.set(template);
     }
     // One flow of a client has one destination.
-    if let Some(other) = table::entry::<A, E>(env, env.find(&client.key)) {
+    if let Some(other) = table::entry::<A, E>(env, env.find(&flow.key)) {
         end(env, other);
     }
-    let picked = Picked { version: place.version, row, template };
-    let Ok(index) = env.schedule(&client, slot_index, picked).entry() else { return untouched };
-    if index != PASSING {
-        let Some(entry) = table::entry(env, env.find(&flow.key)) else { return untouched };
+    GO_ON
+}
+
+/// Makes of a real server's packet its client's.
+#[inline(always)]
+fn turn<A: Addr>(flow: &mut Flow<A>, slot: &Slot) {
+    flow.key.src = flow.key.dst;
+    flow.key.sport_be = flow.key.dport_be;
+    flow.key.dst = A::from_words(slot.addr.get());
+    flow.key.dport_be = (slot.port.get() as u16).to_be();
+}
+
+/// Second step: enters the connection.
+#[inline(always)]
+pub fn enter<A: Addr, E: Tables<A>>(env: &E, flow: &mut Flow<A>) -> u32 {
+    let Some(asked) = env.asked() else { return passed(Reason::NotOurs) };
+    if asked.entry.get() != 0 {
+        return GO_ON;
+    }
+    let (slot_index, server) = (asked.slot.get(), asked.dest.get() != 0);
+    if server {
+        let Some(slot) = env.slot(slot_index) else { return passed(Reason::NotOurs) };
+        turn(flow, slot);
+    }
+    let picked = Picked {
+        version: asked.version.get(),
+        row: asked.row.get(),
+        template: asked.template.get(),
+    };
+    match env.schedule(flow, slot_index, picked).entry() {
+        Ok(index) => {
+            asked.entry.set(if index == PASSING { PASSING } else { index + 1 });
+            GO_ON
+        }
+        Err(_) if server => passed(Reason::NotOurs),
+        Err(reason) => dropped(reason),
+    }
+}
+
+/// Third step: the way of the packet, after the other steps returned `code`.
+#[inline(always)]
+pub fn finish<'e, A: Addr, E: Tables<A>>(env: &'e E, flow: &Flow<A>, code: u32) -> Verdict<'e, A> {
+    if code != GO_ON {
+        let reason = Reason::from_number((code - 1) / 2);
+        return if code & 1 != 0 { Verdict::Pass(reason) } else { Verdict::Drop(reason) };
+    }
+    let Some(asked) = env.asked() else { return Verdict::Pass(Reason::NotOurs) };
+    let (number, dest_index) = (asked.entry.get(), asked.dest.get());
+    let passing = number == PASSING;
+    if dest_index == 0 {
+        let entry = if passing { env.passing() } else { table::entry(env, number) };
+        let Some(entry) = entry else { return Verdict::Drop(Reason::Inconsistent) };
         return of_entry(env, entry);
     }
-    let Some(entry) = env.passing() else { return untouched };
-    entry.target.set(client.key.dst);
-    entry.target_port_be.set(client.key.dport_be as u32);
-    pipeline::assure(env, template);
+    if !passing {
+        let Some(entry) = table::entry(env, env.find(&flow.key)) else {
+            return Verdict::Pass(Reason::NotOurs);
+        };
+        return of_entry(env, entry);
+    }
+    let (Some(entry), Some(slot)) = (env.passing(), env.slot(asked.slot.get())) else {
+        return Verdict::Drop(Reason::Inconsistent);
+    };
+    let Some(dest) = env.dest(dest_index) else { return Verdict::Drop(Reason::Inconsistent) };
+    entry.target.set(A::from_words(slot.addr.get()));
+    entry.target_port_be.set((slot.port.get() as u16).to_be() as u32);
+    pipeline::assure(env, asked.template.get());
     let method = Word(entry.word.get()).forward();
     Verdict::Forward(Forward { entry, conn: entry, dest, dest_index, method, reply: true })
 }
@@ -247,7 +328,7 @@ pub fn find_template<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, place: Plac
 #[inline(always)]
 fn template_of<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, place: Place) -> Option<u64> {
     let (slot, version) = (env.slot(place.slot)?, env.version(place.version)?);
-    let wanted = env.call_id()?;
+    let wanted = &env.asked()?.call_id;
     let first = (hash(wanted, env.config()?.seed.get()) >> 32) as u32;
     let key = schedule::template_key(flow, slot, version);
     for alias in 0..ALIASES {
@@ -309,7 +390,7 @@ fn try_persist<A: Addr, E: Tables<A>>(
     let (slot, version) = (env.slot(place.slot)?, env.version(place.version)?);
     let row = env.row(version.first_row.get().wrapping_add(row))?;
     let dest = env.dest(row.dest)?;
-    let call_id = env.call_id()?;
+    let call_id = &env.asked()?.call_id;
     let hash = hash(call_id, env.config()?.seed.get());
     let mut claim = Claim { env: *env, first: hash as u32, found: 0 };
     env.repeat(TRIES, &mut claim);
@@ -343,7 +424,7 @@ pub(crate) fn release<A: Copy, E: Env>(env: &E, template: &Conn<A>) {
     }
 }
 
-/// Stores this packet's Call-ID, up to 255 bytes, where [`Env::call_id`] is; for what is not the
+/// Stores this packet's Call-ID, up to 255 bytes, where it is looked for; for what is not the
 /// kernel.
 pub fn set_call_id(place: &CallId, bytes: &[u8]) {
     place.len.set(bytes.len() as u32);

@@ -183,11 +183,13 @@ fn opening<'e, A: Addr, E: Tables<A>>(
     if !flow.marked && config.flags.get() & CONFIG_FWMARK != 0 {
         return Verdict::Pass(Reason::PuntMark);
     }
-    let service = service(env, config, flow, tcp);
-    if config.flags.get() & CONFIG_ENGINE != 0 && env.is_for_engine(flow, service.unwrap_or(NONE)) {
+    let slot = service(env, config, flow, tcp);
+    if config.flags.get() & CONFIG_ENGINE != 0 && env.is_for_engine(flow, slot) {
         return Verdict::Pass(Reason::PuntEngine);
     }
-    let Some(slot) = service else { return Verdict::Pass(Reason::NotOurs) };
+    if slot == NONE {
+        return Verdict::Pass(Reason::NotOurs);
+    }
     if !opens(config, flow) {
         return Verdict::Pass(Reason::NoConnection);
     }
@@ -220,7 +222,7 @@ pub(crate) fn opens<A: Copy>(config: &Config, flow: &Flow<A>) -> bool {
 
 /// The way of a packet whose connection was just entered.
 #[inline(always)]
-pub(crate) fn scheduled<'e, A: Addr, E: Tables<A>>(env: &'e E, index: u32) -> Verdict<'e, A> {
+fn scheduled<'e, A: Addr, E: Tables<A>>(env: &'e E, index: u32) -> Verdict<'e, A> {
     let entry = if index == PASSING { env.passing() } else { table::entry(env, index + 1) };
     let Some(entry) = entry else { return Verdict::Drop(Reason::Inconsistent) };
     let dest_index = entry.dest.get();
@@ -230,35 +232,35 @@ pub(crate) fn scheduled<'e, A: Addr, E: Tables<A>>(env: &'e E, index: u32) -> Ve
 }
 
 /// Index in `SLOTS` of the service that the packet is for: by its mark, else its address and port,
-/// else its address with port 0 (`ip_vs_service_find`).
+/// else its address with port 0 (`ip_vs_service_find`). [`NONE`] if it is for none: an `Option` that
+/// is tested twice leaves its number unset in one of LLVM's paths ("!read_ok").
 #[inline(always)]
 pub(crate) fn service<A: Addr, E: Tables<A>>(
     env: &E,
     config: &Config,
     flow: &Flow<A>,
     tcp: bool,
-) -> Option<u32> {
-    if flow.mark != 0 && config.flags.get() & CONFIG_FWMARK != 0 {
-        let found = env.service(&ServiceAddr::fwmark(flow.mark));
-        if found.is_some() {
-            return found;
-        }
+) -> u32 {
+    if flow.mark != 0
+        && config.flags.get() & CONFIG_FWMARK != 0
+        && let Some(slot) = env.service(&ServiceAddr::fwmark(flow.mark))
+    {
+        return slot;
     }
     let port = u16::from_be(flow.key.dport_be) as usize;
-    let ports = config.ports.get(if tcp { 0 } else { 1 })?;
-    let known = ports.get(port >> 6)?.get() >> (port & 63) & 1 != 0;
+    let Some(ports) = config.ports.get(if tcp { 0 } else { 1 }) else { return NONE };
+    let known = ports.get(port >> 6).is_some_and(|bits| bits.get() >> (port & 63) & 1 != 0);
     let port_zero = config.flags.get() & CONFIG_PORT_ZERO != 0;
-    if !known && !port_zero {
-        return None;
-    }
     let proto = flow.key.protocol as u8;
-    if known {
-        let found = env.service(&ServiceAddr::new(flow.key.dst, flow.key.dport_be, proto));
-        if found.is_some() {
-            return found;
-        }
+    if known
+        && let Some(slot) = env.service(&ServiceAddr::new(flow.key.dst, flow.key.dport_be, proto))
+    {
+        return slot;
     }
-    if port_zero { env.service(&ServiceAddr::new(flow.key.dst, 0, proto)) } else { None }
+    if port_zero && let Some(slot) = env.service(&ServiceAddr::new(flow.key.dst, 0, proto)) {
+        return slot;
+    }
+    NONE
 }
 
 #[inline(always)]

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use rvs_core::addr::{V4, V6};
 use rvs_core::env::{Env, Tables, Visit};
 use rvs_core::layout::{
-    CallId, Config, Conn, ConnSet, Dest, DestStats, Row, ServiceAddr, Slot, Version,
+    Asked, CallId, Config, Conn, ConnSet, Dest, DestStats, Row, ServiceAddr, Slot, Version,
 };
 use rvs_core::reason::Reason;
 use rvs_core::time::Tick;
@@ -79,7 +79,7 @@ impl Env for Shared<'_> {
         None
     }
 
-    fn call_id(&self) -> Option<&CallId> {
+    fn asked(&self) -> Option<&Asked> {
         // No packet passes here.
         None
     }

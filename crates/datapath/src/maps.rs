@@ -30,7 +30,7 @@ pub const MAPS: [&str; 23] = [
     "CONNS6",
     "PASSING4",
     "PASSING6",
-    "CALL_ID",
+    "ASKED",
     "CALL_IDS",
     "REAL_SERVERS4",
     "REAL_SERVERS6",

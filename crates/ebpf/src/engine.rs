@@ -37,20 +37,61 @@ pub fn rvs_engine(ctx: TcContext) -> i32 {
     tc::called(&ctx, action)
 }
 
-#[inline(never)]
+/// The steps: each parses the packet anew, for none is to keep it on the stack below another's.
+#[inline(always)]
 fn balance<A: Errors>(frame: Frame) -> i32
 where
     Kernel: Tables<A>,
 {
-    let flow = match A::parse(&frame) {
-        Ok(flow) => flow,
-        Err(reason) => return tc::pass(reason),
-    };
+    read_call_id::<A>(frame);
+    let mut code = choose::<A>(frame);
+    if code == pe::GO_ON {
+        code = enter::<A>(frame);
+    }
+    finish::<A>(frame, code)
+}
+
+/// What a step says of a packet that cannot be parsed is of no consequence: the last one passes it.
+#[inline(never)]
+fn choose<A: Errors>(frame: Frame) -> u32
+where
+    Kernel: Tables<A>,
+{
+    match A::parse(&frame) {
+        Ok(mut flow) => pe::choose(&Kernel, &mut flow),
+        Err(_) => pe::GO_ON,
+    }
+}
+
+#[inline(never)]
+fn enter<A: Errors>(frame: Frame) -> u32
+where
+    Kernel: Tables<A>,
+{
+    match A::parse(&frame) {
+        Ok(mut flow) => pe::enter(&Kernel, &mut flow),
+        Err(_) => pe::GO_ON,
+    }
+}
+
+#[inline(never)]
+fn finish<A: Errors>(frame: Frame, code: u32) -> i32
+where
+    Kernel: Tables<A>,
+{
+    match A::parse(&frame) {
+        Ok(flow) => tc::act(frame, &flow, pe::finish(&Kernel, &flow, code)),
+        Err(reason) => tc::pass(reason),
+    }
+}
+
+#[inline(never)]
+fn read_call_id<A: Errors>(frame: Frame) {
+    let Ok(flow) = A::parse(&frame) else { return };
     let start = flow.l4 + Udp::LEN as u32;
     let end = L3.wrapping_add(flow.len);
     let udp = flow.key.protocol == protocol::UDP as u32;
     read(&frame, start, if udp && end > start { end - start } else { 0 });
-    tc::act(frame, &flow, pe::resolve(&Kernel, &flow))
 }
 
 /// The payload of an skb, from offset `start` on, `len` bytes long.
@@ -89,11 +130,11 @@ fn load(frame: &Frame, at: u32, left: u32, to: *mut u8) -> bool {
 }
 
 /// Puts the Call-ID of the datagram at offset `start` where the core looks for it, or none.
-#[inline(never)]
+#[inline(always)]
 fn read(frame: &Frame, start: u32, len: u32) {
-    let Some(call_id) = maps::CALL_ID.get_ptr_mut(0) else { return };
+    let Some(asked) = maps::ASKED.get_ptr_mut(0) else { return };
     // SAFETY: this CPU's own element.
-    let call_id = unsafe { &*call_id };
+    let call_id = unsafe { &(*asked).call_id };
     call_id.len.set(0);
     let (at, found) = pe::find_call_id(&Kernel, Pieces { frame: *frame, start, len }, len);
     if found == 0 {

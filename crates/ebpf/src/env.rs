@@ -9,7 +9,7 @@ use rvs_core::addr::{V4, V6};
 use rvs_core::env::{Env, Tables, Visit};
 use rvs_core::flow::Flow;
 use rvs_core::layout::{
-    CallId, Config, Conn, ConnSet, Dest, DestStats, Key, Row, ServiceAddr, Slot, Version,
+    Asked, CallId, Config, Conn, ConnSet, Dest, DestStats, Key, Row, ServiceAddr, Slot, Version,
 };
 use rvs_core::pe;
 use rvs_core::reason::Reason;
@@ -80,8 +80,8 @@ impl Env for Kernel {
     }
 
     #[inline(always)]
-    fn call_id(&self) -> Option<&CallId> {
-        maps::CALL_ID.get(0)
+    fn asked(&self) -> Option<&Asked> {
+        maps::ASKED.get(0)
     }
 
     #[inline(always)]

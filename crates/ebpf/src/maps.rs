@@ -4,8 +4,8 @@ use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, ProgramArray};
 use aya_ebpf::macros::btf_map;
 use rvs_core::addr::{V4, V6};
 use rvs_core::layout::{
-    CallId, Config, Conn, ConnSet, Dest, DestStats, INTERFACES as MAX_INTERFACES, Interface, Row,
-    ServiceAddr, Slot, Version,
+    Asked, CallId, Config, Conn, ConnSet, Dest, DestStats, INTERFACES as MAX_INTERFACES, Interface,
+    Row, ServiceAddr, Slot, Version,
 };
 use rvs_core::reason::Reason;
 
@@ -50,9 +50,9 @@ pub static CONNS4: Array<ConnSet<V4>, 1024, MMAPABLE> = Array::new();
 /// The IPv6 connection table.
 #[btf_map]
 pub static CONNS6: Array<ConnSet<V6>, 1024, MMAPABLE> = Array::new();
-/// The Call-ID of the packet that this CPU has in hand.
+/// See [`Asked`].
 #[btf_map]
-pub static CALL_ID: PerCpuArray<CallId, 1> = PerCpuArray::new();
+pub static ASKED: PerCpuArray<Asked, 1> = PerCpuArray::new();
 /// See [`CallId`].
 #[btf_map]
 pub static CALL_IDS: Array<CallId, 1024, MMAPABLE> = Array::new();

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use rvs_core::addr::{V4, V6};
 use rvs_core::env::{Env, Tables, Visit};
 use rvs_core::layout::{
-    CallId, Config, Conn, ConnSet, Dest, DestStats, Row, ServiceAddr, Slot, Version,
+    Asked, CallId, Config, Conn, ConnSet, Dest, DestStats, Row, ServiceAddr, Slot, Version,
 };
 use rvs_core::reason::Reason;
 use rvs_core::time::Tick;
@@ -63,8 +63,8 @@ impl Env for &Plain {
         self.stats.get(dest as usize)
     }
 
-    fn call_id(&self) -> Option<&CallId> {
-        Some(&self.call_id)
+    fn asked(&self) -> Option<&Asked> {
+        Some(&self.asked)
     }
 
     fn call_id_at(&self, index_plus_one: u32) -> Option<&CallId> {

@@ -94,7 +94,7 @@ fn read_call_id<A: Ip>(env: &Plain, frame: &Frame, flow: &Flow<A>) {
     let payload = payload.unwrap_or_default();
     let (start, len) = pe::find_call_id(&env, Bytes(payload), payload.len() as u32);
     let call_id = payload.get(start as usize..(start + len) as usize);
-    pe::set_call_id(&env.call_id, call_id.unwrap_or_default());
+    pe::set_call_id(&env.asked.call_id, call_id.unwrap_or_default());
 }
 
 /// Puts the outer headers in front.

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use rvs_core::addr::{V4, V6};
 use rvs_core::control::{DatapathError, Stats};
-use rvs_core::layout::{CallId, Config, Conn, ConnSet, Dest, DestStats, Row, Slot, Version};
+use rvs_core::layout::{Asked, CallId, Config, Conn, ConnSet, Dest, DestStats, Row, Slot, Version};
 use rvs_core::reason::Reason;
 use rvs_core::time::Tick;
 use rvs_tables::sweeper::{self, Pass};
@@ -42,7 +42,7 @@ pub struct Plain {
     pub(crate) passing4: Conn<V4>,
     pub(crate) passing6: Conn<V6>,
     pub(crate) conns6: Vec<ConnSet<V6>>,
-    pub(crate) call_id: CallId,
+    pub(crate) asked: Asked,
     pub(crate) call_ids: Vec<CallId>,
     pub(crate) services: HashMap<ServiceHash, u32>,
     pub(crate) real_servers: HashMap<ServiceHash, u32>,
@@ -87,7 +87,7 @@ impl Plain {
             passing4: Conn::default(),
             passing6: Conn::default(),
             conns6: zeroed(sets),
-            call_id: CallId::default(),
+            asked: Asked::default(),
             call_ids: zeroed(sets),
             services: HashMap::new(),
             real_servers: HashMap::new(),
