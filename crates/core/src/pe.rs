@@ -88,6 +88,8 @@ fn is_persistent(version: &Version) -> bool {
 
 /// Go on: what the steps before [`finish`] return unless they decide.
 pub const GO_ON: u32 = 0;
+/// Go on with [`choose_for_server`], which [`choose`] leaves a real server's packet to.
+pub const SERVER: u32 = u32::MAX;
 
 /// A packet is left to the host for this reason, as a number.
 #[inline(always)]
@@ -102,10 +104,13 @@ const fn dropped(reason: Reason) -> u32 {
 }
 
 /// What to do with a packet that an engine had to read: [`Env::asked`] has its Call-ID, of length 0
-/// if it has none. The three steps in one.
+/// if it has none. All steps in one.
 #[inline(always)]
 pub fn resolve<'e, A: Addr, E: Tables<A>>(env: &'e E, flow: &Flow<A>) -> Verdict<'e, A> {
-    let mut code = choose(env, &mut { *flow });
+    let mut code = choose(env, flow);
+    if code == SERVER {
+        code = choose_for_server(env, &mut { *flow });
+    }
     if code == GO_ON {
         code = enter(env, &mut { *flow });
     }
@@ -115,7 +120,7 @@ pub fn resolve<'e, A: Addr, E: Tables<A>>(env: &'e E, flow: &Flow<A>) -> Verdict
 /// First step: whose packet it is, its template, and the row for it, all noted in [`Env::asked`].
 /// Steps are apart, and return numbers, for the kernel's stack; they may turn the flow around.
 #[inline(always)]
-pub fn choose<A: Addr, E: Tables<A>>(env: &E, flow: &mut Flow<A>) -> u32 {
+pub fn choose<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>) -> u32 {
     let Some(config) = env.config() else { return passed(Reason::NotOurs) };
     let Some(asked) = env.asked() else { return passed(Reason::NotOurs) };
     asked.entry.set(0);
@@ -130,7 +135,7 @@ pub fn choose<A: Addr, E: Tables<A>>(env: &E, flow: &mut Flow<A>) -> u32 {
     let tcp = flow.key.protocol == protocol::TCP as u32;
     let slot = pipeline::service(env, config, flow, tcp);
     if slot == NONE {
-        return of_server(env, flow, asked);
+        return SERVER;
     }
     if !pipeline::opens(config, flow) {
         return passed(Reason::NoConnection);
@@ -165,8 +170,9 @@ pub fn choose<A: Addr, E: Tables<A>>(env: &E, flow: &mut Flow<A>) -> u32 {
 /// The same for a real server's packet of no connection: as if its client had come first and been
 /// given to it. What cannot be entered goes on as the host routes it (`__ip_vs_rs_conn_out`).
 #[inline(always)]
-fn of_server<A: Addr, E: Tables<A>>(env: &E, flow: &mut Flow<A>, asked: &Asked) -> u32 {
+pub fn choose_for_server<A: Addr, E: Tables<A>>(env: &E, flow: &mut Flow<A>) -> u32 {
     let untouched = passed(Reason::NotOurs);
+    let Some(asked) = env.asked() else { return untouched };
     let from = ServiceAddr::new(flow.key.src, flow.key.sport_be, flow.key.protocol as u8);
     let Some(dest_index) = env.real_server(&from) else { return untouched };
     let Some(dest) = env.dest(dest_index) else { return untouched };
@@ -328,25 +334,62 @@ pub fn find_template<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, place: Plac
 #[inline(always)]
 fn template_of<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, place: Place) -> Option<u64> {
     let (slot, version) = (env.slot(place.slot)?, env.version(place.version)?);
-    let wanted = &env.asked()?.call_id;
-    let first = (hash(wanted, env.config()?.seed.get()) >> 32) as u32;
+    let first = (hash(&env.asked()?.call_id, env.config()?.seed.get()) >> 32) as u32;
     let key = schedule::template_key(flow, slot, version);
-    for alias in 0..ALIASES {
-        let number = env.find(&key_of(key, first.wrapping_add(alias)));
-        let Some(template) = table::entry(env, number) else { continue };
-        let Some(call_id) = env.call_id_at(template.call_id.get()) else { continue };
-        if !same(call_id, wanted) {
-            continue;
-        }
-        let row = row_of(env, version, template.dest.get());
-        if row == NONE || schedule::quiescent(env, template) {
-            end(env, template);
-            return None;
-        }
-        template.expires.set(env.now().after(template.pair.get()).0);
-        return Some((row as u64) << 32 | number as u64);
+    let mut lookup = Lookup { env: *env, key, first, found: 0 };
+    env.repeat(ALIASES, &mut lookup);
+    let number = lookup.found;
+    let template = table::entry(env, number)?;
+    let row = row_of(env, version, template.dest.get());
+    if row == NONE || schedule::quiescent(env, template) {
+        end(env, template);
+        return None;
     }
-    None
+    template.expires.set(env.now().after(template.pair.get()).0);
+    Some((row as u64) << 32 | number as u64)
+}
+
+/// Looks for the template of this packet's Call-ID.
+struct Lookup<A, E> {
+    env: E,
+    key: Key<A>,
+    first: u32,
+    found: u32,
+}
+
+impl<A: Addr, E: Tables<A>> Visit for Lookup<A, E> {
+    #[inline(always)]
+    fn visit(&mut self, alias: u32) -> bool {
+        let Some(asked) = self.env.asked() else { return false };
+        let number = self.env.find(&key_of(self.key, self.first.wrapping_add(alias)));
+        let Some(template) = table::entry::<A, E>(&self.env, number) else { return true };
+        let Some(call_id) = self.env.call_id_at(template.call_id.get()) else { return true };
+        if same(call_id, &asked.call_id) {
+            self.found = number;
+            return false;
+        }
+        true
+    }
+}
+
+/// Looks for a hash that a new template can lie under.
+struct Enter<A, E> {
+    env: E,
+    key: Key<A>,
+    first: u32,
+    entered: u32,
+}
+
+impl<A: Addr, E: Tables<A>> Visit for Enter<A, E> {
+    #[inline(always)]
+    fn visit(&mut self, alias: u32) -> bool {
+        let key = key_of(self.key, self.first.wrapping_add(alias));
+        if self.env.find(&key) != 0 {
+            return true;
+        }
+        self.entered = self.env.claim(&key);
+        false
+    }
 }
 
 /// Looks for a place for a Call-ID.
@@ -400,13 +443,9 @@ fn try_persist<A: Addr, E: Tables<A>>(
         to.set(from.get());
     }
     let key = schedule::template_key(flow, slot, version);
-    let mut number = 0;
-    for alias in 0..ALIASES {
-        let key = key_of(key, ((hash >> 32) as u32).wrapping_add(alias));
-        if number == 0 && env.find(&key) == 0 {
-            number = env.claim(&key);
-        }
-    }
+    let mut enter = Enter { env: *env, key, first: (hash >> 32) as u32, entered: 0 };
+    env.repeat(ALIASES, &mut enter);
+    let number = enter.entered;
     let Some(template) = table::entry::<A, E>(env, number) else {
         copy.used.set(0);
         return None;

@@ -45,6 +45,9 @@ where
 {
     read_call_id::<A>(frame);
     let mut code = choose::<A>(frame);
+    if code == pe::SERVER {
+        code = choose_for_server::<A>(frame);
+    }
     if code == pe::GO_ON {
         code = enter::<A>(frame);
     }
@@ -58,7 +61,18 @@ where
     Kernel: Tables<A>,
 {
     match A::parse(&frame) {
-        Ok(mut flow) => pe::choose(&Kernel, &mut flow),
+        Ok(flow) => pe::choose(&Kernel, &flow),
+        Err(_) => pe::GO_ON,
+    }
+}
+
+#[inline(never)]
+fn choose_for_server<A: Errors>(frame: Frame) -> u32
+where
+    Kernel: Tables<A>,
+{
+    match A::parse(&frame) {
+        Ok(mut flow) => pe::choose_for_server(&Kernel, &mut flow),
         Err(_) => pe::GO_ON,
     }
 }
