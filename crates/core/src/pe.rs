@@ -19,7 +19,7 @@ use crate::conn::Word;
 use crate::defence;
 use crate::env::{Env, Tables, Visit};
 use crate::flow::Flow;
-use crate::layout::{Asked, CallId, Conn, Key, ServiceAddr, Slot, Version};
+use crate::layout::{CallId, Conn, Key, ServiceAddr, Slot, Version};
 use crate::pe_sip::{MAX_LEN, Parser};
 use crate::pipeline::{self, Forward, Verdict, end, of_entry};
 use crate::reason::Reason;

@@ -10,8 +10,6 @@ use crate::{Director, feed, need, recording, run, run_static, text};
 /// whole groups. An entry without a line that differs fails the test: its time is over.
 const DIFFERENT: &[(&str, &str)] = &[
     ("group:daemon", "there is no sync daemon yet"),
-    ("group:persistence", "there are no persistence engines yet"),
-    ("group:save-restore", "one of the rules has a persistence engine"),
     ("-Ln --nosort", "the kernel lists services by hash bucket, the director by age"),
 ];
 
