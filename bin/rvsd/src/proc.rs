@@ -66,7 +66,7 @@ struct Tree {
     entries: Vec<Entry>,
     socket: PathBuf,
     /// The texts of open files.
-    open: Mutex<HashMap<u64, String>>,
+    open: Mutex<HashMap<u64, Vec<u8>>>,
     opened: AtomicU64,
     started: SystemTime,
 }

@@ -112,7 +112,11 @@ impl Replay {
         let service = &mut self.services[position];
         service.config = config.unwrap_or(service.config);
         if let Some(server) = value("-r") {
-            let server = at(server);
+            // A fwmark service's need no port.
+            let server = match server.parse() {
+                Ok(addr) => SocketAddr::new(addr, 0),
+                Err(_) => at(server),
+            };
             let forward = match words.iter().find(|word| matches!(**word, "-g" | "-i")) {
                 Some(&"-g") => ForwardMethod::DirectRoute,
                 Some(_) => ForwardMethod::Tunnel,

@@ -121,6 +121,26 @@ impl Machines {
         }
     }
 
+    /// Deletes all services and puts the settings back.
+    fn clear(&mut self) {
+        let keys: Vec<ServiceKey> = self.replay.services().map(|(key, ..)| key).collect();
+        for key in keys {
+            let name = match key {
+                ServiceKey::Address { protocol: Protocol::Tcp, addr, port } => {
+                    format!("-t {}", SocketAddr::new(addr, port))
+                }
+                ServiceKey::Address { addr, port, .. } => {
+                    format!("-u {}", SocketAddr::new(addr, port))
+                }
+                ServiceKey::Fwmark { mark, .. } => format!("-f {mark}"),
+            };
+            self.command(&format!("-D {name}"));
+        }
+        for name in ["expire_quiescent_template", "expire_nodest_conn"] {
+            self.set(name, "0");
+        }
+    }
+
     /// Gives both a frame; what leaves, which is the same but for MAC addresses.
     fn send(&mut self, frame: &[u8], mark: u32, case: &str) -> Option<Vec<u8>> {
         let outcome = self.replay.frame(frame, mark);
@@ -322,14 +342,15 @@ fn play_all(hook: Hook) {
     ip("neigh add fd00::2 lladdr 02:00:00:00:00:02 nud permanent dev eth0");
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../oracle/recorded/pe_sip.jsonl");
     let lines = std::fs::read_to_string(path).expect("it is in the repository");
+    let mut machines = Machines::new(hook);
+    machines.command("--set 0 0 4");
     let mut played = 0;
     for line in lines.lines() {
-        let mut machines = Machines::new(hook);
-        machines.command("--set 0 0 4");
         play(&mut machines, &serde_json::from_str(line).expect("JSON"));
-        machines.replay.end();
+        machines.clear();
         played += 1;
     }
+    machines.replay.end();
     assert_eq!(played, 33);
 }
 
