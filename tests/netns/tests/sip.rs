@@ -86,7 +86,7 @@ fn calls_stay_together(mode: &str, words: &str) -> Result<(), LabError> {
 
         let listing = director.ipvsadm("-Lnc --persistent-conn")?;
         let saved = director.ipvsadm("-Sn")?;
-        assert!(saved.contains(" --pe sip\n"), "{saved}");
+        assert!(saved.contains(" --pe sip"), "{saved}");
         for call in 0..CALLS {
             let is_its =
                 |line: &&str| line.contains(&vip) && line.ends_with(&format!(" {call}@lab"));
