@@ -228,7 +228,7 @@ const fn colon(byte: u8) -> u32 {
 #[inline(always)]
 const fn byte_of(index: u32) -> u8 {
     (u64::from_le_bytes([NAME[0], NAME[1], NAME[2], NAME[3], NAME[4], NAME[5], NAME[6], 0])
-        >> (index & 7) * 8) as u8
+        >> ((index & 7) * 8)) as u8
 }
 
 /// Letters of ISO 8859-1, as the kernel's `isalpha` has them.
