@@ -75,6 +75,23 @@ def udp(src, sp, dst, dp, pl=b'hello', zero=False, **k):
     u = struct.pack('!HHHH', sp, dp, 8 + len(pl), 0) + pl
     if not zero: u = u[:6] + struct.pack('!H', l4sum(src, dst, 17, u) or 0xffff) + u[8:]
     return ip(src, dst, 17, u, **k)
+CRC = []
+for n in range(256):
+    for _ in range(8): n = n >> 1 ^ (0x82f63b78 if n & 1 else 0)
+    CRC.append(n)
+def crc32c(b):
+    s = 0xffffffff
+    for x in b: s = s >> 8 ^ CRC[(s ^ x) & 255]
+    return s ^ 0xffffffff
+def chunk(t, pl=None, length=None):
+    """an SCTP chunk of type t with a plausible body, padded"""
+    pl = {0: bytes(12) + b'data', 1: bytes(16), 2: bytes(16) + b'\0\7\0\10cook', 3: bytes(12), 7: bytes(4), 10: b'cook'}.get(t, b'') if pl is None else pl
+    n = 4 + len(pl); return struct.pack('!BBH', t, 0, n if length is None else length) + pl + bytes(-n % 4)
+def sctp(src, sp, dst, dp, chunks=(1,), raw=None, sum=None, tag=0x11223344, **k):
+    """raw: everything behind the common header; sum: the checksum, if not the right one"""
+    body = b''.join(chunk(c) if isinstance(c, int) else c for c in chunks) if raw is None else raw
+    h = struct.pack('!HHI', sp, dp, tag); c = crc32c(h + bytes(4) + body) if sum is None else sum
+    return ip(src, dst, 132, h + struct.pack('<I', c) + body, **k)
 def icmp(src, dst, ty, co, rest, inner, **k):
     p = struct.pack('!BBHI', ty, co, 0, rest) + inner
     s = l4sum(src, dst, 58, p) if ':' in src else csum(p)
@@ -105,6 +122,11 @@ def ptxt(p):
     if pr in (1, 58) and len(q) >= 8:
         okk = (csum(q) if pr == 1 else l4sum(src, dst, 58, q)) == 0
         return s + f' ICMP{"6" if pr == 58 else ""} type {q[0]} code {q[1]} rest {q[4:8].hex()} quoted {len(q) - 8}B' + (('' if okk else ' BADSUM') if whole else '') + (' [' + ptxt(q[8:]) + ']' if (q[0] in (3, 11, 5, 12, 4) and pr == 1 or pr == 58 and q[0] < 128) else '')
+    if pr == 132 and len(q) >= 12:
+        t = []; o = 12
+        while o + 4 <= len(q) and len(t) < 9: t.append('%d:%d' % (q[o], q[o + 2] << 8 | q[o + 3])); o += max((q[o + 2] << 8 | q[o + 3]) + 3 & ~3, 4)
+        c, = struct.unpack('<I', q[8:12])
+        return s + f' SCTP {q[0] << 8 | q[1]}>{q[2] << 8 | q[3]} chunks {" ".join(t) or "none"} sctplen {len(q)}' + ('' if not whole else ' zero-crc' if c == 0 else ' crc ok' if c == crc32c(q[:8] + bytes(4) + q[12:]) else f' BADCRC')
     if pr == 6: return s + ' TCP ' + q.hex()
     return s + f' proto {pr} ' + q[:16].hex()
 def ftxt(f): return f'{f[6:12].hex()}>{f[:6].hex()} ' + ptxt(f[14:])

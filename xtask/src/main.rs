@@ -6,6 +6,7 @@ mod build;
 mod demo;
 mod helper;
 mod lint;
+mod parity;
 mod setup;
 mod sh;
 mod test;
@@ -32,6 +33,10 @@ Usage: cargo xtask COMMAND
   bench [--rounds N] [--live N,N,...]
                              setup, then what a packet costs in the data path (root), against a bare
                              program and one look-up
+  parity [--seed N] [--scenarios N] [--minutes N]
+                             setup and build, then random services, changes and packets, given to the
+                             kernel's IPVS and to RVS side by side in a virtual machine; from a random
+                             seed, 10 minutes with each hook
 ";
 
 fn main() -> ExitCode {
@@ -73,6 +78,7 @@ fn dispatch() -> Result<()> {
         "test" => test::run(parser),
         "lint" => lint::run(parser),
         "bench" => bench::run(parser),
+        "parity" => parity::run(parser),
         "helper" => helper::run(parser),
         _ => bail!("no command `{command}`; cargo xtask --help lists them"),
     }

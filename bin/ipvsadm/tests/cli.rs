@@ -140,8 +140,13 @@ fn a_refusal_says_why() {
         (255, "Scheduler or persistence engine not found: no scheduler bogus".into())
     );
     assert_eq!(
-        told("--start-daemon master --mcast-interface lo"),
-        (255, "Operation not supported: there is no master sync daemon yet".into())
+        told("--start-daemon master --mcast-interface nope"),
+        (
+            255,
+            "Invalid operation: destinations of another family than their service cannot be \
+             synchronised"
+                .into()
+        )
     );
     // Where 1.31's words say it all they are all.
     assert_eq!(told("-D -t 10.0.0.1:82"), (255, "No such service".into()));

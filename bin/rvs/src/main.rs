@@ -29,7 +29,7 @@ Usage: rvs status [--reasons] [--pin DIR] [--socket PATH]
        rvs sysctl [--socket PATH] [NAME[=VALUE]]...
 
   status      what the data path holds and where it is attached
-  --reasons   packets that were not forwarded, by reason
+  --reasons   what became of packets, by reason, and how many were seen
   down        removes the data path that rvsd left in the kernel: balancing ends; no rvsd may run
   run         starts a program made for the kernel's ip_vs, such as keepalived, with rvsd in its place
   --static    the same for a statically linked program (docs/unmodified-clients.md has the limits)

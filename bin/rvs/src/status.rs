@@ -13,9 +13,7 @@ pub fn status(place: &Place, reasons: bool) -> Result<()> {
     let pins = place.pins()?;
     let maps = Maps::open(pins.place())?;
     if reasons {
-        for (reason, count) in maps.reasons() {
-            println!("{:<24} {count}", reason.name());
-        }
+        print_reasons(maps);
         return Ok(());
     }
     let serves = Client::connect_to(&place.socket).is_ok();
@@ -42,4 +40,17 @@ pub fn status(place: &Place, reasons: bool) -> Result<()> {
     println!("destinations: {dests}");
     println!("connections:  {conns} of {}", datapath.conn_capacity());
     Ok(())
+}
+
+/// Every packet once, by what became of it, and their sum.
+fn print_reasons(maps: Maps) {
+    let reasons = maps.reasons();
+    let (inward, outward) = BpfDatapath::view(maps).forwarded();
+    let alone = reasons.iter().filter(|(reason, _)| reason.is_alone()).map(|(_, count)| count);
+    let seen = inward + outward + alone.sum::<u64>();
+    let named = reasons.iter().map(|(reason, count)| (reason.name(), *count));
+    let forwarded = [("forward.in", inward), ("forward.out", outward)];
+    for (name, count) in forwarded.into_iter().chain(named).chain([("seen", seen)]) {
+        println!("{name:<24} {count}");
+    }
 }

@@ -15,6 +15,7 @@ Usage: rvsd [OPTIONS]
 Runs in the foreground, logs to stderr (RUST_LOG sets how much) and prints `rvsd: ready` there when
 it serves. SIGTERM leaves the data path running; `rvs down` removes it.
 
+  --config FILE         settings to start with, see rvsd.conf(5)
   --interface IFACE     balance what arrives at IFACE; may be repeated [every interface that is up
                         and not loopback, later ones included]
   --socket PATH         control socket [/run/rvs/control.sock]
@@ -42,6 +43,8 @@ pub struct Args {
     pub mode: Mode,
     /// Where to mount a small `/proc`.
     pub proc: Option<PathBuf>,
+    /// Configuration file.
+    pub config: Option<PathBuf>,
     /// Capacities of new maps.
     pub sizes: Sizes,
 }
@@ -64,6 +67,7 @@ pub fn parse() -> Result<Parsed, lexopt::Error> {
         pin: "/sys/fs/bpf/rvs".into(),
         mode: Mode::Auto,
         proc: None,
+        config: None,
         sizes: Sizes::default(),
     };
     let mut parser = lexopt::Parser::from_env();
@@ -77,7 +81,7 @@ pub fn parse() -> Result<Parsed, lexopt::Error> {
             Long("connections") => args.sizes.connections = parser.value()?.parse_with(number)?,
             Long("services") => args.sizes.services = parser.value()?.parse_with(number)?,
             Long("destinations") => args.sizes.destinations = parser.value()?.parse_with(number)?,
-            Long("config") => return Err("--config: there is no configuration file yet".into()),
+            Long("config") => args.config = Some(parser.value()?.into()),
             Short('h') | Long("help") => return Ok(Parsed::Help),
             Short('V') | Long("version") => return Ok(Parsed::Version),
             _ => return Err(arg.unexpected()),

@@ -1,15 +1,16 @@
 //! The control socket: Unix `SOCK_SEQPACKET`, mode 0600, one netlink datagram a packet.
 
 use std::collections::VecDeque;
-use std::io;
-use std::os::fd::OwnedFd;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use rustix::fs::Mode;
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with,
-    bind, connect, listen, recv, send, socket_with,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
+    SocketFlags, SocketType, accept_with, bind, connect, listen, recv, send, sendmsg, socket_with,
 };
 use rvs_netlink::client::MAX_DATAGRAM;
 
@@ -90,6 +91,19 @@ impl Connection {
     pub fn answer(&mut self, datagrams: Vec<Vec<u8>>) -> io::Result<()> {
         self.outgoing.extend(datagrams);
         self.flush()
+    }
+
+    /// Sends answers, the first of them with a descriptor. Nothing waits if the socket takes nothing.
+    pub fn answer_with(&mut self, datagrams: Vec<Vec<u8>>, fd: BorrowedFd<'_>) -> io::Result<()> {
+        let mut datagrams = VecDeque::from(datagrams);
+        if let Some(first) = datagrams.pop_front().filter(|_| !self.is_blocked()) {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let (mut control, fds) = (SendAncillaryBuffer::new(&mut space), [fd]);
+            control.push(SendAncillaryMessage::ScmRights(&fds));
+            let data = [IoSlice::new(&first)];
+            sendmsg(&self.socket, &data, &mut control, SendFlags::NOSIGNAL)?;
+        }
+        self.answer(datagrams.into())
     }
 
     /// Sends what the socket takes now.

@@ -3,12 +3,15 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod config;
 mod control;
+mod folder;
 mod interfaces;
 mod neighbours;
 mod privileges;
 mod proc;
 mod server;
+mod sync;
 
 use std::io::IsTerminal as _;
 use std::path::Path;
@@ -62,6 +65,7 @@ fn run(args: &Args) -> Result<()> {
     let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(colours);
     log.with_env_filter(filter).init();
 
+    let config = args.config.as_deref().map(config::Config::read).transpose()?.unwrap_or_default();
     let pins = PinFolder::make(&args.pin)
         .with_context(|| format!("cannot keep pins in {}", args.pin.display()))?;
     if flock(&pins, FlockOperation::NonBlockingLockExclusive).is_err() {
@@ -75,12 +79,19 @@ fn run(args: &Args) -> Result<()> {
     let mut interfaces = interfaces::Interfaces::new(object, args);
     interfaces.refresh(&mut host, datapath.maps())?;
     let listener = control::Listener::bind(&args.socket)?;
+    let folder = folder::Unserved::make();
     privileges::give_up(args.proc.is_some())?;
     start_sweeper(pins.path())?;
     // Unmounted when it is dropped.
     let _proc = args.proc.as_deref().map(|dir| proc::mount(dir, &args.socket)).transpose()?;
-    let director = Director::new(datapath);
-    let server = server::Server { director, host, monitor, interfaces, listener };
+    let folder = folder.and_then(|folder| folder.serve(&args.socket));
+    let folder =
+        folder.inspect_err(|error| tracing::warn!("`rvs run` changes no settings: {error:#}"));
+    let sync = sync::Sync::new(Host::open()?, pins.path());
+    let mut director = Director::new(datapath).with_daemons(Box::new(sync.clone()));
+    config.apply(&mut director)?;
+    let folder = folder.ok();
+    let server = server::Server { director, sync, host, monitor, interfaces, listener, folder };
     server.run()
 }
 

@@ -16,6 +16,7 @@ use fuser::{
     ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, Request, SessionACL,
     TimeOrNow, WriteFlags,
 };
+use rustix::fs::OFlags;
 use rustix::mount::{UnmountFlags, unmount};
 use rvs_compat::path::Node;
 use rvs_compat::proc::File;
@@ -62,17 +63,26 @@ struct Entry {
     file: Option<Node>,
 }
 
-struct Tree {
+/// An open file.
+struct Open {
+    text: Vec<u8>,
+    /// Opened to append: bytes written. The kernel's settings have no end to append to; a write goes
+    /// on where the last one ended.
+    appended: Option<u64>,
+}
+
+/// The tree of files.
+pub struct Tree {
     entries: Vec<Entry>,
     socket: PathBuf,
-    /// The texts of open files.
-    open: Mutex<HashMap<u64, Vec<u8>>>,
+    open: Mutex<HashMap<u64, Open>>,
     opened: AtomicU64,
     started: SystemTime,
 }
 
 impl Tree {
-    fn new(socket: &Path) -> Self {
+    /// Files that say what the rvsd at `socket` does.
+    pub fn new(socket: &Path) -> Self {
         let folders = FOLDERS.map(|(name, parent)| Entry { name, parent, file: None });
         let files = File::ALL.map(|file| (file.name(), NET, Node::Proc(file)));
         let settings = sysctl::names().map(|name| (name, SETTINGS, Node::Setting(name)));
@@ -154,6 +164,13 @@ impl Tree {
         })
     }
 
+    /// Where a write begins.
+    fn position(&self, handle: FileHandle, offset: u64, length: usize) -> u64 {
+        let mut open = self.open.lock().expect("no panic while locked");
+        let appended = open.get_mut(&handle.into()).and_then(|file| file.appended.as_mut());
+        appended.map_or(offset, |end| std::mem::replace(end, *end + length as u64))
+    }
+
     /// The setting that a file is.
     fn setting(&self, number: INodeNo) -> Option<&'static str> {
         match self.entry(number)?.1.file? {
@@ -221,7 +238,10 @@ impl Filesystem for Tree {
         match self.text(node) {
             Ok(text) => {
                 let handle = self.opened.fetch_add(1, Ordering::Relaxed);
-                self.open.lock().expect("no panic while locked").insert(handle, text);
+                let flags = OFlags::from_bits_retain(flags.0.cast_unsigned());
+                let appended = flags.contains(OFlags::APPEND).then_some(0);
+                let file = Open { text, appended };
+                self.open.lock().expect("no panic while locked").insert(handle, file);
                 reply.opened(FileHandle(handle), FopenFlags::FOPEN_DIRECT_IO);
             }
             Err(errno) => reply.error(errno),
@@ -240,7 +260,9 @@ impl Filesystem for Tree {
         reply: ReplyData,
     ) {
         let open = self.open.lock().expect("no panic while locked");
-        let Some(text) = open.get(&handle.into()) else { return reply.error(Errno::EBADF) };
+        let Some(Open { text, .. }) = open.get(&handle.into()) else {
+            return reply.error(Errno::EBADF);
+        };
         let start = usize::try_from(offset).unwrap_or(usize::MAX).min(text.len());
         let end = start.saturating_add(size as usize).min(text.len());
         reply.data(text.get(start..end).unwrap_or_default());
@@ -251,7 +273,7 @@ impl Filesystem for Tree {
         &self,
         _: &Request,
         number: INodeNo,
-        _: FileHandle,
+        handle: FileHandle,
         offset: u64,
         data: &[u8],
         _: WriteFlags,
@@ -261,6 +283,7 @@ impl Filesystem for Tree {
     ) {
         let Some(name) = self.setting(number) else { return reply.error(Errno::EACCES) };
         let Ok(text) = std::str::from_utf8(data) else { return reply.error(Errno::EINVAL) };
+        let offset = self.position(handle, offset, data.len());
         let set = |client: &mut Client| sysctl::set(client, name, text);
         match if offset == 0 { self.ask(name, set) } else { Ok(()) } {
             Ok(()) => reply.written(data.len() as u32),

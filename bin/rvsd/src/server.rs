@@ -13,8 +13,10 @@ use rvs_host::{Host, Monitor};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::control::{Connection, Listener};
+use crate::folder::{self, Folder};
 use crate::interfaces::Interfaces;
 use crate::neighbours::Neighbours;
+use crate::sync::Sync;
 
 /// Clients served at a time; more wait.
 const MAX_CLIENTS: usize = 64;
@@ -29,6 +31,8 @@ const ROUTES: u64 = 30;
 pub struct Server {
     /// Control state.
     pub director: Director<BpfDatapath>,
+    /// Sync daemons.
+    pub sync: Sync,
     /// To ask the host by.
     pub host: Host,
     /// News of the host.
@@ -37,6 +41,8 @@ pub struct Server {
     pub interfaces: Interfaces,
     /// Where clients come from.
     pub listener: Listener,
+    /// The files of `/proc`, for clients that ask for them.
+    pub folder: Option<Folder>,
 }
 
 impl Server {
@@ -59,6 +65,10 @@ impl Server {
                 let _ = signals.read(&mut [0; 16]);
                 tracing::info!("stopping; the data path goes on");
                 return Ok(());
+            }
+            if events.backup {
+                let datapath = self.director.datapath();
+                self.sync.with_backup(|backup| backup.receive(datapath));
             }
             self.serve(&mut clients, &events.clients, &mut neighbours);
             let mut changed = false;
@@ -95,6 +105,7 @@ impl Server {
     /// Waits for something to do.
     fn wait(&self, signals: &UnixStream, clients: &[Connection], until: Instant) -> Result<Events> {
         let readable = PollFlags::IN;
+        let messages = self.sync.backup_sockets();
         let mut fds = vec![
             PollFd::new(signals, readable),
             PollFd::from_borrowed_fd(self.monitor.as_fd(), readable),
@@ -103,6 +114,8 @@ impl Server {
                 if clients.len() < MAX_CLIENTS { readable } else { PollFlags::empty() },
             ),
         ];
+        let first_client = fds.len() + messages.len();
+        fds.extend(messages.iter().map(|socket| PollFd::new(socket, readable)));
         for client in clients {
             let flags = if client.is_blocked() { PollFlags::OUT } else { readable };
             fds.push(PollFd::new(&client.socket, flags));
@@ -117,11 +130,13 @@ impl Server {
             Err(error) => return Err(error).context("cannot wait for events"),
         }
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-        let [signal, monitor, listener, clients @ ..] = ready.as_slice() else {
+        let (own, clients) = ready.split_at(first_client.min(ready.len()));
+        let [signal, monitor, listener, messages @ ..] = own else {
             return Ok(Events::default());
         };
         let (signal, monitor, listener) = (*signal, *monitor, *listener);
-        Ok(Events { signal, monitor, listener, clients: clients.to_vec() })
+        let backup = messages.contains(&true);
+        Ok(Events { signal, monitor, listener, backup, clients: clients.to_vec() })
     }
 
     /// Answers the clients that have something to say.
@@ -150,7 +165,10 @@ impl Server {
                     if let Err(error) = entered {
                         tracing::warn!("{error}");
                     }
-                    client.answer(answers)
+                    match self.folder.as_ref().filter(|_| folder::is_asked_for(request)) {
+                        Some(folder) => client.answer_with(answers, folder.root()),
+                        None => client.answer(answers),
+                    }
                 })
             };
             result.is_ok()
@@ -174,5 +192,6 @@ struct Events {
     signal: bool,
     monitor: bool,
     listener: bool,
+    backup: bool,
     clients: Vec<bool>,
 }

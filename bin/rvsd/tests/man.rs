@@ -37,12 +37,10 @@ fn the_page_has_the_flags_that_the_program_takes_and_no_others() {
 }
 
 #[test]
-fn the_help_has_them_but_for_the_one_that_is_refused() {
+fn the_help_has_them() {
     let output = Command::new(env!("CARGO_BIN_EXE_rvsd")).arg("--help").output().expect("it runs");
     assert!(output.status.success());
-    let mut taken = taken();
-    assert!(taken.remove("--config"));
-    assert_eq!(flags(&String::from_utf8_lossy(&output.stdout)), taken);
+    assert_eq!(flags(&String::from_utf8_lossy(&output.stdout)), taken());
 }
 
 #[test]
@@ -53,5 +51,21 @@ fn the_page_has_the_defaults_of_the_help() {
     assert_eq!(defaults.len(), 6, "{defaults:?}");
     for default in defaults {
         assert!(PAGE.contains(default), "{default}");
+    }
+}
+
+/// The example of rvsd.conf(5) is a valid file, and the page names every timeout.
+#[test]
+fn the_page_of_the_file_says_what_is_taken() {
+    let page = include_str!("../../../docs/man/rvsd.conf.5").replace("\\-", "-");
+    for (name, _) in rvs_core::timeout::TIMEOUTS {
+        assert!(page.contains(name), "{name}");
+    }
+    let example = page.split(".EX\n").nth(1).and_then(|rest| rest.split(".EE").next());
+    let file: toml::Table = example.expect("an example").parse().expect("it is TOML");
+    for (name, value) in file["sysctl"].as_table().expect("a table") {
+        let number = value.as_integer().map(|number| number.to_string());
+        let text = number.or(value.as_str().map(str::to_owned)).expect("a number or a text");
+        assert_eq!(rvs_director::check_setting(name, &text), Ok(()), "{name}");
     }
 }

@@ -39,6 +39,33 @@ impl Node {
         File::from_name(file).map(Self::Proc)
     }
 
+    /// Its path, free of links (realpath(3)).
+    pub fn path(self) -> String {
+        match self {
+            // `/proc/net` is a link to `self/net`.
+            Self::Proc(file) => format!("/proc/{}/net/{}", std::process::id(), file.name()),
+            Self::Setting(name) => format!("/proc/sys/net/ipv4/vs/{name}"),
+            Self::Settings => "/proc/sys/net/ipv4/vs".to_owned(),
+        }
+    }
+
+    /// Whether a path, absolute or not, may name one of these, by the looks of its end.
+    pub fn may_be(path: &Path) -> bool {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| {
+            name == "vs" || File::from_name(name).is_some() || sysctl::names().any(|n| n == name)
+        })
+    }
+
+    /// What a path names that is relative to the folder which `link` leads to, such as
+    /// `/proc/self/cwd` or `/proc/self/fd/7`.
+    pub fn below(link: &Path, path: &Path) -> Option<Self> {
+        if path.is_absolute() || !Self::may_be(path) {
+            return Self::at(path);
+        }
+        Self::at(&std::fs::read_link(link).ok()?.join(path))
+    }
+
     /// A file or folder of every kernel that is of the same kind and mode.
     pub fn stand_in(self) -> &'static std::ffi::CStr {
         match self {

@@ -3,7 +3,7 @@
 use rvs_core::control::{DestStatus, Rates, Stats};
 use rvs_core::types::{DestConfig, ServiceKey};
 use rvs_netlink::attr::{Attrs, Writer};
-use rvs_netlink::ipvs::{self, Conn, cmd_attr, command, svc_attr};
+use rvs_netlink::ipvs::{self, cmd_attr, command, svc_attr};
 use rvs_netlink::{Client, ClientError};
 
 /// A service with its counters.
@@ -73,15 +73,6 @@ pub fn dests(client: &mut Client, key: &ServiceKey) -> Result<Vec<Dest>, ClientE
     Ok(dests)
 }
 
-/// Calls `each` for every connection and template.
-pub fn conns(client: &mut Client, mut each: impl FnMut(&Conn)) -> Result<(), ClientError> {
-    client.dump(command::GET_CONNS, &Writer::new(), |_, attrs| {
-        if let Some(conn) = attrs.nested(cmd_attr::CONN).as_ref().and_then(ipvs::conn) {
-            each(&conn);
-        }
-    })
-}
-
 /// The size of the connection table.
 pub fn table_size(client: &mut Client) -> Result<u32, ClientError> {
     let mut size = 0;
@@ -91,11 +82,23 @@ pub fn table_size(client: &mut Client) -> Result<u32, ClientError> {
     Ok(size)
 }
 
+/// What everything counted.
+#[derive(Clone, Debug, Default)]
+pub struct Totals {
+    /// Since it was zeroed.
+    pub stats: Stats,
+    /// Its rates.
+    pub rates: Rates,
+    /// Ever, by CPU.
+    pub by_cpu: Vec<Stats>,
+}
+
 /// Counters and rates of everything.
-pub fn totals(client: &mut Client) -> Result<(Stats, Rates), ClientError> {
-    let mut totals = (Stats::default(), Rates::default());
+pub fn totals(client: &mut Client) -> Result<Totals, ClientError> {
+    let mut totals = Totals::default();
     client.call(command::GET_STATS, &Writer::new(), |_, attrs| {
-        totals = ipvs::stats(attrs, cmd_attr::STATS, cmd_attr::STATS64);
+        let (stats, rates) = ipvs::stats(attrs, cmd_attr::STATS, cmd_attr::STATS64);
+        totals = Totals { stats, rates, by_cpu: ipvs::counters(attrs, cmd_attr::CPU_STATS) };
     })?;
     Ok(totals)
 }

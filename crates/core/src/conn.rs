@@ -40,6 +40,8 @@ pub const TEMPLATE: u32 = 1 << 10;
 /// What a scheduler remembers, no connection: see `sched::cache`.
 pub const CACHE: u32 = 1 << 11;
 const FORWARD_SHIFT: u32 = 12;
+/// Learnt from another director (`IP_VS_CONN_F_SYNC`).
+pub const SYNCED: u32 = 1 << 24;
 
 /// State of a template: one of its connections was established, or answered
 /// (`IP_VS_CTPL_S_ASSURED`).

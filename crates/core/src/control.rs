@@ -4,9 +4,11 @@
 use core::fmt;
 use core::net::IpAddr;
 
+use crate::layout::DAEMON_WORDS;
 use crate::sysctl::Sysctl;
+use crate::timeout::Timeout;
 use crate::types::{
-    DestConfig, DestKey, Engine, ForwardMethod, Protocol, ServiceConfig, ServiceKey, Timeouts,
+    DestConfig, DestKey, Engine, ForwardMethod, ServiceConfig, ServiceKey, Timeouts,
 };
 
 /// Traffic counters, as `ipvsadm --stats` shows them. Bytes count from the IP header on.
@@ -77,6 +79,8 @@ pub struct ConnRow {
     pub expires: u32,
     /// Whether this is a persistence template.
     pub template: bool,
+    /// Whether another director told of it.
+    pub synced: bool,
     /// The persistence engine of a template, and what it found.
     pub engine: Option<(Engine, EngineData)>,
 }
@@ -164,6 +168,13 @@ pub trait Datapath {
     /// Counters of a service, deleted destinations included; zero if there is none.
     fn service_stats(&self, key: &ServiceKey) -> Stats;
 
+    /// Counters of everything, services that are gone included: calls `f` for each CPU, with what it
+    /// has counted ever, and returns the sum of all since it was zeroed.
+    fn everything(&self, f: &mut dyn FnMut(&Stats)) -> Stats;
+
+    /// Zeroes that sum, and nothing else.
+    fn zero_everything(&mut self);
+
     /// Live numbers of a destination; all zero if there is none.
     fn dest_status(&self, key: &ServiceKey, dest: &DestKey) -> DestStatus;
 
@@ -186,6 +197,26 @@ pub trait Datapath {
         Err(DatapathError::Unsupported("settings"))
     }
 
+    /// Seconds of a timeout.
+    fn timeout(&self, timeout: Timeout) -> u32 {
+        timeout.default()
+    }
+
+    /// Changes a timeout to so many seconds, for whatever happens from now on.
+    fn set_timeout(&mut self, _timeout: Timeout, _seconds: u32) -> Result<(), DatapathError> {
+        Err(DatapathError::Unsupported("timeouts by state"))
+    }
+
+    /// What [`keep_daemon`](Self::keep_daemon) was told of a sync daemon last, by this director or
+    /// the one before it; zeros at first.
+    fn kept_daemon(&self, _backup: bool) -> [u32; DAEMON_WORDS] {
+        [0; DAEMON_WORDS]
+    }
+
+    /// Keeps the description of a sync daemon that runs, for the next director; zeros if none does.
+    /// That a backup runs matters to packets, too (`backup_only`).
+    fn keep_daemon(&mut self, _backup: bool, _words: [u32; DAEMON_WORDS]) {}
+
     /// Capacity of the connection table, in connections.
     fn conn_capacity(&self) -> u32;
 
@@ -206,10 +237,5 @@ pub trait Datapath {
             false
         });
         next
-    }
-
-    /// Whether packets of this protocol can be balanced.
-    fn supports(&self, protocol: Protocol) -> bool {
-        matches!(protocol, Protocol::Tcp | Protocol::Udp)
     }
 }

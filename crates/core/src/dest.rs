@@ -33,6 +33,24 @@ pub fn bind<E: Env>(env: &E, dest: &Dest, word: Word) {
 #[inline(always)]
 pub fn unbind<E: Env>(env: &E, dest: &Dest, word: Word) {
     env.add(counter(dest, word), u32::MAX);
+    relieve(dest);
+}
+
+/// Gives a destination other thresholds, which hold for the connections that it has
+/// (`tests/oracle/recorded/thresholds.jsonl`).
+pub fn set_thresholds(dest: &Dest, upper: u32, lower: u32) {
+    dest.upper.set(upper);
+    dest.lower.set(lower);
+    if upper != 0 && total(dest) >= upper {
+        dest.overload.set(1);
+    } else {
+        relieve(dest);
+    }
+}
+
+/// Ends an overload that is over: below the lower threshold, or three quarters of the upper one.
+#[inline(always)]
+fn relieve(dest: &Dest) {
     if dest.overload.get() == 0 {
         return;
     }

@@ -9,6 +9,7 @@ use crate::layout::{
     Asked, CallId, Config, Conn, ConnSet, Dest, DestStats, Key, Row, ServiceAddr, Slot, Version,
 };
 use crate::pe;
+use crate::pipeline::sctp_state;
 use crate::reason::Reason;
 use crate::sched::{self, NONE, Place, pick_cached};
 use crate::schedule::{Picked, Scheduled, schedule};
@@ -124,5 +125,11 @@ pub trait Tables<A: Addr>: Env {
     #[inline(always)]
     fn persist(&self, flow: &Flow<A>, slot: u32, picked: Picked) -> u32 {
         pe::persist(self, flow, slot, picked)
+    }
+
+    /// [`sctp_state`](crate::pipeline::sctp_state).
+    #[inline(always)]
+    fn sctp_state(&self, chunks: u8, conn: &Conn<A>, reply: bool) -> u32 {
+        sctp_state(self, chunks, conn, reply)
     }
 }

@@ -1,12 +1,13 @@
 //! From a frame to what decides its way: addresses, ports, flags. Both IP versions.
 
 use rvs_wire::checksum::Delta;
-use rvs_wire::{ETHERNET_LEN, Ipv4, Ipv6, Ports, Tcp, Udp, protocol};
+use rvs_wire::{ETHERNET_LEN, Ipv4, Ipv6, Ports, Sctp, Tcp, Udp, protocol};
 use zerocopy::network_endian::U32;
 
 use crate::addr::{Addr, V4, V6};
 use crate::layout::Key;
 use crate::packet::Packet;
+use crate::proto::sctp::Chunks;
 use crate::reason::Reason;
 
 /// Where the IP header starts.
@@ -21,7 +22,7 @@ pub struct Flow<A> {
     pub l4: u32,
     /// Length from the IP header on, in bytes.
     pub len: u32,
-    /// TCP flags; 0 for UDP.
+    /// TCP flags; of SCTP what its [`Chunks`] say; 0 for UDP.
     pub tcp_flags: u8,
     /// TTL or hop limit.
     pub ttl: u8,
@@ -66,6 +67,13 @@ fn transport<P: Packet>(packet: &P, l4: u32, proto: u8, end: u32) -> Result<(Por
             }
             Ok((Ports { src_be: udp.src_be, dst_be: udp.dst_be }, 0))
         }
+        protocol::SCTP => {
+            let ports = packet.at::<Ports>(l4).ok_or(Reason::Malformed)?;
+            if l4 + Sctp::LEN as u32 > end {
+                return Err(Reason::Malformed);
+            }
+            Ok((*ports, Chunks::read(packet, l4, end).0))
+        }
         protocol::ICMP | protocol::ICMPV6 => Err(Reason::Icmp),
         _ => Err(Reason::OtherProtocol),
     }
@@ -102,7 +110,7 @@ impl Ip for V4 {
             return Err(Reason::Malformed);
         }
         match ip.protocol {
-            protocol::TCP | protocol::UDP | protocol::ICMP => {}
+            protocol::TCP | protocol::UDP | protocol::SCTP | protocol::ICMP => {}
             _ => return Err(Reason::OtherProtocol),
         }
         let fragment = ip.fragment.get();
@@ -166,7 +174,7 @@ impl Ip for V6 {
         }
         let proto = ip.next_header;
         match proto {
-            protocol::TCP | protocol::UDP | protocol::ICMPV6 => {}
+            protocol::TCP | protocol::UDP | protocol::SCTP | protocol::ICMPV6 => {}
             44 => return Err(Reason::Fragment),
             0 | 43 | 60 | 51 => return Err(Reason::ExtensionHeader),
             _ => return Err(Reason::OtherProtocol),

@@ -29,6 +29,9 @@ pub const LAYOUT_VERSION: u32 = 4;
 /// TCP state numbers are below this: size of the timeout table.
 pub const TCP_STATES: usize = 16;
 
+/// SCTP state numbers are below this: size of the timeout table.
+pub const SCTP_STATES: usize = 16;
+
 /// `CONFIG`, one element: what every packet may need.
 #[repr(C, align(64))]
 pub struct Config {
@@ -54,10 +57,18 @@ pub struct Config {
     pub drop_counter: Cell<i32>,
     /// Settings, by [`Sysctl`](crate::sysctl::Sysctl).
     pub sysctls: [Cell<i32>; sysctl::PLACES],
-    /// One bit a port: whether any TCP (row 0) or UDP (row 1) service has it. Spares packets that
-    /// are nobody's the look-up of a service.
-    pub ports: [[Cell<u64>; 1024]; 2],
+    /// Timeout of an SCTP association by state, in ticks.
+    pub sctp_timeouts: [Cell<u32>; SCTP_STATES],
+    /// One bit a port: whether any TCP (row 0), UDP (row 1) or SCTP (row 2) service has it. Spares
+    /// packets that are nobody's the look-up of a service.
+    pub ports: [[Cell<u64>; 1024]; 3],
+    /// The sync daemons that run, master and backup, as the director describes them: a restarted
+    /// rvsd starts them again.
+    pub daemons: [[Cell<u32>; DAEMON_WORDS]; 2],
 }
+
+/// Words that describe a sync daemon.
+pub const DAEMON_WORDS: usize = 12;
 
 /// In [`Config::flags`]: a service with port 0 exists.
 pub const CONFIG_PORT_ZERO: u32 = 1;
@@ -67,6 +78,9 @@ pub const CONFIG_FWMARK: u32 = 2;
 pub const CONFIG_SECURE_TCP: u32 = 4;
 /// In [`Config::flags`]: a service with a persistence engine exists.
 pub const CONFIG_ENGINE: u32 = 8;
+/// In [`Config::flags`]: clients' packets are the host's, because connections are only taken from
+/// another director (`backup_only`).
+pub const CONFIG_BACKUP_ONLY: u32 = 1 << 8;
 
 /// Key of `SERVICES4` and `SERVICES6`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -103,7 +117,8 @@ pub struct Slot {
     /// Unused.
     pub reserved: Cell<u32>,
     /// Counters of destinations that are gone, and, negated, of what was zeroed: added to the sum
-    /// over the service's destinations it gives the service's counters.
+    /// over the service's destinations it gives the service's counters. In the first place, which is
+    /// nobody's, what was forwarded and counts for no service.
     pub adjust: [Cell<u64>; 5],
 }
 
@@ -194,11 +209,13 @@ pub struct Dest {
     pub upper: Cell<u32>,
     /// Lower threshold; 0 is none.
     pub lower: Cell<u32>,
-    /// Counters at the last zeroing.
+    /// Counters at the last zeroing; in the first place, which is nobody's, those of everything.
     pub base: [Cell<u64>; 5],
 }
 
-/// `DEST_STATS`, per CPU, by destination index. Only the CPU that it belongs to writes it.
+/// `DEST_STATS`, per CPU, by destination index. Only the CPU that it belongs to writes it. In the
+/// first place, which is nobody's, rvsd keeps what destinations counted that are gone; other free
+/// places are zero.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub struct DestStats {

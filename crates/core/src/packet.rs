@@ -25,6 +25,13 @@ pub trait Packet {
     /// The header at `offset`, to change it.
     fn at_mut<T: Header>(&mut self, offset: u32) -> Option<&mut T>;
 
+    /// The number in two bytes anywhere in the frame, where [`at`](Self::at) may reach headers only;
+    /// 0 behind its end.
+    #[inline(always)]
+    fn word_at(&self, offset: u32) -> u16 {
+        self.at::<Word>(offset).map_or(0, |word| u16::from_be_bytes(word.0))
+    }
+
     /// The mark that netfilter or traffic control gave the packet, 0 if none; `None` where marks
     /// cannot be seen yet.
     #[inline(always)]

@@ -132,10 +132,12 @@ pub fn choose<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>) -> u32 {
         asked.entry.set(number);
         return GO_ON;
     }
-    let tcp = flow.key.protocol == protocol::TCP as u32;
-    let slot = pipeline::service(env, config, flow, tcp);
+    let slot = pipeline::service(env, config, flow);
     if slot == NONE {
         return SERVER;
+    }
+    if pipeline::lacks_chunk(flow) {
+        return dropped(Reason::NoChunk);
     }
     if !pipeline::opens(config, flow) {
         return passed(Reason::NoConnection);

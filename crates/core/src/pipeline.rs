@@ -18,12 +18,12 @@ use crate::dest;
 use crate::env::Tables;
 use crate::flow::{Flow, Ip};
 use crate::layout::{
-    CONFIG_ENGINE, CONFIG_FWMARK, CONFIG_PORT_ZERO, CONFIG_SECURE_TCP, Config, Conn, Dest,
-    ServiceAddr,
+    CONFIG_BACKUP_ONLY, CONFIG_ENGINE, CONFIG_FWMARK, CONFIG_PORT_ZERO, CONFIG_SECURE_TCP, Config,
+    Conn, Dest, ServiceAddr,
 };
 use crate::nat;
 use crate::packet::Packet;
-use crate::proto::{Direction, tcp};
+use crate::proto::{Direction, sctp, tcp};
 use crate::reason::Reason;
 use crate::sched::{NONE, Place};
 use crate::schedule::{PASSING, Picked};
@@ -138,21 +138,30 @@ fn established<'e, A: Addr, E: Tables<A>>(
     flow: &Flow<A>,
     entry: &'e Conn<A>,
 ) -> Verdict<'e, A> {
-    if is_syn(flow) && starts_over(env, config, entry) {
+    if config.flags.get() & CONFIG_BACKUP_ONLY != 0 && !Word(entry.word.get()).has(REPLY) {
+        return Verdict::Pass(Reason::NotOurs);
+    }
+    if asks_anew(flow) && starts_over(env, config, entry) {
         end(env, entry);
         return opening(env, config, flow);
     }
     let verdict = of_entry(env, entry);
-    if matches!(verdict, Verdict::Drop(Reason::DestGone))
-        && config.sysctl(Sysctl::ExpireNodestConn) != 0
-    {
-        end(env, entry);
-        return opening(env, config, flow);
+    match &verdict {
+        Verdict::Forward(forward) if !forward.reply && forward.dest_index == UNCOUNTED => {
+            if config.sysctl(Sysctl::ExpireNodestConn) == 0 {
+                return Verdict::Drop(Reason::DestGone);
+            }
+            end(env, entry);
+            opening(env, config, flow)
+        }
+        _ => verdict,
     }
-    verdict
 }
 
-/// The way that an entry leads.
+/// Instead of a destination's index: nobody's counters.
+const UNCOUNTED: u32 = u32::MAX;
+
+/// The way that an entry leads, to a destination that was removed, too.
 #[inline(always)]
 pub(crate) fn of_entry<'e, A: Addr, E: Tables<A>>(
     env: &'e E,
@@ -162,12 +171,11 @@ pub(crate) fn of_entry<'e, A: Addr, E: Tables<A>>(
     let dest_index = entry.dest.get();
     let Some(dest) = env.dest(dest_index) else { return Verdict::Drop(Reason::Inconsistent) };
     let method = word.forward();
+    // What belongs to a destination that was removed counts nowhere (`ip_vs_out_stats`).
+    let dest_index = if dest.trash.get() != 0 { UNCOUNTED } else { dest_index };
     if word.has(REPLY) {
         let Some(conn) = partner(env, entry) else { return Verdict::Pass(Reason::NoConnection) };
         return Verdict::Forward(Forward { entry, conn, dest, dest_index, method, reply: true });
-    }
-    if dest.trash.get() != 0 {
-        return Verdict::Drop(Reason::DestGone);
     }
     Verdict::Forward(Forward { entry, conn: entry, dest, dest_index, method, reply: false })
 }
@@ -179,16 +187,21 @@ fn opening<'e, A: Addr, E: Tables<A>>(
     config: &Config,
     flow: &Flow<A>,
 ) -> Verdict<'e, A> {
-    let tcp = flow.key.protocol == protocol::TCP as u32;
+    if config.flags.get() & CONFIG_BACKUP_ONLY != 0 {
+        return Verdict::Pass(Reason::NotOurs);
+    }
     if !flow.marked && config.flags.get() & CONFIG_FWMARK != 0 {
         return Verdict::Pass(Reason::PuntMark);
     }
-    let slot = service(env, config, flow, tcp);
+    let slot = service(env, config, flow);
     if config.flags.get() & CONFIG_ENGINE != 0 && env.is_for_engine(flow, slot) {
         return Verdict::Pass(Reason::PuntEngine);
     }
     if slot == NONE {
         return Verdict::Pass(Reason::NotOurs);
+    }
+    if lacks_chunk(flow) {
+        return Verdict::Drop(Reason::NoChunk);
     }
     if !opens(config, flow) {
         return Verdict::Pass(Reason::NoConnection);
@@ -212,12 +225,23 @@ fn opening<'e, A: Addr, E: Tables<A>>(
 /// answers anything else.
 #[inline(always)]
 pub(crate) fn opens<A: Copy>(config: &Config, flow: &Flow<A>) -> bool {
-    let opens = match flow.tcp_flags & (tcp_flags::SYN | tcp_flags::RST) {
-        tcp_flags::SYN => true,
-        0 => config.sysctl(Sysctl::SloppyTcp) != 0,
-        _ => false,
-    };
-    flow.key.protocol != protocol::TCP as u32 || opens
+    match flow.key.protocol as u8 {
+        protocol::TCP => match flow.tcp_flags & (tcp_flags::SYN | tcp_flags::RST) {
+            tcp_flags::SYN => true,
+            0 => config.sysctl(Sysctl::SloppyTcp) != 0,
+            _ => false,
+        },
+        protocol::SCTP => {
+            sctp::Chunks(flow.tcp_flags).opens(config.sysctl(Sysctl::SloppySctp) != 0)
+        }
+        _ => true,
+    }
+}
+
+/// Whether this is an SCTP packet without a chunk, which ends here.
+#[inline(always)]
+pub(crate) fn lacks_chunk<A: Copy>(flow: &Flow<A>) -> bool {
+    flow.key.protocol == protocol::SCTP as u32 && sctp::Chunks(flow.tcp_flags).is_empty()
 }
 
 /// The way of a packet whose connection was just entered.
@@ -235,12 +259,7 @@ fn scheduled<'e, A: Addr, E: Tables<A>>(env: &'e E, index: u32) -> Verdict<'e, A
 /// else its address with port 0 (`ip_vs_service_find`). [`NONE`] if it is for none: an `Option` that
 /// is tested twice leaves its number unset in one of LLVM's paths ("!read_ok").
 #[inline(always)]
-pub(crate) fn service<A: Addr, E: Tables<A>>(
-    env: &E,
-    config: &Config,
-    flow: &Flow<A>,
-    tcp: bool,
-) -> u32 {
+pub(crate) fn service<A: Addr, E: Tables<A>>(env: &E, config: &Config, flow: &Flow<A>) -> u32 {
     if flow.mark != 0
         && config.flags.get() & CONFIG_FWMARK != 0
         && let Some(slot) = env.service(&ServiceAddr::fwmark(flow.mark))
@@ -248,7 +267,12 @@ pub(crate) fn service<A: Addr, E: Tables<A>>(
         return slot;
     }
     let port = u16::from_be(flow.key.dport_be) as usize;
-    let Some(ports) = config.ports.get(if tcp { 0 } else { 1 }) else { return NONE };
+    let row = match flow.key.protocol as u8 {
+        protocol::TCP => 0,
+        protocol::SCTP => 2,
+        _ => 1,
+    };
+    let Some(ports) = config.ports.get(row) else { return NONE };
     let known = ports.get(port >> 6).is_some_and(|bits| bits.get() >> (port & 63) & 1 != 0);
     let port_zero = config.flags.get() & CONFIG_PORT_ZERO != 0;
     let proto = flow.key.protocol as u8;
@@ -263,12 +287,16 @@ pub(crate) fn service<A: Addr, E: Tables<A>>(
     NONE
 }
 
+/// Whether the packet is what a new connection begins with (`is_new_conn`).
 #[inline(always)]
-fn is_syn<A: Copy>(flow: &Flow<A>) -> bool {
-    flow.key.protocol == protocol::TCP as u32 && flow.tcp_flags & tcp_flags::SYN != 0
+fn asks_anew<A: Copy>(flow: &Flow<A>) -> bool {
+    if flow.key.protocol == protocol::TCP as u32 {
+        return flow.tcp_flags & tcp_flags::SYN != 0;
+    }
+    flow.key.protocol == protocol::SCTP as u32 && sctp::Chunks(flow.tcp_flags).is_init()
 }
 
-/// Whether a SYN on this connection opens a new one with the same addresses
+/// Whether a SYN or INIT on this connection opens a new one with the same addresses
 /// (`is_new_conn_expected`; `tests/oracle/recorded/reuse.jsonl`).
 #[inline(always)]
 fn starts_over<A: Addr, E: Tables<A>>(env: &E, config: &Config, entry: &Conn<A>) -> bool {
@@ -286,6 +314,9 @@ fn starts_over<A: Addr, E: Tables<A>>(env: &E, config: &Config, entry: &Conn<A>)
         return false;
     }
     let state = word.state();
+    if entry.key.get().protocol == protocol::SCTP as u32 {
+        return state == sctp::State::Closed as u32;
+    }
     let over = state == tcp::State::TimeWait as u32 || state == tcp::State::Close as u32;
     // Who does not see replies cannot tell whether the destination has closed as well.
     let half = state == tcp::State::FinWait as u32 && word.has(NO_OUTPUT) && mode & 2 != 0;
@@ -355,6 +386,9 @@ pub fn commit<A: Addr, E: Tables<A>>(env: &E, now: Tick, flow: &Flow<A>, forward
         let secure = config.flags.get() & CONFIG_SECURE_TCP != 0;
         let state = tcp_state(env, flow, forward, secure);
         config.tcp_timeouts.get((state & 15) as usize).map_or(0, |timeout| timeout.get())
+    } else if flow.key.protocol == protocol::SCTP as u32 {
+        let state = env.sctp_state(flow.tcp_flags, forward.conn, forward.reply);
+        config.sctp_timeouts.get((state & 15) as usize).map_or(0, |timeout| timeout.get())
     } else {
         if forward.reply {
             assure(env, forward.conn.control.get());
@@ -382,8 +416,7 @@ pub fn count<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, forward: &Forward<'
     }
 }
 
-/// Moves a TCP connection to the state that the packet leads to, and between the active and
-/// inactive counts (`set_tcp_state`). The new state.
+/// Moves a TCP connection to the state that the packet leads to (`set_tcp_state`). The new state.
 #[inline(always)]
 fn tcp_state<A: Addr, E: Tables<A>>(
     env: &E,
@@ -392,30 +425,58 @@ fn tcp_state<A: Addr, E: Tables<A>>(
     secure: bool,
 ) -> u32 {
     let event = tcp::Event::of(flow.tcp_flags);
-    let mut state = tcp::State::None as u32;
+    advance(env, forward.conn, forward.dest, forward.reply, |direction, old| {
+        let state = tcp::next(secure, direction, old, event);
+        (state, tcp::is_active(state), tcp::State::Established as u32)
+    })
+}
+
+/// The same for SCTP (`set_sctp_state`), by what the packet's chunks say.
+#[inline(always)]
+pub fn sctp_state<A: Addr, E: Tables<A>>(env: &E, chunks: u8, conn: &Conn<A>, reply: bool) -> u32 {
+    let Some(dest) = env.dest(conn.dest.get()) else { return 0 };
+    advance(env, conn, dest, reply, |direction, old| {
+        let state = sctp::next(direction, old, sctp::Chunks(chunks));
+        (state, sctp::is_active(state), sctp::State::Established as u32)
+    })
+}
+
+/// Moves a connection to the state that `next` gives for a direction and a state, with whether it is
+/// active and which state is the established one, and between the active and inactive counts. The
+/// new state.
+#[inline(always)]
+fn advance<A: Addr, E: Tables<A>>(
+    env: &E,
+    conn: &Conn<A>,
+    dest: &Dest,
+    reply: bool,
+    next: impl Fn(Direction, u32) -> (u32, bool, u32),
+) -> u32 {
+    let mut state = 0;
     for _ in 0..RETRIES {
-        let old = Word(forward.conn.word.get());
-        let (direction, mut new) = if forward.reply {
+        let old = Word(conn.word.get());
+        let (direction, mut new) = if reply {
             (Direction::Output, Word(old.0 & !NO_OUTPUT))
         } else if old.has(NO_OUTPUT) {
             (Direction::InputOnly, old)
         } else {
             (Direction::Input, old)
         };
-        state = tcp::next(secure, direction, old.state(), event);
+        let (to, active, established) = next(direction, old.state());
+        state = to;
         new = new.with_state(state);
-        new = if tcp::is_active(state) { Word(new.0 & !INACTIVE) } else { Word(new.0 | INACTIVE) };
+        new = if active { Word(new.0 & !INACTIVE) } else { Word(new.0 | INACTIVE) };
         // Only a live connection changes: an ended one was counted out already.
         if new == old || !old.is_live() {
             break;
         }
-        if env.compare_exchange(&forward.conn.word, old.0, new.0) == old.0 {
+        if env.compare_exchange(&conn.word, old.0, new.0) == old.0 {
             if old.has(INACTIVE) != new.has(INACTIVE) {
-                env.add(dest::counter(forward.dest, old), u32::MAX);
-                env.add(dest::counter(forward.dest, new), 1);
+                env.add(dest::counter(dest, old), u32::MAX);
+                env.add(dest::counter(dest, new), 1);
             }
-            if state != old.state() && state == tcp::State::Established as u32 {
-                assure(env, forward.conn.control.get());
+            if state != old.state() && state == established {
+                assure(env, conn.control.get());
             }
             break;
         }

@@ -18,6 +18,13 @@ macro_rules! reasons {
                 Self::Inconsistent
             }
 
+            /// Whether packets with this reason have no other counter. A packet that cannot be
+            /// rewritten was counted as forwarded before, as the kernel counts; an error that is
+            /// sent is no packet that came.
+            pub const fn is_alone(self) -> bool {
+                !matches!(self, Self::RewriteFailed | Self::IcmpSent)
+            }
+
             /// The name that `rvs status --reasons` prints.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$name => $text,)* }
@@ -74,6 +81,8 @@ reasons! {
     ReplyInUse = "drop.reply_in_use",
     /// Dropped: the destination of an established connection is gone.
     DestGone = "drop.dest_gone",
+    /// Dropped: SCTP without a chunk and without a connection.
+    NoChunk = "drop.no_chunk",
     /// Dropped: a new connection, to defend against a flood (`drop_packet`).
     Defence = "drop.defence",
     /// Dropped: there is no route to the destination or client.

@@ -23,7 +23,7 @@ use crate::reason::Reason;
 use crate::table;
 use crate::types::Family;
 
-/// An ICMP error about a TCP or UDP packet.
+/// An ICMP error about a TCP, UDP or SCTP packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Related<A> {
     /// The error, under the key of the quoted packet turned around.
@@ -105,7 +105,7 @@ fn read<A: Addr, P: Packet>(
     (quote, ports): (u32, u32),
 ) -> Result<Related<A>, Reason> {
     let (from, to, proto) = quoted;
-    if proto != protocol::TCP && proto != protocol::UDP {
+    if proto != protocol::TCP && proto != protocol::UDP && proto != protocol::SCTP {
         return Err(OTHER);
     }
     let at = packet.at::<Ports>(ports).ok_or(OTHER)?;

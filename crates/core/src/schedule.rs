@@ -248,34 +248,44 @@ fn reply_entry<'e, A: Addr, E: Tables<A>>(
         protocol: flow.key.protocol,
     };
     if let Some(other) = table::entry(env, env.find(&key)) {
-        // The same client address and port reaches the same destination through another service.
-        // The destination cannot tell the two apart, so only one of them can live.
-        replace(env, flow, other)?;
+        take_replies(env, other)?;
     }
-    let number = env.claim(&key);
+    claim_reply(env, &flow.key, &key, conn_number, dest)
+}
+
+/// Claims and fills the entry that replies will find by `reply_key`, of the connection `conn_number`
+/// that is found by `key`.
+#[inline(always)]
+pub(crate) fn claim_reply<'e, A: Addr, E: Tables<A>>(
+    env: &'e E,
+    key: &Key<A>,
+    reply_key: &Key<A>,
+    conn_number: u32,
+    dest: u32,
+) -> Result<(&'e Conn<A>, u32), Reason> {
+    let number = env.claim(reply_key);
     let reply = table::entry(env, number).ok_or(Reason::TableFull)?;
     reply.dest.set(dest);
-    reply.target.set(flow.key.dst);
-    reply.target_port_be.set(flow.key.dport_be as u32);
+    reply.target.set(key.dst);
+    reply.target_port_be.set(key.dport_be as u32);
     reply.control.set(0);
     reply.pair.set(conn_number);
     Ok((reply, number))
 }
 
-/// Ends the connection whose reply entry is `other`, if it is over as TCP goes.
+/// Ends the reply entry `other` of a connection by which the same client address and port reaches
+/// the same destination through another service. The destination cannot tell the two apart: what it
+/// answers belongs to the newer one (`tests/oracle/recorded/shared_reply.jsonl`).
 #[inline(always)]
-fn replace<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, other: &Conn<A>) -> Result<(), Reason> {
-    if !Word(other.word.get()).has(REPLY) {
+pub(crate) fn take_replies<A: Addr, E: Tables<A>>(env: &E, other: &Conn<A>) -> Result<(), Reason> {
+    let word = Word(other.word.get());
+    if !word.has(REPLY) {
         return Err(Reason::ReplyInUse);
     }
-    let Some(conn) = partner(env, other) else {
-        return Ok(());
-    };
-    let state = Word(conn.word.get()).state();
-    if flow.key.protocol == protocol::TCP as u32 && state == tcp::State::Established as u32 {
-        return Err(Reason::ReplyInUse);
+    if let Some(conn) = partner(env, other) {
+        conn.pair.set(0);
     }
-    end(env, conn);
+    env.compare_exchange(&other.word, word.0, word.dead().0);
     Ok(())
 }
 

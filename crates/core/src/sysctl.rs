@@ -47,8 +47,10 @@ sysctls! {
     AmDroprate = "am_droprate", 10, ANY;
     /// Pages of memory below which it is short.
     Amemthresh = "amemthresh", 1024, ANY;
-    /// When a SYN on a connection opens a new one: 0 never; else after TIME_WAIT and CLOSE; 2 and 3
-    /// after FIN_WAIT as well if replies are not seen.
+    /// Whether clients' packets are left to the host while a backup sync daemon runs.
+    BackupOnly = "backup_only", 0, ANY;
+    /// When a SYN or INIT on a connection opens a new one: 0 never; else after TIME_WAIT and CLOSE
+    /// (SCTP: CLOSED); 2 and 3 after FIN_WAIT as well if replies are not seen.
     ConnReuseMode = "conn_reuse_mode", 1, ANY;
     /// Whether new connections are dropped.
     DropPacket = "drop_packet", 0, MODE;
@@ -66,10 +68,26 @@ sysctls! {
     SecureTcp = "secure_tcp", 0, MODE;
     /// Whether any TCP packet but a RST opens a connection.
     SloppyTcp = "sloppy_tcp", 0, ANY;
+    /// Whether any SCTP packet that does not begin with an ABORT opens a connection.
+    SloppySctp = "sloppy_sctp", 0, ANY;
+    /// Whether of persistent services only templates are synchronised.
+    SyncPersistMode = "sync_persist_mode", 0, ANY;
+    /// UDP ports that sync daemons use side by side, from when they are started on.
+    SyncPorts = "sync_ports", 1, 1..=i32::MAX;
+    /// Seconds by which a connection's expiry must move to be told again; 0: half the timeout.
+    SyncRefreshPeriod = "sync_refresh_period", 0, SECONDS;
+    /// How often a connection is told again within that time.
+    SyncRetries = "sync_retries", 0, 0..=3;
+    /// Size of the sync daemons' socket buffers, from when they are started on; 0: the system's.
+    SyncSockSize = "sync_sock_size", 0, ANY;
+    /// After how many packets a connection is told again: here, whether packets are ever a reason.
+    SyncPeriod = "sync_threshold", 50, 0..=i32::MAX;
+    /// Version of the messages that the master sends.
+    SyncVersion = "sync_version", 1, 0..=1;
 }
 
 /// Places in `Config::sysctls`.
-pub const PLACES: usize = 16;
+pub const PLACES: usize = 32;
 const _: () = assert!(Sysctl::ALL.len() <= PLACES);
 
 /// How a setting behaves.
@@ -77,11 +95,11 @@ const _: () = assert!(Sysctl::ALL.len() <= PLACES);
 pub enum Kind {
     /// It can be changed.
     Changes(Sysctl),
+    /// Two numbers, of which the second can be changed; the first is this, for this reason.
+    Second(i32, Sysctl, &'static str),
     /// It has this value, for this reason.
     Fixed(&'static str, &'static str),
 }
-
-const NO_SYNC: &str = "there are no sync daemons";
 
 /// Every setting of Linux 6.1 but `sync_qlen_max`, whose default comes from the machine's memory, in
 /// the order in which sysctl(8) lists them.
@@ -89,11 +107,11 @@ const NO_SYNC: &str = "there are no sync daemons";
 pub const SETTINGS: [(&str, Kind); 28] = [
     ("am_droprate", Kind::Changes(Sysctl::AmDroprate)),
     ("amemthresh", Kind::Changes(Sysctl::Amemthresh)),
-    ("backup_only", Kind::Fixed("0", NO_SYNC)),
+    ("backup_only", Kind::Changes(Sysctl::BackupOnly)),
     ("cache_bypass", Kind::Fixed("0", "there is no cache bypass")),
     ("conn_reuse_mode", Kind::Changes(Sysctl::ConnReuseMode)),
-    ("conntrack", Kind::Fixed("0", "packets are balanced before netfilter tracks them")),
-    ("drop_entry", Kind::Fixed("0", "connections do not count their packets")),
+    ("conntrack", Kind::Fixed("0", "packets are balanced before netfilter tracks them, and it does not see them")),
+    ("drop_entry", Kind::Fixed("0", "established connections are told apart by their packets, which are not counted one by one")),
     ("drop_packet", Kind::Changes(Sysctl::DropPacket)),
     ("expire_nodest_conn", Kind::Changes(Sysctl::ExpireNodestConn)),
     ("expire_quiescent_template", Kind::Changes(Sysctl::ExpireQuiescentTemplate)),
@@ -105,16 +123,16 @@ pub const SETTINGS: [(&str, Kind); 28] = [
     ("run_estimation", Kind::Changes(Sysctl::RunEstimation)),
     ("schedule_icmp", Kind::Fixed("0", "ICMP opens no connections")),
     ("secure_tcp", Kind::Changes(Sysctl::SecureTcp)),
-    ("sloppy_sctp", Kind::Fixed("0", "SCTP is not balanced")),
+    ("sloppy_sctp", Kind::Changes(Sysctl::SloppySctp)),
     ("sloppy_tcp", Kind::Changes(Sysctl::SloppyTcp)),
     ("snat_reroute", Kind::Fixed("1", "replies are always routed by their new source")),
-    ("sync_persist_mode", Kind::Fixed("0", NO_SYNC)),
-    ("sync_ports", Kind::Fixed("1", NO_SYNC)),
-    ("sync_refresh_period", Kind::Fixed("0", NO_SYNC)),
-    ("sync_retries", Kind::Fixed("0", NO_SYNC)),
-    ("sync_sock_size", Kind::Fixed("0", NO_SYNC)),
-    ("sync_threshold", Kind::Fixed("3\t50", NO_SYNC)),
-    ("sync_version", Kind::Fixed("1", NO_SYNC)),
+    ("sync_persist_mode", Kind::Changes(Sysctl::SyncPersistMode)),
+    ("sync_ports", Kind::Changes(Sysctl::SyncPorts)),
+    ("sync_refresh_period", Kind::Changes(Sysctl::SyncRefreshPeriod)),
+    ("sync_retries", Kind::Changes(Sysctl::SyncRetries)),
+    ("sync_sock_size", Kind::Changes(Sysctl::SyncSockSize)),
+    ("sync_threshold", Kind::Second(3, Sysctl::SyncPeriod, "connections do not count their packets")),
+    ("sync_version", Kind::Changes(Sysctl::SyncVersion)),
 ];
 
 /// The setting with this name.
@@ -155,8 +173,23 @@ impl Kind {
             Self::Changes(sysctl) => {
                 let bounds = sysctl.bounds();
                 let invalid = SysctlError::Invalid(name, *bounds.start(), *bounds.end());
-                let value = number(text).filter(|value| bounds.contains(value)).ok_or(invalid)?;
+                let value = number(text).filter(|value| sysctl.takes(*value)).ok_or(invalid)?;
                 Ok(Some((sysctl, value)))
+            }
+            Self::Second(fixed, sysctl, why) => {
+                let bounds = sysctl.bounds();
+                let invalid = SysctlError::Invalid(name, *bounds.start(), *bounds.end());
+                let mut words = text.split_whitespace();
+                let first = number(words.next().unwrap_or_default()).ok_or(invalid)?;
+                // One number alone leaves zero for the other.
+                let second = words.next().map_or(Some(0), number).ok_or(invalid)?;
+                if first < 0 || !sysctl.takes(second) || second != 0 && first >= second {
+                    return Err(invalid);
+                }
+                if first != fixed {
+                    return Err(SysctlError::Fixed(name, why));
+                }
+                Ok(Some((sysctl, second)))
             }
             Self::Fixed(value, _) if text.split_whitespace().eq(value.split_whitespace()) => {
                 Ok(None)
@@ -166,9 +199,17 @@ impl Kind {
     }
 }
 
+impl Sysctl {
+    /// Whether it takes this value.
+    fn takes(self, value: i32) -> bool {
+        let fits = !matches!(self, Self::SyncPorts) || value.count_ones() == 1;
+        fits && self.bounds().contains(&value)
+    }
+}
+
 /// The first number in `text` as the kernel reads it: decimal, hexadecimal after `0x` or octal after
 /// `0`; a minus sign, but no plus; white space ends it.
-fn number(text: &str) -> Option<i32> {
+pub(crate) fn number(text: &str) -> Option<i32> {
     let word = text.split_whitespace().next()?;
     let (negative, digits) = match word.strip_prefix('-') {
         Some(digits) => (true, digits),
@@ -207,7 +248,11 @@ mod tests {
     #[test]
     fn every_setting_is_listed_once_under_its_name() {
         for sysctl in Sysctl::ALL {
-            assert_eq!(find(sysctl.name()), Some(Kind::Changes(*sysctl)));
+            let found = match find(sysctl.name()) {
+                Some(Kind::Changes(found) | Kind::Second(_, found, _)) => Some(found),
+                _ => None,
+            };
+            assert_eq!(found, Some(*sysctl));
             assert!(sysctl.bounds().contains(&sysctl.default()));
         }
         assert!(SETTINGS.is_sorted_by(|a, b| a.0 < b.0));

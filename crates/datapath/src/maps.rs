@@ -215,12 +215,26 @@ impl Maps {
         Stats { conns, in_pkts, out_pkts, in_bytes, out_bytes }
     }
 
-    /// Sets a destination's counters to zero on all CPUs.
-    pub(crate) fn zero_stats(&mut self, dest: u32) -> Result<(), MapError> {
-        let cpus = aya::util::nr_cpus().map_err(|(_, e)| MapError::from(io_error(e)))?;
-        let zeros = aya::maps::PerCpuValues::try_from(vec![[0u64; 5]; cpus])
-            .map_err(|e| MapError::from(io_error(e)))?;
-        self.dest_stats.set(dest, zeros, 0)
+    /// A destination's counters by CPU: of all that the machine may have.
+    pub(crate) fn stats_by_cpu(&self, dest: u32) -> Vec<Stats> {
+        let Ok(values) = self.dest_stats.get(&dest, 0) else { return Vec::new() };
+        let stats = |[conns, in_pkts, out_pkts, in_bytes, out_bytes]: [u64; 5]| Stats {
+            conns,
+            in_pkts,
+            out_pkts,
+            in_bytes,
+            out_bytes,
+        };
+        values.iter().copied().map(stats).collect()
+    }
+
+    /// Sets a destination's counters.
+    pub(crate) fn set_stats(&mut self, dest: u32, by_cpu: &[Stats]) -> Result<(), MapError> {
+        let fields = |s: &Stats| [s.conns, s.in_pkts, s.out_pkts, s.in_bytes, s.out_bytes];
+        let values: Vec<[u64; 5]> = by_cpu.iter().map(fields).collect();
+        let values =
+            aya::maps::PerCpuValues::try_from(values).map_err(|e| MapError::from(io_error(e)))?;
+        self.dest_stats.set(dest, values, 0)
     }
 
     /// Packets by reason, summed over CPUs, in the order of [`Reason::ALL`].

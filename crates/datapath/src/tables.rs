@@ -110,9 +110,13 @@ impl Memory for Maps {
         self.stats(dest)
     }
 
-    fn clear_stats(&mut self, dest: u32) {
+    fn stats_by_cpu(&self, dest: u32) -> Vec<Stats> {
+        Maps::stats_by_cpu(self, dest)
+    }
+
+    fn set_stats(&mut self, dest: u32, by_cpu: &[Stats]) {
         // Fails only for an index that is out of range, which nobody has.
-        let _ = self.zero_stats(dest);
+        let _ = Maps::set_stats(self, dest, by_cpu);
     }
 
     fn store(&self, cell: &Cell<u32>, value: u32) {

@@ -3,11 +3,10 @@
 
 use std::net::IpAddr;
 
-use rvs_core::control::Datapath;
 use rvs_core::types::{
     DestConfig, Engine, Family, ForwardMethod, Scheduler, ServiceConfig, ServiceFlags, ServiceKey,
 };
-use rvs_netlink::errno::{EINVAL, ENOENT, EOPNOTSUPP, ERANGE};
+use rvs_netlink::errno::{EINVAL, ENOENT, ERANGE};
 use rvs_netlink::ipvs;
 
 use crate::Refusal;
@@ -17,10 +16,7 @@ use crate::Refusal;
 const MAX_TIMEOUT: u32 = i32::MAX as u32 / 250 * 2;
 
 /// The configuration that a request asks for.
-pub(crate) fn service_config(
-    datapath: &impl Datapath,
-    service: &ipvs::Service,
-) -> Result<ServiceConfig, Refusal> {
+pub(crate) fn service_config(service: &ipvs::Service) -> Result<ServiceConfig, Refusal> {
     let Some(scheduler) = Scheduler::from_name(&service.scheduler) else {
         return Err(Refusal::new(ENOENT, format!("no scheduler {}", service.scheduler)));
     };
@@ -35,13 +31,6 @@ pub(crate) fn service_config(
     if service.key.family() == Family::V6 && !(1..=128).contains(&service.netmask) {
         let text = format!("an IPv6 prefix has 1 to 128 bits, not {}", service.netmask);
         return Err(Refusal::new(EINVAL, text));
-    }
-    if let ServiceKey::Address { protocol, .. } = service.key
-        && !datapath.supports(protocol)
-    {
-        let name = format!("{protocol:?}").to_uppercase();
-        let text = format!("{name} services are not balanced yet");
-        return Err(Refusal::new(EOPNOTSUPP, text));
     }
     let mut flags = service.flags;
     flags.remove(ServiceFlags::HASHED);

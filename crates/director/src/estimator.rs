@@ -4,10 +4,13 @@
 use std::collections::HashMap;
 
 use rvs_core::control::{Rates, Stats};
-use rvs_core::types::{DestKey, ServiceKey};
+use rvs_core::types::{DestKey, Family, ServiceKey};
 
 /// A service, or one of its destinations.
 pub(crate) type Subject = (ServiceKey, Option<DestKey>);
+
+/// What rates of everything are kept under: no service has the mark 0.
+pub(crate) const EVERYTHING: Subject = (ServiceKey::Fwmark { family: Family::V4, mark: 0 }, None);
 
 /// One moving average: the last count and the average in the kernel's fixed point.
 #[derive(Clone, Copy, Debug, Default)]
@@ -42,6 +45,12 @@ struct Estimator {
     seen: bool,
 }
 
+impl Estimator {
+    fn starting(stats: &Stats) -> Self {
+        Self { averages: counts(stats).map(|(last, _)| Average { last, scaled: 0 }), seen: true }
+    }
+}
+
 /// The estimators of all services and destinations.
 #[derive(Debug, Default)]
 pub(crate) struct Estimators(HashMap<Subject, Estimator>);
@@ -57,11 +66,7 @@ impl Estimators {
     /// Takes in the present counters.
     pub fn sample(&mut self, subject: Subject, stats: &Stats) {
         let counts = counts(stats);
-        let fresh = || {
-            let averages = counts.map(|(last, _)| Average { last, scaled: 0 });
-            Estimator { averages, seen: true }
-        };
-        let estimator = self.0.entry(subject).or_insert_with(fresh);
+        let estimator = self.0.entry(subject).or_insert_with(|| Estimator::starting(stats));
         estimator.seen = true;
         for (average, (count, shift)) in estimator.averages.iter_mut().zip(counts) {
             // A zeroed counter starts over.
@@ -77,9 +82,10 @@ impl Estimators {
         self.0.retain(|_, estimator| estimator.seen);
     }
 
-    /// Forgets the averages of a subject.
-    pub fn zero(&mut self, subject: &Subject) {
-        self.0.remove(subject);
+    /// Starts a subject over, whose counters are these now: what is added or zeroed counts from then
+    /// on, not from the next round.
+    pub fn start(&mut self, subject: Subject, stats: &Stats) {
+        self.0.insert(subject, Estimator::starting(stats));
     }
 
     /// The rates of a subject.
@@ -109,7 +115,6 @@ fn counts(stats: &Stats) -> [(u64, u32); 5] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rvs_core::types::Family;
 
     #[test]
     fn a_steady_rate_is_reached_and_a_stop_decays() {
@@ -133,5 +138,30 @@ mod tests {
             round(&mut estimators, &stats);
         }
         assert_eq!(estimators.rates(&subject), Rates::default());
+    }
+
+    /// Counters of Linux 6.1 at each tick of its estimator, and what it made of them.
+    #[test]
+    fn rates_are_the_kernel_s_number_by_number() {
+        let recorded = include_str!("../../../tests/oracle/recorded/rates.jsonl");
+        let mut estimators = Estimators::default();
+        estimators.start(EVERYTHING, &Stats::default());
+        let (mut rows, mut busy) = (0, 0);
+        for line in recorded.lines() {
+            let row: serde_json::Value = serde_json::from_str(line).expect("a line of JSON");
+            let numbers = |name: &str| -> [u64; 5] {
+                let array = row[name].as_array().expect("numbers");
+                std::array::from_fn(|at| array[at].as_u64().expect("a number"))
+            };
+            let [conns, in_pkts, out_pkts, in_bytes, out_bytes] = numbers("stats");
+            let stats = Stats { conns, in_pkts, out_pkts, in_bytes, out_bytes };
+            let [cps, in_pps, out_pps, in_bps, out_bps] = numbers("rates");
+            estimators.sample(EVERYTHING, &stats);
+            let expected = Rates { cps, in_pps, out_pps, in_bps, out_bps };
+            assert_eq!(estimators.rates(&EVERYTHING), expected, "at {}", row["at"]);
+            rows += 1;
+            busy += u32::from(expected.cps > 1 && expected.out_bps > 1000);
+        }
+        assert!(rows > 15 && busy > 8, "{rows} {busy}");
     }
 }

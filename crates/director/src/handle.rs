@@ -1,20 +1,23 @@
 //! Requests: one function a command. The order of checks is the kernel's, so that a request with
 //! two faults is refused for the same one (`tests/oracle/recorded/netlink.jsonl`).
 
-use rvs_core::control::{Change, Datapath, Rates};
+use rvs_core::control::{Change, Datapath, Rates, Stats};
 use rvs_core::types::{DestConfig, ServiceKey, Timeouts};
 use rvs_netlink::attr::{Attrs, Writer};
 use rvs_netlink::errno::{EEXIST, EINVAL, ENOENT, EOPNOTSUPP, ERANGE, ESRCH};
 use rvs_netlink::ipvs::{self, cmd_attr, command, policy, svc_attr};
 
+use crate::estimator::EVERYTHING;
 use crate::reply::Answers;
 use crate::table::Service;
-use crate::totals::EVERYTHING;
 use crate::{Director, Refusal, check};
 
 /// Longest timeout that can be asked for, in seconds: as many as fit an int in the kernel's jiffies
 /// at 250 Hz.
 const MAX_TIMEOUT: u32 = i32::MAX as u32 / 250;
+
+/// Most connections of a page: their rows take about half a megabyte.
+const PAGE: u32 = 4096;
 
 /// Bytes of a connection, and some to spare.
 const CONN: usize = 192;
@@ -34,8 +37,7 @@ impl<D: Datapath> Director<D> {
             return match command {
                 command::GET_SERVICE => Ok(self.dump_services()),
                 command::GET_DEST => Ok(self.dump_dests(attrs)),
-                // There are none yet.
-                command::GET_DAEMON => Ok(Vec::new()),
+                command::GET_DAEMON => Ok(self.dump_daemons()),
                 command::GET_CONNS => Ok(self.dump_conns(attrs)),
                 command::GET_SYSCTL => self.dump_sysctls(attrs),
                 _ => Err(Refusal::new(EOPNOTSUPP, format!("command {command} is no dump"))),
@@ -50,8 +52,8 @@ impl<D: Datapath> Director<D> {
             command::NEW_DEST => self.new_dest(attrs).map(nothing),
             command::SET_DEST => self.set_dest(attrs).map(nothing),
             command::DEL_DEST => self.del_dest(attrs).map(nothing),
-            command::NEW_DAEMON => new_daemon(attrs).map(nothing),
-            command::DEL_DAEMON => del_daemon(attrs).map(nothing),
+            command::NEW_DAEMON => self.new_daemon(&nested(attrs, cmd_attr::DAEMON)?).map(nothing),
+            command::DEL_DAEMON => self.del_daemon(&nested(attrs, cmd_attr::DAEMON)?).map(nothing),
             command::SET_CONFIG => self.set_config(attrs).map(nothing),
             command::GET_CONFIG => Ok(self.get_config()),
             command::GET_INFO => Ok(self.get_info()),
@@ -59,6 +61,8 @@ impl<D: Datapath> Director<D> {
             command::FLUSH => self.flush().map(nothing),
             command::GET_STATS => Ok(self.get_stats()),
             command::SET_SYSCTL => self.set_sysctl(attrs).map(nothing),
+            // Who serves the socket adds the descriptor.
+            command::GET_PROC => Ok(Vec::new()),
             command::GET_DEST | command::GET_DAEMON | command::GET_CONNS | command::GET_SYSCTL => {
                 Err(Refusal::new(EOPNOTSUPP, format!("command {command} is only a dump")))
             }
@@ -82,9 +86,11 @@ impl<D: Datapath> Director<D> {
         if self.services.get(&key).is_some() {
             return Err(Refusal::new(EEXIST, format!("service {key:?} exists")));
         }
-        let config = check::service_config(&self.datapath, &asked)?;
+        let config = check::service_config(&asked)?;
         let service = Service { key, config, dests: Vec::new() };
-        self.commit(service, Change::Service)
+        self.commit(service, Change::Service)?;
+        self.estimators.start((key, None), &Stats::default());
+        Ok(())
     }
 
     fn set_service(&mut self, attrs: &Attrs<'_>) -> Result<(), Refusal> {
@@ -93,13 +99,12 @@ impl<D: Datapath> Director<D> {
         let Service { key, config: now, dests, .. } = self.known(&asked.key)?.clone();
         let kept = now.flags.bits() & !ipvs::flags_mask(&nested)?;
         asked.flags |= rvs_core::types::ServiceFlags::from_bits_retain(kept);
-        let config = check::service_config(&self.datapath, &asked)?;
+        let config = check::service_config(&asked)?;
         self.commit(Service { key, config, dests }, Change::Service)
     }
 
     fn del_service(&mut self, attrs: &Attrs<'_>) -> Result<(), Refusal> {
         let key = self.named(attrs)?.key;
-        self.totals.keep(&self.datapath, &key);
         self.services.remove(&key);
         self.datapath.remove_service(&key);
         Ok(())
@@ -107,7 +112,6 @@ impl<D: Datapath> Director<D> {
 
     fn flush(&mut self) -> Result<(), Refusal> {
         for service in std::mem::take(&mut self.services).iter() {
-            self.totals.keep(&self.datapath, &service.key);
             self.datapath.remove_service(&service.key);
         }
         Ok(())
@@ -164,19 +168,26 @@ impl<D: Datapath> Director<D> {
         let mut service = self.named(attrs)?.clone();
         let asked = nested(attrs, cmd_attr::DEST)?;
         let (dest, weight) = ipvs::dest(&asked, service.key.family())?;
+        self.check_synchronised(&service.key, &dest)?;
         check::dest_numbers(&service.key, &dest, weight)?;
         if service.position(&dest.key).is_some() {
             return Err(Refusal::new(EEXIST, format!("destination {} exists", dest.key.addr)));
         }
         check::dest_addr(&dest)?;
         service.dests.insert(0, dest);
-        self.commit(service, Change::Dests)
+        let key = service.key;
+        self.commit(service, Change::Dests)?;
+        // One that comes back has counted before.
+        let stats = self.datapath.dest_status(&key, &dest.key).stats;
+        self.estimators.start((key, Some(dest.key)), &stats);
+        Ok(())
     }
 
     fn set_dest(&mut self, attrs: &Attrs<'_>) -> Result<(), Refusal> {
         let mut service = self.named(attrs)?.clone();
         let asked = nested(attrs, cmd_attr::DEST)?;
         let (dest, weight) = ipvs::dest(&asked, service.key.family())?;
+        self.check_synchronised(&service.key, &dest)?;
         check::dest_numbers(&service.key, &dest, weight)?;
         let place = service.position(&dest.key).and_then(|at| service.dests.get_mut(at));
         let missing = || Refusal::new(ENOENT, format!("no destination {}", dest.key.addr));
@@ -231,37 +242,37 @@ impl<D: Datapath> Director<D> {
     }
 
     fn get_stats(&self) -> Answers {
-        let (stats, rates) = (self.total(), self.estimators.rates(&EVERYTHING));
         let mut attrs = Writer::new();
+        let stats = self.datapath.everything(&mut |stats| {
+            ipvs::put_counters(&mut attrs, cmd_attr::CPU_STATS, stats);
+        });
+        let rates = self.estimators.rates(&EVERYTHING);
         ipvs::put_stats(&mut attrs, cmd_attr::STATS, cmd_attr::STATS64, &stats, &rates);
         vec![(command::GET_STATS, attrs)]
     }
 
     fn zero(&mut self, attrs: &Attrs<'_>) -> Result<(), Refusal> {
         let keys: Vec<ServiceKey> = if attrs.find(cmd_attr::SERVICE).is_some() {
-            let key = self.named(attrs)?.key;
-            self.totals.keep(&self.datapath, &key);
-            vec![key]
+            vec![self.named(attrs)?.key]
         } else {
-            self.totals.zero();
-            self.estimators.zero(&EVERYTHING);
+            self.datapath.zero_everything();
+            self.estimators.start(EVERYTHING, &Stats::default());
             self.services.iter().map(|service| service.key).collect()
         };
         for key in keys {
             self.datapath.zero(&key);
-            self.estimators.zero(&(key, None));
+            self.estimators.start((key, None), &Stats::default());
             for dest in self.services.get(&key).into_iter().flat_map(|s| &s.dests) {
-                self.estimators.zero(&(key, Some(dest.key)));
+                self.estimators.start((key, Some(dest.key)), &Stats::default());
             }
         }
         Ok(())
     }
 
-    /// The whole connection table, or the page of it that begins at the cursor, with where the
-    /// next begins.
+    /// The page of the connection table that begins at the cursor, with where the next begins.
     fn dump_conns(&self, attrs: &Attrs<'_>) -> Answers {
         let mut answers = Vec::new();
-        let limit = attrs.u32(cmd_attr::LIMIT).map_or(usize::MAX, |limit| limit.max(1) as usize);
+        let limit = attrs.u32(cmd_attr::LIMIT).unwrap_or(PAGE).clamp(1, PAGE) as usize;
         let start = attrs.u64(cmd_attr::CURSOR).unwrap_or_default();
         let next = self.datapath.conns_from(start, &mut |row| {
             let mut inner = Writer::with_capacity(CONN);
@@ -283,17 +294,4 @@ impl<D: Datapath> Director<D> {
 /// A nest that a request must have.
 fn nested<'b>(attrs: &Attrs<'b>, kind: u16) -> Result<Attrs<'b>, Refusal> {
     Ok(attrs.nested(kind).ok_or(EINVAL)?)
-}
-
-/// Checks what the kernel checks and says that there is no synchronisation yet.
-fn new_daemon(attrs: &Attrs<'_>) -> Result<(), Refusal> {
-    let daemon = ipvs::daemon(&nested(attrs, cmd_attr::DAEMON)?)?;
-    let role = daemon.role.name();
-    Err(Refusal::new(EOPNOTSUPP, format!("there is no {role} sync daemon yet")))
-}
-
-/// None runs.
-fn del_daemon(attrs: &Attrs<'_>) -> Result<(), Refusal> {
-    let role = ipvs::daemon_role(&nested(attrs, cmd_attr::DAEMON)?)?;
-    Err(Refusal::new(ESRCH, format!("no {} sync daemon runs", role.name())))
 }

@@ -6,20 +6,22 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod daemon;
 mod estimator;
 mod handle;
 mod reply;
 mod sysctl;
 mod table;
-mod totals;
 
-use rvs_core::control::{Change, Datapath, DatapathError};
+use rvs_core::control::{Change, Datapath, DatapathError, Stats};
 use rvs_core::sysctl::Sysctl;
 
-use estimator::Estimators;
+use estimator::{EVERYTHING, Estimators, Subject};
 use table::{Service, Table};
 
+pub use daemon::{Daemons, SyncDaemon};
 pub use reply::FAMILY_ID;
+pub use sysctl::check_setting;
 
 /// Why a command was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +62,7 @@ pub struct Director<D> {
     services: Table,
     estimators: Estimators,
     refusals: Vec<Refusal>,
-    totals: totals::Totals,
+    daemons: daemon::Running,
 }
 
 impl<D: Datapath> Director<D> {
@@ -71,8 +73,10 @@ impl<D: Datapath> Director<D> {
             let (key, config, dests) = (*key, *config, dests.to_vec());
             services.put(Service { key, config, dests });
         });
-        let (estimators, totals) = (Estimators::default(), totals::Totals::default());
-        Self { datapath, services, estimators, refusals: Vec::new(), totals }
+        let (estimators, daemons) = (Estimators::default(), daemon::Running::default());
+        let mut director = Self { datapath, services, estimators, refusals: Vec::new(), daemons };
+        director.each_counter(|estimators, subject, stats| estimators.start(subject, stats));
+        director
     }
 
     /// The data path.
@@ -91,28 +95,29 @@ impl<D: Datapath> Director<D> {
         if self.datapath.sysctl(Sysctl::RunEstimation) == 0 {
             return;
         }
+        self.estimators.begin();
+        self.each_counter(Estimators::sample);
+        self.estimators.end();
+    }
+
+    /// Calls `f` with the counters of each service, of each destination, and of everything.
+    fn each_counter(&mut self, mut f: impl FnMut(&mut Estimators, Subject, &Stats)) {
         let mut estimators = std::mem::take(&mut self.estimators);
-        estimators.begin();
         for service in self.services.iter() {
-            estimators.sample((service.key, None), &self.datapath.service_stats(&service.key));
+            let stats = self.datapath.service_stats(&service.key);
+            f(&mut estimators, (service.key, None), &stats);
             for dest in &service.dests {
                 let status = self.datapath.dest_status(&service.key, &dest.key);
-                estimators.sample((service.key, Some(dest.key)), &status.stats);
+                f(&mut estimators, (service.key, Some(dest.key)), &status.stats);
             }
         }
-        estimators.sample(totals::EVERYTHING, &self.total());
-        estimators.end();
+        f(&mut estimators, EVERYTHING, &self.datapath.everything(&mut |_| {}));
         self.estimators = estimators;
     }
 
     /// What was refused since the last call, to be logged.
     pub fn take_refusals(&mut self) -> Vec<Refusal> {
         std::mem::take(&mut self.refusals)
-    }
-
-    /// Counters of everything.
-    fn total(&self) -> rvs_core::control::Stats {
-        self.totals.sum(&self.datapath, self.services.iter().map(|service| &service.key))
     }
 
     /// Puts `service`, checked, in the place of what there is under its key.

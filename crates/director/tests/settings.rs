@@ -98,8 +98,9 @@ fn settings_are_set_or_refused_with_the_kernel_s_errno() {
         ("conn_reuse_mode", "two", 22, "2"),
         ("secure_tcp", "3", 0, "3"),
         ("secure_tcp", "4", 22, "3"),
-        ("sync_version", "1", 0, "1"),
-        ("sync_version", "0", 95, "1"),
+        ("sync_version", "0", 0, "0"),
+        ("drop_entry", "0", 0, "0"),
+        ("drop_entry", "1", 95, "0"),
     ] {
         assert_eq!(set(&mut director, name, value), errno, "{name}={value}");
         assert_eq!(get(&mut director, name).as_deref(), Some(after), "{name}={value}");
@@ -111,7 +112,7 @@ fn settings_are_set_or_refused_with_the_kernel_s_errno() {
 #[test]
 fn rates_stand_still_without_estimation() {
     let mut director = director();
-    director.tick();
+    // What was there before counts from the start on.
     (1..=40).for_each(|port| syn(&director, port));
     director.tick();
     let before = rate(&mut director);
@@ -122,4 +123,19 @@ fn rates_stand_still_without_estimation() {
     assert_eq!(set(&mut director, "run_estimation", "1"), 0);
     director.tick();
     assert!(rate(&mut director) < before);
+}
+
+/// As in the kernel, where the estimator of a service starts with it, and at zero with `ipvsadm -Z`.
+#[test]
+fn what_is_zeroed_counts_from_then_on() {
+    let mut director = director();
+    (1..=40).for_each(|port| syn(&director, port));
+    director.tick();
+    assert_eq!(rate(&mut director), 5, "40 in 2 s, of which a quarter");
+    let zero = generic(FAMILY_ID, F_REQUEST, 1, 0, command::ZERO, &Writer::new());
+    director.handle(&zero);
+    assert_eq!(rate(&mut director), 0);
+    (41..=120).for_each(|port| syn(&director, port));
+    director.tick();
+    assert_eq!(rate(&mut director), 10);
 }

@@ -12,6 +12,7 @@ use rvs_core::layout::{
     Asked, CallId, Config, Conn, ConnSet, Dest, DestStats, Key, Row, ServiceAddr, Slot, Version,
 };
 use rvs_core::pe;
+use rvs_core::pipeline::sctp_state;
 use rvs_core::reason::Reason;
 use rvs_core::sched::{self, NONE, Place, pick_cached};
 use rvs_core::schedule::{Picked, Scheduled, schedule};
@@ -192,6 +193,11 @@ impl Tables<V4> for Kernel {
     fn persist(&self, flow: &Flow<V4>, slot: u32, picked: Picked) -> u32 {
         rvs_persist4(flow, slot, picked.version, picked.row)
     }
+
+    #[inline(always)]
+    fn sctp_state(&self, chunks: u8, conn: &Conn<V4>, reply: bool) -> u32 {
+        rvs_sctp4(conn, chunks as u32, reply as u32)
+    }
 }
 
 impl Tables<V6> for Kernel {
@@ -263,13 +269,18 @@ impl Tables<V6> for Kernel {
     fn persist(&self, flow: &Flow<V6>, slot: u32, picked: Picked) -> u32 {
         rvs_persist6(flow, slot, picked.version, picked.row)
     }
+
+    #[inline(always)]
+    fn sctp_state(&self, chunks: u8, conn: &Conn<V6>, reply: bool) -> u32 {
+        rvs_sctp6(conn, chunks as u32, reply as u32)
+    }
 }
 
 /// The global functions of an address family: each is verified once and by itself.
 ///
 /// The verifier proves that a pointer to a struct, if it is not null, spans the struct.
 macro_rules! global {
-    ($addr:ty: $find:ident, $claim:ident, $cached:ident, $schedule:ident;
+    ($addr:ty: $find:ident, $claim:ident, $cached:ident, $schedule:ident, $sctp:ident;
      $is_for_engine:ident, $pick:ident, $template:ident, $persist:ident) => {
         /// See [`Tables::find`].
         #[unsafe(no_mangle)]
@@ -367,9 +378,20 @@ macro_rules! global {
                 None => 0,
             }
         }
+
+        /// See [`Tables::sctp_state`].
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $sctp(conn: *const Conn<$addr>, chunks: u32, reply: u32) -> u32 {
+            // SAFETY: see the macro.
+            match unsafe { conn.as_ref() } {
+                Some(conn) => sctp_state(&Kernel, chunks as u8, conn, reply != 0),
+                None => 0,
+            }
+        }
     };
 }
-global!(V4: rvs_find4, rvs_claim4, rvs_cached4, rvs_schedule4;
+global!(V4: rvs_find4, rvs_claim4, rvs_cached4, rvs_schedule4, rvs_sctp4;
         rvs_is_for_engine4, rvs_pick4, rvs_template4, rvs_persist4);
-global!(V6: rvs_find6, rvs_claim6, rvs_cached6, rvs_schedule6;
+global!(V6: rvs_find6, rvs_claim6, rvs_cached6, rvs_schedule6, rvs_sctp6;
         rvs_is_for_engine6, rvs_pick6, rvs_template6, rvs_persist6);

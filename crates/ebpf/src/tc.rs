@@ -5,7 +5,8 @@
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{
-    bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_adjust_room, bpf_skb_pull_data,
+    bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_adjust_room, bpf_skb_load_bytes,
+    bpf_skb_pull_data,
 };
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
@@ -39,6 +40,9 @@ pub const HEADERS: u32 = 14 + 60 + 20;
 /// `pkt_type` of a frame for another host's MAC address.
 const PACKET_OTHERHOST: u32 = 3;
 
+/// `gso_size` of a super-packet whose segments are as long as each is (SCTP).
+const GSO_BY_FRAGS: u32 = 0xffff;
+
 const BPF_F_PSEUDO_HDR: u64 = 0x10;
 const BPF_F_MARK_MANGLED_0: u64 = 0x20;
 const BPF_ADJ_ROOM_MAC: u32 = 1;
@@ -65,12 +69,14 @@ impl Frame {
         if start + size_of::<T>() > end { None } else { Some(start as *mut T) }
     }
 
-    /// Makes `len` bytes, or the whole frame if it is shorter, directly accessible.
+    /// Makes `len` bytes, or the whole frame if it is shorter, directly accessible. Not of a
+    /// super-packet whose data lies in a list of segments (SCTP's): they must stay as they are, and
+    /// the headers lie in front of them.
     #[inline(always)]
     pub fn pull(&self, len: u32) {
         // SAFETY: the context is valid for the whole run.
         let linear = unsafe { (*self.0).data_end.wrapping_sub((*self.0).data) };
-        if linear < len {
+        if linear < len && self.gso_size() != GSO_BY_FRAGS {
             // SAFETY: plain arguments; on failure the bounds checks see what there is.
             unsafe { bpf_skb_pull_data(self.0, self.frame_len().min(len)) };
         }
@@ -89,6 +95,14 @@ impl Packet for Frame {
     fn frame_len(&self) -> u32 {
         // SAFETY: the context is valid for the whole run.
         unsafe { (*self.0).len }
+    }
+
+    #[inline(always)]
+    fn word_at(&self, offset: u32) -> u16 {
+        let mut bytes = [0u8; 2];
+        // SAFETY: the helper checks the offset and writes two bytes.
+        unsafe { bpf_skb_load_bytes(self.0.cast(), offset, bytes.as_mut_ptr().cast(), 2) };
+        u16::from_be_bytes(bytes)
     }
 
     #[inline(always)]
@@ -231,6 +245,10 @@ fn length<A: Ip>(frame: &Frame, flow: &Flow<A>, forward: &Forward<'_, A>, way: &
         return flow.len + way.extra;
     }
     let headers = flow.l4.wrapping_sub(L3);
+    if gso == GSO_BY_FRAGS {
+        // Its segments were cut to the sender's MTU, and nothing tells how long they are.
+        return headers + way.extra;
+    }
     if flow.key.protocol == protocol::TCP as u32 {
         let tcp = frame.at::<Tcp>(flow.l4).map_or(20, |tcp| ((tcp.data_offset >> 4) as u32) * 4);
         let extra = if has_fixed_segments(flow, forward.tunnel()) { way.extra } else { 0 };

@@ -2,7 +2,9 @@
 //! ICMP error) goes, untouched and uncounted, on to the TC program of the same interface.
 
 use aya_ebpf::bindings::{xdp_action, xdp_md};
-use aya_ebpf::helpers::generated::{bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_get_buff_len};
+use aya_ebpf::helpers::generated::{
+    bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_get_buff_len, bpf_xdp_load_bytes,
+};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use rvs_core::addr::{V4, V6};
@@ -50,6 +52,14 @@ impl Packet for Frame {
         // SAFETY: the context is valid for the whole run.
         let linear = unsafe { (*self.0).data_end.wrapping_sub((*self.0).data) };
         len <= linear || len <= self.frame_len()
+    }
+
+    #[inline(always)]
+    fn word_at(&self, offset: u32) -> u16 {
+        let mut bytes = [0u8; 2];
+        // SAFETY: the helper checks the offset and writes two bytes or, on failure, none.
+        unsafe { bpf_xdp_load_bytes(self.0, offset, bytes.as_mut_ptr().cast(), 2) };
+        u16::from_be_bytes(bytes)
     }
 
     #[inline(always)]

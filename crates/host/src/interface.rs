@@ -15,6 +15,8 @@ pub struct Interface {
     pub name: String,
     /// Kind of a virtual device ("veth", "bridge" ...); `None` for hardware and virtio.
     pub kind: Option<String>,
+    /// Longest packet.
+    pub mtu: u32,
     /// Administratively up.
     pub up: bool,
     /// The loopback.
@@ -46,6 +48,7 @@ fn interface(link: LinkMessage) -> Interface {
         index: link.header.index,
         name: String::new(),
         kind: None,
+        mtu: 0,
         up: flags.contains(LinkFlags::Up),
         loopback: flags.contains(LinkFlags::Loopback),
         no_arp: flags.contains(LinkFlags::Noarp),
@@ -54,6 +57,7 @@ fn interface(link: LinkMessage) -> Interface {
     };
     for attribute in link.attributes {
         match attribute {
+            LinkAttribute::Mtu(mtu) => interface.mtu = mtu,
             LinkAttribute::IfName(name) => interface.name = name,
             LinkAttribute::Address(bytes) => interface.mac = bytes.try_into().ok(),
             LinkAttribute::Controller(index) => interface.master = Some(index),

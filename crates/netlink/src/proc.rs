@@ -34,6 +34,7 @@ pub fn conn(line: &[u8]) -> Option<Conn> {
         expires,
         forward: None,
         template: None,
+        synced: None,
         pe,
     })
 }

@@ -5,7 +5,7 @@ use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use libc::{FILE, mmsghdr, mode_t, msghdr, size_t, sockaddr, socklen_t, ssize_t, timespec};
+use libc::{DIR, FILE, mmsghdr, mode_t, msghdr, size_t, sockaddr, socklen_t, ssize_t, timespec};
 
 /// Finds a function. Ends the process if there is none: then no program can have called it.
 fn resolve(place: &AtomicPtr<c_void>, name: &CStr) -> *mut c_void {
@@ -105,6 +105,17 @@ next! {
     fn fopen(path: *const c_char, mode: *const c_char) -> *mut FILE;
     fn fopen64(path: *const c_char, mode: *const c_char) -> *mut FILE;
     fn access(path: *const c_char, mode: c_int) -> c_int;
+    fn eaccess(path: *const c_char, mode: c_int) -> c_int;
+    fn euidaccess(path: *const c_char, mode: c_int) -> c_int;
+    fn opendir(path: *const c_char) -> *mut DIR;
+    fn realpath(path: *const c_char, into: *mut c_char) -> *mut c_char;
+    fn __realpath_chk(path: *const c_char, into: *mut c_char, room: size_t) -> *mut c_char;
+    fn readlink(path: *const c_char, into: *mut c_char, room: size_t) -> ssize_t;
+    fn readlinkat(folder: c_int, path: *const c_char, into: *mut c_char, room: size_t) -> ssize_t;
+    fn getxattr(path: *const c_char, name: *const c_char, value: *mut c_void,
+                room: size_t) -> ssize_t;
+    fn lgetxattr(path: *const c_char, name: *const c_char, value: *mut c_void,
+                 room: size_t) -> ssize_t;
     fn faccessat(folder: c_int, path: *const c_char, mode: c_int, flags: c_int) -> c_int;
     fn stat(path: *const c_char, into: *mut c_void) -> c_int;
     fn stat64(path: *const c_char, into: *mut c_void) -> c_int;

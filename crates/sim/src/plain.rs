@@ -71,7 +71,9 @@ impl Plain {
             drop_rate: Cell::default(),
             drop_counter: Cell::default(),
             sysctls: array::from_fn(|_| Cell::default()),
+            sctp_timeouts: array::from_fn(|_| Cell::default()),
             ports: array::from_fn(|_| array::from_fn(|_| Cell::default())),
+            daemons: array::from_fn(|_| array::from_fn(|_| Cell::default())),
         };
         // One place more than asked for where the first is nobody's; twice as many where the old
         // and the new version of a service exist side by side.
@@ -205,9 +207,19 @@ impl Memory for Plain {
         }
     }
 
-    fn clear_stats(&mut self, dest: u32) {
-        if let Some(stats) = self.stats.get_mut(dest as usize) {
-            *stats = DestStats::default();
+    fn stats_by_cpu(&self, dest: u32) -> Vec<Stats> {
+        vec![self.raw_stats(dest)]
+    }
+
+    fn set_stats(&mut self, dest: u32, by_cpu: &[Stats]) {
+        if let (Some(place), [stats]) = (self.stats.get_mut(dest as usize), by_cpu) {
+            *place = DestStats {
+                conns: stats.conns.into(),
+                in_pkts: stats.in_pkts.into(),
+                out_pkts: stats.out_pkts.into(),
+                in_bytes: stats.in_bytes.into(),
+                out_bytes: stats.out_bytes.into(),
+            };
         }
     }
 

@@ -61,6 +61,17 @@ fn packets_to_a_server_that_left_are_dropped() {
 }
 
 #[test]
+fn what_a_server_that_left_answers_arrives_and_counts_nowhere() {
+    let mut sim = connected();
+    let server1 = ([10, 0, 0, 1], 8080).into();
+    let answer = Packet::new(Protocol::Tcp, server1, CLIENT.into(), ACK);
+    assert_eq!(run(&sim, &answer).0, Outcome::Sent);
+    serve(&mut sim, &[server(2)]);
+    assert_eq!(run(&sim, &answer).0, Outcome::Sent);
+    assert_eq!(sim.service_stats(&service()).out_pkts, 1);
+}
+
+#[test]
 fn a_server_that_comes_back_has_its_connections_and_counts_still() {
     let mut sim = connected();
     serve(&mut sim, &[server(2)]);

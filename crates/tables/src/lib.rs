@@ -6,6 +6,7 @@ mod extents;
 mod memory;
 mod services;
 pub mod sweeper;
+pub mod sync;
 
 pub use memory::{Memory, ServiceHash, initialise};
 pub use services::Services;

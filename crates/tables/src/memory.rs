@@ -8,7 +8,7 @@ use rvs_core::control::{DatapathError, Stats};
 use rvs_core::layout::{
     CallId, Config, ConnSet, Dest, LAYOUT_VERSION, Row, ServiceAddr, Slot, Version,
 };
-use rvs_core::proto::{tcp, udp};
+use rvs_core::proto::{sctp, tcp, udp};
 use rvs_core::sysctl::Sysctl;
 use rvs_core::time::{Tick, ticks};
 use rvs_core::types::{Family, ServiceKey};
@@ -58,10 +58,13 @@ pub trait Memory {
     /// Everything in that hash.
     fn real_servers(&self) -> Vec<ServiceHash>;
 
-    /// A destination's counters since its place was taken, of all CPUs.
+    /// A destination's counters since its place was taken, of all CPUs. The first place is nobody's:
+    /// there is kept what destinations counted that are gone.
     fn raw_stats(&self, dest: u32) -> Stats;
-    /// Sets a destination's counters to zero. Only while no packet can count there.
-    fn clear_stats(&mut self, dest: u32);
+    /// The same by CPU.
+    fn stats_by_cpu(&self, dest: u32) -> Vec<Stats>;
+    /// Sets a destination's counters. Only while no packet can count there.
+    fn set_stats(&mut self, dest: u32, by_cpu: &[Stats]);
 
     /// Stores a word after everything that was written before it.
     fn store(&self, cell: &Cell<u32>, value: u32);
@@ -116,8 +119,15 @@ pub fn initialise<M: Memory>(memory: &M, seed: u64) {
     for (timeout, state) in config.tcp_timeouts.iter().zip(tcp::State::ALL) {
         timeout.set(ticks(state.default_timeout()));
     }
+    for (timeout, state) in config.sctp_timeouts.iter().zip(sctp::State::ALL) {
+        timeout.set(ticks(state.timeout()));
+    }
     for sysctl in Sysctl::ALL {
         config.set_sysctl(*sysctl, sysctl.default());
+    }
+    // What has no destination has weight, as far as `expire_nodest_conn` asks.
+    if let Some(nobody) = memory.dests().first() {
+        nobody.weight.set(1);
     }
     config.layout.set(LAYOUT_VERSION);
 }

@@ -5,17 +5,20 @@
 mod adopt;
 mod conns;
 mod pe;
+mod stats;
 mod write;
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
 use rvs_core::control::{Change, ConnRow, Datapath, DatapathError, DestStatus, Stats};
 use rvs_core::defence;
-use rvs_core::layout::WAYS;
+use rvs_core::layout::{CONFIG_BACKUP_ONLY, DAEMON_WORDS, WAYS};
 use rvs_core::proto::tcp;
 use rvs_core::sysctl::Sysctl;
 use rvs_core::time::{seconds, ticks};
+use rvs_core::timeout::Timeout;
 use rvs_core::types::{DestConfig, DestKey, ServiceConfig, ServiceKey, Timeouts};
 
 use crate::extents::Extents;
@@ -23,31 +26,36 @@ use crate::memory::{Memory, ServiceHash};
 
 /// A destination and its place in `DESTS`.
 #[derive(Clone, Copy)]
-struct Placed {
-    config: DestConfig,
-    index: u32,
+pub(crate) struct Placed {
+    pub(crate) config: DestConfig,
+    pub(crate) index: u32,
 }
 
 /// A service as the maps have it.
-struct Service {
+pub(crate) struct Service {
     key: ServiceKey,
     config: ServiceConfig,
     slot: u32,
     version: u32,
-    dests: Vec<Placed>,
+    pub(crate) dests: Vec<Placed>,
 }
 
 /// A destination that left its service while connections used it.
+#[derive(Clone)]
 struct Trash {
     slot: u32,
     key: DestKey,
     index: u32,
+    /// `Slot::sequence` of the service that it left: not that of one added later by the same name.
+    service: u32,
+    /// What it had counted when it left, by CPU.
+    counted: Vec<Stats>,
 }
 
 /// What may be used again after a grace period.
 enum Retired {
     Version(u32),
-    Dest(u32),
+    Dest(Trash),
     Slot(u32),
 }
 
@@ -113,6 +121,15 @@ impl<M: Memory> Services<M> {
         defence::update(self.maps.config(), available);
     }
 
+    /// Leaves clients' packets to the host if that is asked for and a backup sync daemon runs.
+    fn update_backup_only(&self) {
+        let config = self.maps.config();
+        let runs = self.kept_daemon(true) != [0; DAEMON_WORDS];
+        let others = config.flags.get() & !CONFIG_BACKUP_ONLY;
+        let only = runs && config.sysctl(Sysctl::BackupOnly) != 0;
+        config.flags.set(others | if only { CONFIG_BACKUP_ONLY } else { 0 });
+    }
+
     /// Frees what no packet and no connection uses any more. To be called every second or so.
     pub fn tick(&mut self) {
         let mut gone = Vec::new();
@@ -120,13 +137,13 @@ impl<M: Memory> Services<M> {
             let Some(dest) = self.maps.dests().get(trash.index as usize) else { return false };
             let used = dest.active.get() | dest.inactive.get() | dest.persist.get() != 0;
             if !used {
-                gone.push((trash.slot, trash.index));
+                gone.push(trash.clone());
             }
             used
         });
-        for (slot, dest) in gone {
-            self.absorb(slot, dest);
-            self.retired.push(Retired::Dest(dest));
+        for trash in gone {
+            self.absorb(&trash);
+            self.retired.push(Retired::Dest(trash));
         }
         let ended: Vec<ServiceKey> = self
             .ghosts
@@ -142,14 +159,6 @@ impl<M: Memory> Services<M> {
         self.reclaim();
     }
 
-    /// Adds a destination's counters to those that its service keeps of destinations gone.
-    fn absorb(&self, slot: u32, dest: u32) {
-        let Some(slot) = self.maps.slots().get(slot as usize) else { return };
-        for (sum, value) in slot.adjust.iter().zip(fields(self.maps.raw_stats(dest))) {
-            sum.set(sum.get().wrapping_add(value));
-        }
-    }
-
     /// Waits for a grace period and gives back what was retired before it.
     fn reclaim(&mut self) {
         if self.retired.is_empty() {
@@ -159,7 +168,8 @@ impl<M: Memory> Services<M> {
         for retired in std::mem::take(&mut self.retired) {
             match retired {
                 Retired::Version(index) => self.free_version(index),
-                Retired::Dest(index) => {
+                Retired::Dest(Trash { index, counted, .. }) => {
+                    self.retire(index, &counted);
                     if let Some(dest) = self.maps.dests().get(index as usize) {
                         dest.family.set(0);
                         dest.trash.set(0);
@@ -176,24 +186,9 @@ impl<M: Memory> Services<M> {
         }
     }
 
-    fn service(&self, key: &ServiceKey) -> Option<&Service> {
+    pub(crate) fn service(&self, key: &ServiceKey) -> Option<&Service> {
         self.services.get(*self.by_key.get(key)?)
     }
-
-    /// All of a service's destinations, those that left it included.
-    fn dest_indices(&self, service: &Service) -> Vec<u32> {
-        let trash = self.trash.iter().filter(|trash| trash.slot == service.slot);
-        service.dests.iter().map(|d| d.index).chain(trash.map(|t| t.index)).collect()
-    }
-}
-
-/// The counters in the order in which the maps keep them.
-fn fields(stats: Stats) -> [u64; 5] {
-    [stats.conns, stats.in_pkts, stats.out_pkts, stats.in_bytes, stats.out_bytes]
-}
-
-fn from_fields([conns, in_pkts, out_pkts, in_bytes, out_bytes]: [u64; 5]) -> Stats {
-    Stats { conns, in_pkts, out_pkts, in_bytes, out_bytes }
 }
 
 impl<M: Memory> Datapath for Services<M> {
@@ -219,17 +214,17 @@ impl<M: Memory> Datapath for Services<M> {
     }
 
     fn service_stats(&self, key: &ServiceKey) -> Stats {
-        let Some(service) = self.service(key) else { return Stats::default() };
-        let Some(slot) = self.maps.slots().get(service.slot as usize) else {
-            return Stats::default();
-        };
-        let mut sum = slot.adjust.each_ref().map(|cell| cell.get());
-        for dest in self.dest_indices(service) {
-            for (sum, value) in sum.iter_mut().zip(fields(self.maps.raw_stats(dest))) {
-                *sum = sum.wrapping_add(value);
-            }
-        }
-        from_fields(sum)
+        self.service(key).map(|service| self.service_counters(service)).unwrap_or_default()
+    }
+
+    fn everything(&self, f: &mut dyn FnMut(&Stats)) -> Stats {
+        let by_cpu = self.by_cpu();
+        by_cpu.iter().for_each(f);
+        self.total_counters(&by_cpu)
+    }
+
+    fn zero_everything(&mut self) {
+        self.zero_total();
     }
 
     fn dest_status(&self, key: &ServiceKey, dest: &DestKey) -> DestStatus {
@@ -239,32 +234,17 @@ impl<M: Memory> Datapath for Services<M> {
         else {
             return DestStatus::default();
         };
-        let mut stats = fields(self.maps.raw_stats(placed.index));
-        for (value, base) in stats.iter_mut().zip(&live.base) {
-            *value = value.wrapping_sub(base.get());
-        }
         DestStatus {
             active_conns: live.active.get(),
             inactive_conns: live.inactive.get(),
             persist_conns: live.persist.get(),
-            stats: from_fields(stats),
+            stats: self.dest_counters(placed.index),
         }
     }
 
     fn zero(&mut self, key: &ServiceKey) {
-        let Some(service) = self.service(key) else { return };
-        let Some(slot) = self.maps.slots().get(service.slot as usize) else { return };
-        let mut total = [0u64; 5];
-        for index in self.dest_indices(service) {
-            let raw = fields(self.maps.raw_stats(index));
-            let Some(dest) = self.maps.dests().get(index as usize) else { continue };
-            for ((total, base), raw) in total.iter_mut().zip(&dest.base).zip(raw) {
-                *total = total.wrapping_add(raw);
-                base.set(raw);
-            }
-        }
-        for (adjust, total) in slot.adjust.iter().zip(total) {
-            adjust.set(0u64.wrapping_sub(total));
+        if let Some(service) = self.service(key) {
+            self.zero_counters(service);
         }
     }
 
@@ -305,7 +285,29 @@ impl<M: Memory> Datapath for Services<M> {
         if changed && matches!(sysctl, Sysctl::DropPacket | Sysctl::SecureTcp) {
             self.defend(self.available);
         }
+        self.update_backup_only();
         Ok(())
+    }
+
+    fn timeout(&self, timeout: Timeout) -> u32 {
+        timeout.place(self.maps.config()).map_or(0, |ticks| seconds(ticks.get()))
+    }
+
+    fn set_timeout(&mut self, timeout: Timeout, seconds: u32) -> Result<(), DatapathError> {
+        if let Some(place) = timeout.place(self.maps.config()) {
+            place.set(ticks(seconds));
+        }
+        Ok(())
+    }
+
+    fn kept_daemon(&self, backup: bool) -> [u32; DAEMON_WORDS] {
+        self.maps.config().daemons[usize::from(backup)].each_ref().map(Cell::get)
+    }
+
+    fn keep_daemon(&mut self, backup: bool, words: [u32; DAEMON_WORDS]) {
+        let places = &self.maps.config().daemons[usize::from(backup)];
+        places.iter().zip(words).for_each(|(place, word)| place.set(word));
+        self.update_backup_only();
     }
 
     fn conn_capacity(&self) -> u32 {

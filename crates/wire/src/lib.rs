@@ -1,5 +1,5 @@
 //! Packet headers, byte for byte, as views over a frame: Ethernet, IPv4 (RFC 791), IPv6
-//! (RFC 8200), TCP (RFC 9293), UDP (RFC 768) and the ICMP errors (RFC 792, RFC 4443).
+//! (RFC 8200), TCP (RFC 9293), UDP (RFC 768), SCTP (RFC 9260) and the ICMP errors (RFC 792, RFC 4443).
 //!
 //! Every type has alignment 2, that of headers in a frame, and no invalid bit pattern: with
 //! alignment 1 a compiler for BPF takes packets apart byte by byte. Integers of more than a byte are either
@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod checksum;
+pub mod crc32c;
 
 pub use zerocopy::{network_endian, transmute};
 
@@ -38,6 +39,8 @@ pub mod protocol {
     pub const GRE: u8 = 47;
     /// ICMPv6.
     pub const ICMPV6: u8 = 58;
+    /// SCTP.
+    pub const SCTP: u8 = 132;
 }
 
 /// TCP flag bits.
@@ -183,6 +186,40 @@ impl Udp {
     pub const CHECKSUM: usize = 6;
     /// Length in bytes.
     pub const LEN: usize = 8;
+}
+
+/// SCTP common header.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(2))]
+pub struct Sctp {
+    /// Source and destination port.
+    pub ports: [u8; 4],
+    /// Verification tag.
+    pub tag: U32,
+    /// CRC32c of the packet with this field zero, in the byte order of the CRC.
+    pub checksum: [u8; 4],
+}
+
+impl Sctp {
+    /// Length in bytes.
+    pub const LEN: usize = 12;
+}
+
+/// Header of an SCTP chunk.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(2))]
+pub struct SctpChunk {
+    /// Chunk type.
+    pub kind: u8,
+    /// Flags, by type.
+    pub flags: u8,
+    /// Length of header and value in bytes, without padding.
+    pub len: U16,
+}
+
+impl SctpChunk {
+    /// Length in bytes.
+    pub const LEN: usize = 4;
 }
 
 /// Generic UDP encapsulation, variant 0 without options (draft-ietf-intarea-gue), behind UDP.

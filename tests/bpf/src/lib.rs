@@ -5,6 +5,7 @@
 
 pub mod frame;
 pub mod replay;
+pub mod sctp;
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -48,6 +48,9 @@ fn known(name: &str) -> (&'static str, Kind) {
 fn value_of(replay: &Replay, name: &str) -> String {
     match known(name).1 {
         Kind::Changes(sysctl) => replay.bench.datapath.sysctl(sysctl).to_string(),
+        Kind::Second(first, sysctl, _) => {
+            format!("{first}\t{}", replay.bench.datapath.sysctl(sysctl))
+        }
         Kind::Fixed(value, _) => value.into(),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rvs_testkit::lab::binary;
 
@@ -21,13 +22,22 @@ fn oracle() -> Option<PathBuf> {
 /// beside these binaries, for `limit` seconds at most; `None` if there is no VM. `interpreter`
 /// runs it. Panics if it fails.
 pub fn run(interpreter: &str, script: &str, binaries: &[&str], limit: u32) -> Option<String> {
+    let file = format!("tests/netns/tests/{script}");
+    run_files(&format!("{interpreter} {script}"), &[&file], binaries, limit)
+}
+
+/// The same for a command line and the files that it needs, by their paths in the workspace.
+pub fn run_files(command: &str, files: &[&str], binaries: &[&str], limit: u32) -> Option<String> {
+    // Tests of one process run at the same time, too.
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
     let oracle = oracle()?;
-    let start = std::env::temp_dir().join(format!("rvs-vm-{}-{script}.sh", std::process::id()));
-    std::fs::write(&start, format!("exec {interpreter} {script}\n")).expect("a temporary file");
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let start = std::env::temp_dir().join(format!("rvs-vm-{}-{number}.sh", std::process::id()));
+    std::fs::write(&start, format!("exec {command}\n")).expect("a temporary file");
     let output = Command::new(oracle)
         .args(["-t", &limit.to_string()])
         .arg(&start)
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(script))
+        .args(files.iter().map(|file| root().join(file)))
         .args(binaries.iter().map(|name| binary(name).expect("it was built")))
         .output()
         .expect("the VM starts");

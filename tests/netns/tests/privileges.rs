@@ -31,7 +31,8 @@ fn assert_least_privileges(director: &Director) {
         }
         threads += 1;
     }
-    assert_eq!(threads, 2, "the main thread and the sweeper");
+    // FUSE's second one may not have been started yet.
+    assert!((3..=4).contains(&threads), "main, the sweeper and FUSE's: {threads}");
 }
 
 /// Who answers the client at a virtual address, and from which of its own.

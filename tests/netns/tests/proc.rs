@@ -90,3 +90,56 @@ fn node_exporter_shows_the_services_of_a_mounted_proc() -> Result<(), LabError> 
     assert_eq!(list("")?, "");
     Ok(())
 }
+
+/// What deleted services counted, and by which CPU, is in the maps.
+#[test]
+fn totals_outlive_services_and_rvsd() -> Result<(), LabError> {
+    need_lab!();
+    let lab = Topology::new()
+        .host("client", &["10.7.1.71/24"])
+        .host("director", &["10.7.1.31/24"])
+        .host("rs1", &["10.7.1.46/24"])
+        .build()?;
+    lab.host("rs1").ip("route add 10.7.1.71 via 10.7.1.31")?;
+    lab.host("rs1").serve_http(80)?;
+    let director = Director::start(&lab.host("director"), &[])?;
+    let show = |file: &str| -> Result<String, LabError> {
+        let output = director.rvs_command()?.args(["proc", file]).output().expect("it starts");
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let numbers = |line: &str| -> Vec<u64> {
+        let words = line.split_whitespace().rev().take(5);
+        words.map(|word| u64::from_str_radix(word, 16).expect("hexadecimal")).collect()
+    };
+    director.ipvsadm("-A -t 10.7.1.31:80 -s rr")?;
+    director.ipvsadm("-a -t 10.7.1.31:80 -r 10.7.1.46 -m")?;
+    for _ in 0..5 {
+        lab.host("client").run("curl -sS --max-time 10 http://10.7.1.31/")?;
+    }
+    let row = |text: &str| text.lines().nth(2).map(numbers).expect("a row of counters");
+    let counted = row(&show("ip_vs_stats")?);
+    assert_eq!(counted[4], 5, "connections: {counted:?}");
+
+    director.ipvsadm("-C")?;
+    assert_eq!(row(&show("ip_vs_stats")?), counted, "of a deleted service");
+    director.process().kill();
+    director.restart()?;
+    assert_eq!(row(&show("ip_vs_stats")?), counted, "after a restart");
+
+    let by_cpu = |text: &str| -> (Vec<Vec<u64>>, Vec<u64>) {
+        let rows = text.lines().skip(2).take_while(|line| !line.is_empty());
+        let mut rows: Vec<Vec<u64>> = rows.map(numbers).collect();
+        let total = rows.pop().expect("the row of all");
+        (rows, total)
+    };
+    let (cpus, total) = by_cpu(&show("ip_vs_stats_percpu")?);
+    let possible = std::fs::read_to_string("/sys/devices/system/cpu/possible").expect("a file");
+    let last: usize =
+        possible.trim().rsplit('-').next().and_then(|n| n.parse().ok()).expect("CPUs");
+    assert_eq!(cpus.len(), last + 1);
+    let sum: Vec<u64> = (0..5).map(|at| cpus.iter().map(|cpu| cpu[at]).sum()).collect();
+    assert_eq!((&sum, &total), (&counted, &counted));
+    director.ipvsadm("-Z")?;
+    assert_eq!(by_cpu(&show("ip_vs_stats_percpu")?), (cpus, vec![0; 5]));
+    Ok(())
+}

@@ -63,7 +63,11 @@ fn settings_read_and_change_as_the_kernel_s_and_outlive_rvsd() -> Result<(), Lab
         ("amemthresh=x", "rvs: amemthresh is a number from -2147483648 to 2147483647\n"),
         ("nosuch=1", "rvs: no setting nosuch\n"),
         ("nosuch", "rvs: no setting nosuch\n"),
-        ("sync_version=0", "rvs: sync_version cannot be changed: there are no sync daemons\n"),
+        (
+            "drop_entry=1",
+            "rvs: drop_entry cannot be changed: established connections are told apart by their \
+             packets, which are not counted one by one\n",
+        ),
     ] {
         assert_eq!(sysctl(&director, &[word])?, Err(error.to_owned()), "{word}");
     }
@@ -90,5 +94,49 @@ fn settings_read_and_change_as_the_kernel_s_and_outlive_rvsd() -> Result<(), Lab
     let printed = sysctl(&director, &["conn_reuse_mode", "expire_nodest_conn"])?;
     let expected = "net.ipv4.vs.conn_reuse_mode = 2\nnet.ipv4.vs.expire_nodest_conn = 1\n";
     assert_eq!(printed.as_deref(), Ok(expected));
+    Ok(())
+}
+
+#[test]
+fn a_file_sets_what_rvsd_starts_with() -> Result<(), LabError> {
+    need_lab!();
+    let lab = Topology::new().host("director", &["10.7.2.34/24"]).build()?;
+    let path = std::env::temp_dir().join(format!("{}.conf", lab.name()));
+    let file = path.to_string_lossy().into_owned();
+    let write = |text: &str| std::fs::write(&path, text).expect("a free name");
+    write("[sysctl]\nconn_reuse_mode = 2\ntimeout_finwait = 77\ntimeout_synrecv = 5\n");
+    let director = Director::start(&lab.host("director"), &["--config", &file])?;
+    let shown = |words: &[&str]| sysctl(&director, words);
+    let names = ["conn_reuse_mode", "timeout_finwait", "timeout_synrecv", "timeout_listen"];
+    let expected = "net.ipv4.vs.conn_reuse_mode = 2\nnet.ipv4.vs.timeout_finwait = 77\n\
+                    net.ipv4.vs.timeout_synrecv = 5\nnet.ipv4.vs.timeout_listen = 120\n";
+    assert_eq!(shown(&names)?, Ok(expected.into()));
+    assert_eq!(director.ipvsadm("-L --timeout")?, "Timeout (tcp tcpfin udp): 900 77 300\n");
+    director.ipvsadm("--set 0 0 55")?;
+    let printed = shown(&["timeout_udp", "timeout_listen=3"])?;
+    let expected = "net.ipv4.vs.timeout_udp = 55\nnet.ipv4.vs.timeout_listen = 3\n";
+    assert_eq!(printed, Ok(expected.into()));
+    assert_eq!(
+        shown(&["timeout_listen=0"])?,
+        Err("rvs: timeout_listen is a number from 1 to 8589934\n".into())
+    );
+    assert_eq!(shown(&["timeout_icmp"])?, Err("rvs: no setting timeout_icmp\n".into()));
+
+    // What the file does not name outlives rvsd; what it names it sets again.
+    director.ipvsadm("--set 0 88 0")?;
+    director.process().kill();
+    director.restart()?;
+    let expected = "net.ipv4.vs.timeout_finwait = 77\nnet.ipv4.vs.timeout_listen = 3\n";
+    assert_eq!(shown(&["timeout_finwait", "timeout_listen"])?, Ok(expected.into()));
+
+    // A file with one bad value changes nothing.
+    director.process().kill();
+    write("[sysctl]\ntimeout_finwait = 99\nsecure_tcp = 9\n");
+    let refused = director.restart().expect_err("the file is not valid");
+    assert!(format!("{refused}").contains("secure_tcp is a number from 0 to 3"), "{refused}");
+    write("");
+    director.restart()?;
+    assert_eq!(shown(&["timeout_finwait"])?, Ok("net.ipv4.vs.timeout_finwait = 77\n".into()));
+    let _ = std::fs::remove_file(&path);
     Ok(())
 }

@@ -65,7 +65,8 @@ fn upload(lab: &Lab, vip: &str, listener: &TcpListener, bytes: &[u8]) -> std::io
 /// Whether a datagram comes back from `vip`.
 fn echo(lab: &Lab, vip: &str) -> std::io::Result<bool> {
     let to: SocketAddr = vip.parse().expect("an address");
-    let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    // The same port each time: what is left of the connection before must not be in the way.
+    let any = if to.is_ipv4() { "0.0.0.0:7007" } else { "[::]:7007" };
     let socket = lab.host("client").enter(|| UdpSocket::bind(any)).expect("a namespace")?;
     socket.set_read_timeout(Some(PATIENCE))?;
     let question = [7; 1201];
@@ -101,6 +102,10 @@ fn tunnels(
     let lab = serving_lab(checksums)?;
     prepare(&lab)?;
     let director = Director::start(&lab.host("director"), &["--mode", mode])?;
+    // Else packets of a connection whose destination is gone are dropped, as by the kernel: a round
+    // would fail whose client has the port of one before.
+    let set = director.rvs_command()?.args(["sysctl", "expire_nodest_conn=1"]).status();
+    assert!(set.expect("rvs can be started").success());
     let bytes = std::fs::read(lab.web_file("bulk", BULK)?).expect("it was just written");
     for (family, vip) in SHARED.into_iter().enumerate() {
         let (tcp, udp) = (at(vip, 80), at(vip, 7));

@@ -119,7 +119,7 @@ impl Options {
             }
             Opt::McastTtl => self.ttl = Some(number(value, 1..=255, "mcast-ttl")? as u8),
             Opt::SyncMaxlen => {
-                self.max_len = Some(number(value, 1..=65_535, "sync-maxlen")? as u16)
+                self.max_len = Some(number(value, 1..=65_507, "sync-maxlen")? as u16)
             }
             Opt::TunType => {
                 let kind = TUNNELS.iter().position(|name| *name == value);

@@ -96,6 +96,7 @@ mod tests {
             forward: None,
             template: None,
             pe: None,
+            synced: None,
         };
         let numeric = Format { numeric: true, ..Format::default() };
         assert_eq!(

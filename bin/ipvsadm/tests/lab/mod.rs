@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-pub use memory::Memory;
+pub use memory::{Links, Memory};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept, bind,
     listen, recv, send, socket_with,
@@ -34,7 +34,8 @@ impl Lab {
     /// Starts a director.
     #[allow(dead_code, reason = "not every test that shares this file needs it")]
     pub fn new(name: &str, datapath: Memory) -> Self {
-        Self::start(name, Director::new(datapath), |_| {})
+        let director = Director::new(datapath).with_daemons(Box::new(Links::new()));
+        Self::start(name, director, |_| {})
     }
 
     /// Starts a director; before each client it does what is to be done.

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{OFlags, fcntl_getfl};
+use rustix::fs::{Mode, OFlags, fcntl_getfl, open};
 use rustix::io::Errno;
 use rustix::net::netlink::{GENERIC, SocketAddrNetlink};
 use rustix::net::sockopt::{Timeout, socket_domain, socket_timeout};
@@ -17,6 +17,7 @@ use rustix::net::{
     socket_with,
 };
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use rvs_compat::file::{Place, open_node};
 use rvs_compat::path::Node;
 use rvs_compat::{socket, sockopt};
 use rvs_netlink::Client;
@@ -122,8 +123,14 @@ impl Supervisor {
             libc::SYS_recvfrom | libc::SYS_recvmsg | libc::SYS_read => self.recv(call),
             libc::SYS_setsockopt => self.setsockopt(call),
             libc::SYS_getsockopt => self.getsockopt(call),
-            libc::SYS_openat => self.open(call, call.args[1], call.args[2]),
-            _ => self.open(call, call.args[0], call.args[1]),
+            libc::SYS_openat => self.open(call, Some(call.args[0]), call.args[1], call.args[2]),
+            // No file of ours has any, as none of the kernel's below /proc/sys.
+            libc::SYS_getxattr | libc::SYS_lgetxattr => match self.node(call, None, call.args[0]) {
+                Some(_) => Err(Errno::OPNOTSUPP),
+                None => Ok(KERNEL),
+            },
+            _ if call.asks_about().is_some() => self.ask(call),
+            _ => self.open(call, None, call.args[0], call.args[1]),
         }
     }
 
@@ -269,17 +276,44 @@ impl Supervisor {
         Ok(Reply::Value(0).into())
     }
 
-    fn open(&self, call: &Call, path: u64, flags: u64) -> Result<Outcome, Errno> {
+    /// What a path of the caller names, if it is ours and rvsd serves.
+    fn node(&self, call: &Call, folder: Option<u64>, path: u64) -> Option<(Node, Client)> {
         // What cannot be read here the kernel refuses.
-        let Ok(path) = self.memory(call).and_then(|memory| memory.string(path)) else {
-            return Ok(KERNEL);
+        let path = self.memory(call).and_then(|memory| memory.string(path)).ok()?;
+        let thread = call.thread;
+        let link = match folder.map(|folder| folder as i32).filter(|fd| *fd != libc::AT_FDCWD) {
+            Some(folder) => format!("/proc/{thread}/fd/{folder}"),
+            None => format!("/proc/{thread}/cwd"),
         };
-        let node = Node::at(Path::new(OsStr::from_bytes(&path)));
-        let client = node.and_then(|node| Some((node, Client::connect_to(&self.rvsd).ok()?)));
-        let Some((node, mut client)) = client else { return Ok(KERNEL) };
+        let node = Node::below(Path::new(&link), Path::new(OsStr::from_bytes(&path)))?;
+        Some((node, Client::connect_to(&self.rvsd).ok()?))
+    }
+
+    /// `stat` and its like, about the file in the place of ours.
+    fn ask(&self, call: &Call) -> Result<Outcome, Errno> {
+        let found = call.asks_about().and_then(|(folder, path)| self.node(call, folder, path));
+        let Some((node, mut client)) = found else { return Ok(KERNEL) };
+        let place = Place::of(node, &mut client);
+        let path = place.as_ref().map_or(node.stand_in(), |place| place.path());
+        if let Some((at, bytes)) = call.about(path).map_err(errno)? {
+            self.memory(call)?.write(at, &bytes)?;
+        }
+        Ok(Reply::Value(0).into())
+    }
+
+    fn open(
+        &self,
+        call: &Call,
+        folder: Option<u64>,
+        path: u64,
+        flags: u64,
+    ) -> Result<Outcome, Errno> {
+        let Some((node, mut client)) = self.node(call, folder, path) else { return Ok(KERNEL) };
         let flags = OFlags::from_bits_retain(flags as u32);
-        let file = rvs_compat::file::open_node(node, &mut client, flags);
-        let file = file.map_err(Errno::from_raw_os_error)?;
+        let file = match Place::of(node, &mut client) {
+            Some(place) => open(place.path(), flags | OFlags::CLOEXEC, Mode::empty())?,
+            None => open_node(node, &mut client, flags).map_err(Errno::from_raw_os_error)?,
+        };
         let close_on_exec = flags.contains(OFlags::CLOEXEC);
         let file = std::os::fd::AsFd::as_fd(&file);
         self.listener.give(call.id, file, None, close_on_exec).map_err(errno)?;

@@ -70,7 +70,15 @@ fn rules() -> Vec<Rule> {
     for call in [libc::SYS_setsockopt, libc::SYS_getsockopt] {
         rules.push(rule(call, &[is(1, libc::IPPROTO_IP), options]));
     }
-    rules.push(rule(libc::SYS_openat, &[]));
+    // What is asked about open files (AT_EMPTY_PATH) is not about a path.
+    let paths = Condition { argument: 3, least: 0, most: libc::AT_EMPTY_PATH.cast_unsigned() - 1 };
+    for call in rvs_seccomp::ASKING {
+        let is_stat = *call == libc::SYS_newfstatat;
+        rules.push(rule(*call, if is_stat { std::slice::from_ref(&paths) } else { &[] }));
+    }
+    for call in [libc::SYS_openat, libc::SYS_getxattr, libc::SYS_lgetxattr] {
+        rules.push(rule(call, &[]));
+    }
     #[cfg(target_arch = "x86_64")]
     rules.push(rule(libc::SYS_open, &[]));
     rules

@@ -4,7 +4,6 @@ use rvs_netlink::ipvs::Conn;
 use rvs_netlink::{Client, ClientError};
 
 use super::{hex, protocol};
-use crate::tables;
 
 /// Which of the two files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,23 +14,32 @@ pub(super) enum Form {
     Sync,
 }
 
-pub(super) fn text(client: &mut Client, form: Form) -> Result<Vec<u8>, ClientError> {
+/// Calls `piece` for each line, until it returns false.
+pub(super) fn pieces(
+    client: &mut Client,
+    form: Form,
+    piece: &mut dyn FnMut(&[u8]) -> bool,
+) -> Result<(), ClientError> {
     let last = match form {
         Form::Plain => "Expires PEName PEData",
         Form::Sync => "Origin Expires",
     };
     let title = format!("Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       {last}\n");
-    let mut text = title.into_bytes();
-    tables::conns(client, |conn| text.extend(row(conn, form)))?;
-    Ok(text)
+    if !piece(title.as_bytes()) {
+        return Ok(());
+    }
+    client.conns(|conn| piece(&row(&conn, form)))
 }
 
 fn row(conn: &Conn, form: Form) -> Vec<u8> {
     let [client, service, dest] = [conn.client, conn.service, conn.dest]
         .map(|(addr, port)| format!("{} {port:04X}", hex(addr)));
     let (protocol, state, expires) = (protocol(conn.protocol), &conn.state, conn.expires);
-    // All connections are rvsd's own: nothing is synchronised with other directors.
-    let origin = if form == Form::Sync { " LOCAL " } else { "" };
+    let origin = match (form, conn.synced) {
+        (Form::Plain, _) => "",
+        (Form::Sync, Some(true)) => " SYNC  ",
+        (Form::Sync, _) => " LOCAL ",
+    };
     let row = format!("{protocol:<3} {client} {service} {dest} {state:<11}{origin} {expires:>7}");
     let mut row = row.into_bytes();
     if let Some((engine, data)) = conn.pe.as_ref().filter(|_| form == Form::Plain) {
@@ -62,6 +70,7 @@ mod tests {
             forward: None,
             template: None,
             pe: None,
+            synced: None,
         };
         assert_eq!(
             show(&conn, Form::Plain),
@@ -81,6 +90,7 @@ mod tests {
             forward: None,
             template: None,
             pe: None,
+            synced: None,
         };
         assert_eq!(
             show(&template, Form::Sync),
@@ -96,6 +106,7 @@ mod tests {
             forward: None,
             template: None,
             pe: None,
+            synced: None,
         };
         assert_eq!(
             show(&tunnel, Form::Plain),
@@ -112,6 +123,7 @@ mod tests {
             forward: None,
             template: None,
             pe: Some(("sip".into(), b"caf\xe9".to_vec())),
+            synced: None,
         };
         // `tests/oracle/recorded/pe_sip.jsonl`
         assert_eq!(

@@ -52,14 +52,31 @@ impl File {
 
     /// Its text now.
     pub fn text(self, client: &mut Client) -> Result<Vec<u8>, ClientError> {
-        match self {
-            Self::Services => services::text(client).map(String::into_bytes),
-            Self::Apps => Ok(b"prot port    usecnt name\n".to_vec()),
-            Self::Conns => conns::text(client, conns::Form::Plain),
-            Self::ConnsSync => conns::text(client, conns::Form::Sync),
-            Self::Stats => stats::text(client).map(String::into_bytes),
-            Self::StatsPercpu => stats::percpu(client).map(String::into_bytes),
-        }
+        let mut text = Vec::new();
+        self.pieces(client, &mut |piece| {
+            text.extend(piece);
+            true
+        })?;
+        Ok(text)
+    }
+
+    /// Calls `piece` for its text, piece by piece, until it returns false. The connection table is
+    /// never held as a whole, here or by rvsd. Bytes, as a persistence engine's data are any.
+    pub fn pieces(
+        self,
+        client: &mut Client,
+        piece: &mut dyn FnMut(&[u8]) -> bool,
+    ) -> Result<(), ClientError> {
+        let text = match self {
+            Self::Conns => return conns::pieces(client, conns::Form::Plain, piece),
+            Self::ConnsSync => return conns::pieces(client, conns::Form::Sync, piece),
+            Self::Services => services::text(client)?,
+            Self::Apps => "prot port    usecnt name\n".to_owned(),
+            Self::Stats => stats::text(client)?,
+            Self::StatsPercpu => stats::percpu(client)?,
+        };
+        piece(text.as_bytes());
+        Ok(())
     }
 }
 

@@ -1,21 +1,18 @@
 //! `/proc/net/ip_vs_stats` and `ip_vs_stats_percpu`: `ip_vs_stats_show` of `ip_vs_ctl.c`.
-//!
-//! The director does not tell CPUs apart: all is shown as the first one's. And as the kernel's rows of
-//! CPUs are never zeroed, `ipvsadm -Z` shows there in rvsd's case and does not in the kernel's.
+//! Rows of CPUs are never zeroed.
 
 use rvs_core::control::{Rates, Stats};
 use rvs_netlink::{Client, ClientError};
 
-use crate::tables;
+use crate::tables::{self, Totals};
 
 pub(super) fn text(client: &mut Client) -> Result<String, ClientError> {
-    let (stats, rates) = tables::totals(client)?;
-    Ok(show(&stats, &rates))
+    let totals = tables::totals(client)?;
+    Ok(show(&totals.stats, &totals.rates))
 }
 
 pub(super) fn percpu(client: &mut Client) -> Result<String, ClientError> {
-    let (stats, rates) = tables::totals(client)?;
-    Ok(show_percpu(&stats, &rates))
+    Ok(show_percpu(&tables::totals(client)?))
 }
 
 fn show(stats: &Stats, rates: &Rates) -> String {
@@ -28,13 +25,15 @@ fn show(stats: &Stats, rates: &Rates) -> String {
     )
 }
 
-fn show_percpu(stats: &Stats, rates: &Rates) -> String {
-    let row = counters(stats);
+fn show_percpu(Totals { stats, rates, by_cpu }: &Totals) -> String {
+    let row = |(cpu, stats): (usize, &Stats)| format!("{cpu:3X} {}\n", counters(stats));
+    let rows: String = by_cpu.iter().enumerate().map(row).collect();
     format!(
         "       Total Incoming Outgoing         Incoming         Outgoing\n\
-         CPU    Conns  Packets  Packets            Bytes            Bytes\n  \
-         0 {row}\n  ~ {row}\n\n     \
+         CPU    Conns  Packets  Packets            Bytes            Bytes\n\
+         {rows}  ~ {}\n\n     \
          Conns/s   Pkts/s   Pkts/s          Bytes/s          Bytes/s\n    {}\n",
+        counters(stats),
         rates_row(rates),
     )
 }
@@ -65,21 +64,29 @@ mod tests {
             let row: serde_json::Value = serde_json::from_str(line).expect("a line of JSON");
             let Some(text) = row["files"]["ip_vs_stats"].as_str() else { continue };
             let lines: Vec<&str> = text.lines().collect();
-            let [conns, in_pkts, out_pkts, in_bytes, out_bytes] = numbers(lines[2]);
-            let stats = Stats { conns, in_pkts, out_pkts, in_bytes, out_bytes };
-            let [cps, in_pps, out_pps, in_bps, out_bps] = numbers(lines[5]);
-            let rates = Rates { cps, in_pps, out_pps, in_bps, out_bps };
+            let (stats, rates) = (counted(lines[2]), rated(lines[5]));
             assert_eq!(show(&stats, &rates), text);
             seen += u32::from(stats.conns > 0);
-            // The kernel adds its CPUs' counters up every two seconds, and zeroes the sums only.
             let by_cpu = row["files"]["ip_vs_stats_percpu"].as_str().expect("a text");
-            let cpu = by_cpu.lines().nth(2).expect("a row of the first CPU");
-            if numbers(&cpu[3..]) == numbers(lines[2]) {
-                assert_eq!(show_percpu(&stats, &rates), by_cpu);
-                seen_by_cpu += u32::from(stats.conns > 0);
-            }
+            // The kernel adds its CPUs' counters up every two seconds, and zeroes the sums only.
+            let cpus = by_cpu.lines().skip(2).take_while(|line| !line.starts_with("  ~"));
+            let cpus: Vec<Stats> = cpus.map(|line| counted(&line[3..])).collect();
+            let lines: Vec<&str> = by_cpu.lines().skip(2 + cpus.len()).collect();
+            let (stats, rates) = (counted(&lines[0][3..]), rated(lines[3]));
+            seen_by_cpu += u32::from(cpus.iter().any(|cpu| cpu.conns > 0));
+            assert_eq!(show_percpu(&Totals { stats, rates, by_cpu: cpus }), by_cpu);
         }
         assert!(seen > 2 && seen_by_cpu > 2, "{seen} {seen_by_cpu}");
+    }
+
+    fn counted(line: &str) -> Stats {
+        let [conns, in_pkts, out_pkts, in_bytes, out_bytes] = numbers(line);
+        Stats { conns, in_pkts, out_pkts, in_bytes, out_bytes }
+    }
+
+    fn rated(line: &str) -> Rates {
+        let [cps, in_pps, out_pps, in_bps, out_bps] = numbers(line);
+        Rates { cps, in_pps, out_pps, in_bps, out_bps }
     }
 
     fn numbers(line: &str) -> [u64; 5] {

@@ -1,5 +1,6 @@
 //! Connection states, by protocol.
 
+pub mod sctp;
 pub mod tcp;
 pub mod udp;
 

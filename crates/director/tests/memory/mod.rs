@@ -1,11 +1,49 @@
 //! A data path that moves no packets: a table. The tests of `ipvsadm` use it as well.
 
+use rvs_director::{Daemons, SyncDaemon};
+use rvs_netlink::ipvs::Role;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex};
 
 use rvs_core::control::{Change, ConnRow, Datapath, DatapathError, DestStatus, Stats};
-use rvs_core::types::{
-    DestConfig, DestKey, ForwardMethod, Protocol, ServiceConfig, ServiceKey, Timeouts,
-};
+use rvs_core::types::{DestConfig, DestKey, ForwardMethod, ServiceConfig, ServiceKey, Timeouts};
+
+/// Network is unreachable.
+#[allow(dead_code, reason = "not every test that shares this file needs interfaces")]
+const ENETUNREACH: i32 = 101;
+
+/// A machine's interfaces, their MTU and whether they are up; sync daemons on them do nothing.
+#[derive(Clone)]
+#[allow(dead_code, reason = "not every test that shares this file needs interfaces")]
+pub struct Links(pub Arc<Mutex<Vec<(String, u32, bool)>>>);
+
+#[allow(dead_code, reason = "not every test that shares this file needs interfaces")]
+impl Links {
+    /// A new namespace's: only the loopback.
+    pub fn new() -> Self {
+        Self(Arc::new(Mutex::new(vec![("lo".into(), 65_536, true)])))
+    }
+
+    fn find(&self, name: &str) -> Option<(u32, bool)> {
+        let links = self.0.lock().expect("no panic while locked");
+        links.iter().find(|(known, ..)| known == name).map(|(_, mtu, up)| (*mtu, *up))
+    }
+}
+
+impl Daemons for Links {
+    fn mtu(&mut self, interface: &str) -> Option<u32> {
+        self.find(interface).map(|(mtu, _)| mtu)
+    }
+
+    fn start(&mut self, daemon: &SyncDaemon, _: Option<usize>) -> Result<(), i32> {
+        // As connect(2) says it: no way out of a link that is down, none for IPv6 on the loopback.
+        let up = self.find(&daemon.interface).is_some_and(|(_, up)| up);
+        let leads = up && (daemon.interface != "lo" || daemon.group.is_ipv4());
+        if daemon.role == Role::Master && !leads { Err(ENETUNREACH) } else { Ok(()) }
+    }
+
+    fn stop(&mut self, _: Role) {}
+}
 
 /// The table.
 #[derive(Default)]
@@ -87,6 +125,13 @@ impl Datapath for Memory {
         DestStatus { active_conns, inactive_conns, persist_conns, stats }
     }
 
+    fn everything(&self, f: &mut dyn FnMut(&Stats)) -> Stats {
+        f(&Stats::default());
+        Stats::default()
+    }
+
+    fn zero_everything(&mut self) {}
+
     fn zero(&mut self, _: &ServiceKey) {}
 
     fn timeouts(&self) -> Timeouts {
@@ -116,11 +161,8 @@ impl Datapath for Memory {
             expires: 900,
             template: false,
             engine: None,
+            synced: false,
         };
         let _ = (1..=self.conns).map(row).all(|row| f(&row));
-    }
-
-    fn supports(&self, _: Protocol) -> bool {
-        true
     }
 }

@@ -2,6 +2,7 @@
 
 mod batch;
 mod conns;
+mod folder;
 mod socket;
 
 use std::io;

@@ -29,6 +29,8 @@ pub struct Conn {
     pub template: Option<bool>,
     /// Persistence engine and its data; none if there is no engine.
     pub pe: Option<(String, Vec<u8>)>,
+    /// Whether another director told of it; `/proc/net/ip_vs_conn` of a kernel does not tell.
+    pub synced: Option<bool>,
 }
 
 /// Attributes of a connection.
@@ -46,8 +48,9 @@ mod conn_attr {
     pub const EXPIRES: u16 = 11;
     pub const FORWARD: u16 = 12;
     pub const TEMPLATE: u16 = 13;
-    pub const PE_NAME: u16 = 14;
-    pub const PE_DATA: u16 = 15;
+    pub const SYNCED: u16 = 14;
+    pub const PE_NAME: u16 = 15;
+    pub const PE_DATA: u16 = 16;
 }
 
 /// Puts a connection.
@@ -65,7 +68,8 @@ pub fn put_conn(attrs: &mut Writer, row: &ConnRow) {
         .text(conn_attr::STATE, row.state)
         .u32(conn_attr::EXPIRES, row.expires)
         .u8(conn_attr::FORWARD, row.forward as u8)
-        .u8(conn_attr::TEMPLATE, row.template.into());
+        .u8(conn_attr::TEMPLATE, row.template.into())
+        .u8(conn_attr::SYNCED, row.synced.into());
     if let Some((engine, data)) = &row.engine {
         attrs.text(conn_attr::PE_NAME, engine.name()).put(conn_attr::PE_DATA, data.bytes());
     }
@@ -97,6 +101,7 @@ pub fn conn(attrs: &Attrs<'_>) -> Option<Conn> {
         template: byte(conn_attr::TEMPLATE).map(|flag| flag != 0),
         pe: text(conn_attr::PE_NAME)
             .and_then(|name| Some((name.to_owned(), get(conn_attr::PE_DATA)?.to_vec()))),
+        synced: byte(conn_attr::SYNCED).map(|flag| flag != 0),
     })
 }
 
@@ -121,6 +126,7 @@ mod tests {
             expires: 300,
             template: false,
             engine: Some((Engine::Sip, EngineData::new(b"a\xe9@x"))),
+            synced: true,
         }
     }
 
@@ -135,6 +141,7 @@ mod tests {
         assert_eq!((read.protocol, read.state.as_str(), read.expires), (17, "UDP", 300));
         assert_eq!(read.pe, Some(("sip".into(), b"a\xe9@x".to_vec())));
         assert_eq!((read.forward, read.template), (Some(ForwardMethod::Tunnel), Some(false)));
+        assert_eq!(read.synced, Some(true));
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub use conn::{Conn, conn, put_conn};
 pub use daemon::{Daemon, Role, daemon, daemon_role, put_daemon};
 pub use dest::{dest, dest_key, dest_status, put_dest, put_dest_key, put_dest_status};
 pub use service::{Service, flags_mask, put_service, put_service_key, service, service_key};
-pub use stats::{put_stats, stats};
+pub use stats::{counters, put_counters, put_stats, stats};
 
 /// Name of the family.
 pub const FAMILY: &str = "IPVS";
@@ -46,8 +46,9 @@ pub mod command {
     pub const GET_INFO: u8 = 15;
     pub const ZERO: u8 = 16;
     pub const FLUSH: u8 = 17;
-    /// A dump of the connection table: what the kernel tells by `/proc/net/ip_vs_conn`. With
-    /// [`cmd_attr::CURSOR`](super::cmd_attr::CURSOR) it is a page of it.
+    /// A dump of a page of the connection table, which begins at
+    /// [`cmd_attr::CURSOR`](super::cmd_attr::CURSOR): what the kernel tells by
+    /// `/proc/net/ip_vs_conn`.
     pub const GET_CONNS: u8 = 64;
     /// Counters and rates of everything: what the kernel tells by `/proc/net/ip_vs_stats`.
     pub const GET_STATS: u8 = 80;
@@ -56,6 +57,9 @@ pub mod command {
     pub const GET_SYSCTL: u8 = 96;
     /// Changes a setting.
     pub const SET_SYSCTL: u8 = 97;
+    /// With the acknowledgement comes a descriptor (`SCM_RIGHTS`), if rvsd could make it: the folder
+    /// of a file system with the kernel's files below `/proc`.
+    pub const GET_PROC: u8 = 112;
 }
 
 /// Top-level attributes, `IPVS_CMD_ATTR_*`. From [`cmd_attr::CONN`] on they are RVS's own.
@@ -73,13 +77,15 @@ pub mod cmd_attr {
     pub const STATS: u16 = 80;
     /// The same, 64 bits wide.
     pub const STATS64: u16 = 81;
+    /// What one CPU has counted ever, in answers to `GET_STATS`: one for each, in order.
+    pub const CPU_STATS: u16 = 82;
     /// In a request: say in words why it is refused (`NLMSGERR_ATTR_MSG`). No value. It stands
     /// for the socket option `NETLINK_EXT_ACK`, which a Unix socket does not have.
     pub const EXT_ACK: u16 = 65;
     /// Where in the connection table a page begins (u64; 0 is the begin), and in the answer where
     /// the next one does, unless this was the last.
     pub const CURSOR: u16 = 66;
-    /// The most rows of a page (u32).
+    /// The most rows of a page (u32; 4096 unless it is less).
     pub const LIMIT: u16 = 67;
     /// Name of a setting.
     pub const SYSCTL_NAME: u16 = 96;

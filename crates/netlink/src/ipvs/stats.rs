@@ -36,7 +36,11 @@ pub fn put_stats(attrs: &mut Writer, narrow: u16, wide: u16, stats: &Stats, rate
 
 /// Reads counters, the wide form if it is there.
 pub fn stats(attrs: &Attrs<'_>, narrow: u16, wide: u16) -> (Stats, Rates) {
-    let inner = attrs.nested(wide).or_else(|| attrs.nested(narrow)).unwrap_or(Attrs(&[]));
+    read(&attrs.nested(wide).or_else(|| attrs.nested(narrow)).unwrap_or(Attrs(&[])))
+}
+
+/// Counters and rates, in whatever form they are.
+fn read(inner: &Attrs<'_>) -> (Stats, Rates) {
     let get = |kind| inner.u64(kind).or_else(|| inner.u32(kind).map(u64::from)).unwrap_or_default();
     let stats = Stats {
         conns: get(1),
@@ -48,4 +52,19 @@ pub fn stats(attrs: &Attrs<'_>, narrow: u16, wide: u16) -> (Stats, Rates) {
     let rates =
         Rates { cps: get(6), in_pps: get(7), out_pps: get(8), in_bps: get(9), out_bps: get(10) };
     (stats, rates)
+}
+
+/// Puts counters alone, 64 bits wide.
+pub fn put_counters(attrs: &mut Writer, kind: u16, stats: &Stats) {
+    let mut inner = Writer::new();
+    for (number, kind) in numbers(stats, &Rates::default()).into_iter().take(5).zip(1..) {
+        inner.u64(kind, number);
+    }
+    attrs.nest(kind, &inner);
+}
+
+/// Reads every set of counters of this kind, in order.
+pub fn counters(attrs: &Attrs<'_>, kind: u16) -> Vec<Stats> {
+    let sets = attrs.clone().filter(|(found, _)| *found == kind);
+    sets.map(|(_, value)| read(&Attrs(value)).0).collect()
 }

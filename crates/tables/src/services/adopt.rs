@@ -11,7 +11,7 @@ use rvs_core::types::{
     ServiceFlags, ServiceKey,
 };
 
-use super::{Placed, Service, Services, Trash};
+use super::{Placed, Service, Services};
 use crate::extents::Extents;
 use crate::memory::{Memory, ServiceHash};
 
@@ -104,7 +104,7 @@ impl<M: Memory> Services<M> {
             self.dests.reserve(index, 1);
             if !listed.contains(&index) {
                 dest.trash.set(1);
-                self.trash.push(Trash { slot: dest.slot.get(), key, index });
+                self.trash.push(self.new_trash(dest.slot.get(), key, index));
             }
         }
     }

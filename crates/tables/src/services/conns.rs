@@ -1,11 +1,11 @@
 //! The connection table as `ipvsadm -Lnc` lists it.
 
 use rvs_core::addr::{Addr, from_words};
-use rvs_core::conn::{ASSURED, CACHE, REPLY, TEMPLATE, Word};
+use rvs_core::conn::{ASSURED, CACHE, REPLY, SYNCED, TEMPLATE, Word};
 use rvs_core::control::{ConnRow, EngineData};
 use rvs_core::layout::{Conn, ConnSet, WAYS};
 use rvs_core::pe::bytes_of;
-use rvs_core::proto::{tcp, udp};
+use rvs_core::proto::{sctp, tcp, udp};
 use rvs_core::time::Tick;
 use rvs_core::types::{Engine, Family, ForwardMethod, Protocol};
 
@@ -53,14 +53,23 @@ fn row<A: Addr, M: Memory>(maps: &M, conn: &Conn<A>, now: Tick) -> Option<ConnRo
         return None;
     }
     let key = conn.key.get();
-    let dest = maps.dests().get(conn.dest.get() as usize)?;
-    let dest_family = if dest.family.get() == 6 { Family::V6 } else { Family::V4 };
+    let dest = match conn.dest.get() {
+        // Told of by another director, of a destination that is not here.
+        0 => from_words(A::FAMILY, conn.target.get().to_words()),
+        index => {
+            let dest = maps.dests().get(index as usize)?;
+            let family = if dest.family.get() == 6 { Family::V6 } else { Family::V4 };
+            from_words(family, dest.addr.get())
+        }
+    };
     let template = word.has(TEMPLATE);
     let protocol = key.protocol as u8;
     let state = if template {
         if word.state() == ASSURED { "ASSURED" } else { "NONE" }
     } else if protocol == Protocol::Udp as u8 {
         udp::NAME
+    } else if protocol == Protocol::Sctp as u8 {
+        sctp::State::ALL.get(word.state() as usize).map_or("ERR!", |state| state.name())
     } else {
         tcp::State::ALL.get(word.state() as usize).map_or("ERR!", |state| state.name())
     };
@@ -71,13 +80,14 @@ fn row<A: Addr, M: Memory>(maps: &M, conn: &Conn<A>, now: Tick) -> Option<ConnRo
         client_port: if template { 0 } else { u16::from_be(key.sport_be) },
         virtual_addr: from_words(A::FAMILY, key.dst.to_words()),
         virtual_port: u16::from_be(key.dport_be),
-        dest: from_words(dest_family, dest.addr.get()),
+        dest,
         dest_port: u16::from_be(conn.target_port_be.get() as u16),
         forward: ForwardMethod::from_number(word.forward() as u8)?,
         state,
         expires: Tick(conn.expires.get()).seconds_from(now),
         template,
         engine: engine(maps, conn),
+        synced: word.has(SYNCED),
     })
 }
 

@@ -3,14 +3,16 @@
 
 use rvs_core::addr::{Addr, V4, V6, words};
 use rvs_core::control::{Change, DatapathError};
+use rvs_core::dest;
 use rvs_core::layout::{
-    CONFIG_ENGINE, CONFIG_FWMARK, CONFIG_PORT_ZERO, CONFIG_SECURE_TCP, Row, Slot,
+    CONFIG_BACKUP_ONLY, CONFIG_ENGINE, CONFIG_FWMARK, CONFIG_PORT_ZERO, CONFIG_SECURE_TCP, Row,
+    Slot,
 };
 use rvs_core::sched::{self, dh, mh, rr, sh, wrr};
 use rvs_core::tunnel::Tunnel;
 use rvs_core::types::{DestConfig, Family, Protocol, Scheduler, ServiceConfig, ServiceKey};
 
-use super::{Placed, Retired, Service, Services, Trash};
+use super::{Placed, Retired, Service, Services};
 use crate::memory::{Memory, ServiceHash};
 
 /// Places taken for a new version, given back if the change fails.
@@ -139,7 +141,9 @@ impl<M: Memory> Services<M> {
             let index = match (listed, trashed) {
                 (Some(listed), _) => listed.index,
                 (None, Some(position)) => {
-                    let index = self.trash.remove(position).index;
+                    let trash = self.trash.remove(position);
+                    self.revive(&trash);
+                    let index = trash.index;
                     // Nobody looked after its way meanwhile.
                     self.new.push((index, config.key.addr));
                     index
@@ -163,7 +167,6 @@ impl<M: Memory> Services<M> {
     }
 
     fn write_dest(&mut self, slot: u32, index: u32, config: &DestConfig) {
-        self.maps.clear_stats(index);
         let Some(dest) = self.maps.dests().get(index as usize) else { return };
         dest.addr.set(words(config.key.addr));
         dest.tunnel_source.set([0; 4]);
@@ -182,15 +185,10 @@ impl<M: Memory> Services<M> {
         self.new.push((index, config.key.addr));
     }
 
-    /// What of a destination holds for its established connections, too. A raised or removed upper
-    /// threshold ends an overload (`__ip_vs_update_dest`).
+    /// What of a destination holds for its established connections, too.
     fn update_dest(&self, index: u32, config: &DestConfig) {
         let Some(dest) = self.maps.dests().get(index as usize) else { return };
-        if config.upper_threshold == 0 || config.upper_threshold > dest.upper.get() {
-            dest.overload.set(0);
-        }
-        dest.upper.set(config.upper_threshold);
-        dest.lower.set(config.lower_threshold);
+        dest::set_thresholds(dest, config.upper_threshold, config.lower_threshold);
         let (kind, port, flags) = (config.tunnel_type, config.tunnel_port, config.tunnel_flags);
         dest.tunnel.set(Tunnel::new(kind, port, flags).0);
         dest.trash.set(0);
@@ -335,17 +333,7 @@ impl<M: Memory> Services<M> {
         };
         self.sequence += 1;
         describe(slot, key);
-        for sum in &slot.adjust {
-            sum.set(0);
-        }
-        // A service that comes back counts from zero, whatever its destinations counted before.
-        for placed in &placed {
-            for (sum, value) in
-                slot.adjust.iter().zip(super::fields(self.maps.raw_stats(placed.index)))
-            {
-                sum.set(sum.get().wrapping_sub(value));
-            }
-        }
+        self.zero_new(slot_index, placed.iter().map(|placed| placed.index));
         slot.sequence.set(self.sequence);
         self.maps.store(&slot.version, taken.version);
         let added = self.link(key, slot_index);
@@ -393,7 +381,8 @@ impl<M: Memory> Services<M> {
         if let Some(dest) = self.maps.dests().get(index as usize) {
             self.maps.store(&dest.trash, 1);
         }
-        self.trash.push(Trash { slot, key: config.key, index });
+        let trash = self.new_trash(slot, config.key, index);
+        self.trash.push(trash);
     }
 
     pub(super) fn free_version(&mut self, index: u32) {
@@ -408,7 +397,7 @@ impl<M: Memory> Services<M> {
     /// Recomputes the bitmap of service ports. Bits are added before they are needed and removed
     /// after, so no packet of a service is missed.
     pub(super) fn update_ports(&mut self) {
-        let mut ports = vec![[0u64; 1024]; 2];
+        let mut ports = vec![[0u64; 1024]; 3];
         let mut flags = 0;
         for service in &self.services {
             if service.config.engine.is_some() {
@@ -424,7 +413,7 @@ impl<M: Memory> Services<M> {
             let row = match protocol {
                 Protocol::Tcp => 0,
                 Protocol::Udp => 1,
-                Protocol::Sctp => continue,
+                Protocol::Sctp => 2,
             };
             ports[row][usize::from(port) >> 6] |= 1 << (port & 63);
         }
@@ -436,7 +425,8 @@ impl<M: Memory> Services<M> {
                 }
             }
         }
-        config.flags.set(flags | config.flags.get() & CONFIG_SECURE_TCP);
+        let kept = config.flags.get() & (CONFIG_SECURE_TCP | CONFIG_BACKUP_ONLY);
+        config.flags.set(flags | kept);
     }
 }
 

@@ -15,8 +15,16 @@ const READY: Duration = Duration::from_secs(20);
 /// A running `rvsd` in a host. Dropping it changes nothing; the lab ends it.
 pub struct Director {
     host: Host,
+    place: Place,
     args: Vec<String>,
     process: Mutex<Process>,
+}
+
+/// Where a director's socket and pins are.
+#[derive(Clone)]
+struct Place {
+    socket: PathBuf,
+    pin: PathBuf,
 }
 
 impl Director {
@@ -24,14 +32,28 @@ impl Director {
     /// it serves.
     pub fn start(host: &Host, args: &[&str]) -> Result<Self, LabError> {
         registry::mount_bpffs()?;
+        let pin = registry::pin(host.lab_name());
+        Self::start_at(host, args, Place { socket: socket(host), pin })
+    }
+
+    /// The same for one more director of a lab, whose socket and pins have the host's name.
+    pub fn start_beside(host: &Host, args: &[&str]) -> Result<Self, LabError> {
+        registry::mount_bpffs()?;
+        let name = host.name();
+        let pin = registry::pin(host.lab_name()).join(name);
+        let socket = host.lab_dir().join(format!("{name}.sock"));
+        Self::start_at(host, args, Place { socket, pin })
+    }
+
+    fn start_at(host: &Host, args: &[&str], place: Place) -> Result<Self, LabError> {
         let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
-        let process = Mutex::new(launch(host, &args)?);
-        Ok(Self { host: host.clone(), args, process })
+        let process = Mutex::new(launch(host, &place, &args)?);
+        Ok(Self { host: host.clone(), place, args, process })
     }
 
     /// Starts `rvsd` again, after its end.
     pub fn restart(&self) -> Result<(), LabError> {
-        let process = launch(&self.host, &self.args)?;
+        let process = launch(&self.host, &self.place, &self.args)?;
         *self.process.lock().expect("no panic while locked") = process;
         Ok(())
     }
@@ -48,12 +70,12 @@ impl Director {
 
     /// The control socket.
     pub fn socket(&self) -> PathBuf {
-        socket(&self.host)
+        self.place.socket.clone()
     }
 
     /// The folder of its pins.
     pub fn pin(&self) -> PathBuf {
-        registry::pin(self.host.lab_name())
+        self.place.pin.clone()
     }
 
     /// An `ipvsadm` command that talks to this director.
@@ -139,11 +161,11 @@ fn socket(host: &Host) -> PathBuf {
     host.lab_dir().join("control.sock")
 }
 
-fn launch(host: &Host, args: &[String]) -> Result<Process, LabError> {
+fn launch(host: &Host, place: &Place, args: &[String]) -> Result<Process, LabError> {
     let mut command = host.command(binary("rvsd")?);
     command.env("NO_COLOR", "1");
-    command.arg("--socket").arg(socket(host));
-    command.arg("--pin").arg(registry::pin(host.lab_name())).args(args);
+    command.arg("--socket").arg(&place.socket);
+    command.arg("--pin").arg(&place.pin).args(args);
     let ready = |log: &str| log.lines().filter(|line| line.trim_end() == "rvsd: ready").count();
     let log = host.lab_dir().join(format!("{}-rvsd.log", host.name()));
     let before = ready(&read(&log));

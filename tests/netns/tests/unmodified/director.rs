@@ -12,6 +12,25 @@ use rustix::net::{
 
 use crate::table::Table;
 
+/// The loopback, on which sync daemons do nothing.
+struct Loopback;
+
+impl rvs_director::Daemons for Loopback {
+    fn mtu(&mut self, interface: &str) -> Option<u32> {
+        (interface == "lo").then_some(65_536)
+    }
+
+    fn start(&mut self, _: &rvs_director::SyncDaemon, _: Option<usize>) -> Result<(), i32> {
+        Ok(())
+    }
+
+    fn stop(&mut self, _: rvs_netlink::ipvs::Role) {}
+}
+
+fn director(table: Table) -> rvs_director::Director<Table> {
+    rvs_director::Director::new(table).with_daemons(Box::new(Loopback))
+}
+
 /// A director that serves until the test's process ends.
 pub struct Director {
     /// Its control socket.
@@ -35,7 +54,7 @@ impl Director {
         let socket = socket_with(family, kind, SocketFlags::CLOEXEC, None).expect("a socket");
         bind(&socket, &SocketAddrUnix::new(&path).expect("a short path")).expect("a free name");
         listen(&socket, 8).expect("a bound socket");
-        let director = Arc::new(Mutex::new(rvs_director::Director::new(table)));
+        let director = Arc::new(Mutex::new(director(table)));
         std::thread::spawn(move || {
             while let Ok(client) = accept(&socket) {
                 let director = director.clone();

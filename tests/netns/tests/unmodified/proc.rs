@@ -108,6 +108,7 @@ fn connection(line: &str, expires: &str) -> ConnRow {
         expires: expires.parse().expect("seconds"),
         template: state == "NONE",
         engine: None,
+        synced: false,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use rvs_core::control::{Change, ConnRow, Datapath, DatapathError, DestStatus, Stats};
-use rvs_core::types::{DestConfig, DestKey, Protocol, ServiceConfig, ServiceKey, Timeouts};
+use rvs_core::types::{DestConfig, DestKey, ServiceConfig, ServiceKey, Timeouts};
 
 use crate::memory::Memory;
 
@@ -14,6 +14,22 @@ pub struct Table {
     conns: Vec<ConnRow>,
     counted: Stats,
     zeroed: HashSet<ServiceKey>,
+    /// How many services there have been, and how many of them before all was zeroed.
+    services: (u64, u64),
+}
+
+impl Table {
+    /// What so many services count.
+    fn times(&self, services: u64) -> Stats {
+        let Stats { conns, in_pkts, out_pkts, in_bytes, out_bytes } = self.counted;
+        Stats {
+            conns: conns * services,
+            in_pkts: in_pkts * services,
+            out_pkts: out_pkts * services,
+            in_bytes: in_bytes * services,
+            out_bytes: out_bytes * services,
+        }
+    }
 }
 
 impl Table {
@@ -32,6 +48,9 @@ impl Datapath for Table {
         dests: &[DestConfig],
         change: Change,
     ) -> Result<(), DatapathError> {
+        let mut known = false;
+        self.memory.for_each_service(&mut |other, _, _| known |= other == key);
+        self.services.0 += u64::from(!known);
         self.memory.put_service(key, config, dests, change)
     }
 
@@ -49,6 +68,16 @@ impl Datapath for Table {
 
     fn dest_status(&self, key: &ServiceKey, dest: &DestKey) -> DestStatus {
         self.memory.dest_status(key, dest)
+    }
+
+    /// All on one CPU, as with the recorded kernel.
+    fn everything(&self, f: &mut dyn FnMut(&Stats)) -> Stats {
+        f(&self.times(self.services.0));
+        self.times(self.services.0 - self.services.1)
+    }
+
+    fn zero_everything(&mut self) {
+        self.services.1 = self.services.0;
     }
 
     fn zero(&mut self, key: &ServiceKey) {
@@ -69,9 +98,5 @@ impl Datapath for Table {
 
     fn for_each_conn(&self, f: &mut dyn FnMut(&ConnRow) -> bool) {
         let _ = self.conns.iter().all(f);
-    }
-
-    fn supports(&self, protocol: Protocol) -> bool {
-        self.memory.supports(protocol)
     }
 }

@@ -1,0 +1,26 @@
+//! SCTP associations between Linux 6.1's own stacks, in the oracle VM, by way of rvsd: masqueraded to
+//! another port, by direct routing and through a tunnel, data both ways.
+
+use rvs_tests_netns::vm;
+
+/// Ways that packets take through the director, and how many methods each carries.
+const ROUNDS: [(&str, usize); 4] =
+    [("super-packets", 2), ("segments", 2), ("punted", 2), ("xdp", 2)];
+
+#[test]
+fn real_associations_carry_data_both_ways() {
+    let files = ["rvsd", "ipvsadm", "rvs"];
+    let Some(stdout) = vm::run("python3 -u", "sctp61.py", &files, 500) else {
+        rvs_testkit::skip!("../shared/oracle is not there");
+    };
+    assert!(stdout.contains("Linux 6.1"), "{stdout}");
+    for (round, methods) in ROUNDS {
+        let lines = || stdout.lines().filter(|line| line.starts_with(round));
+        assert_eq!(lines().count(), 2 * methods, "{stdout}");
+        for line in lines() {
+            assert!(line.contains(": up ok, down ok, state ESTABLISHED, then "), "{line}");
+            assert!(line.ends_with(", checksum errors 0"), "{line}");
+            assert!(line.contains("then CLOSED,"), "{line}");
+        }
+    }
+}
