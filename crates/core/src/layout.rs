@@ -349,8 +349,6 @@ pub struct Asked {
     pub template: Cell<u32>,
     /// Index in `DESTS` of the real server that sent it; 0 for a client's packet.
     pub dest: Cell<u32>,
-    /// Its connection's index, plus one, or `PASSING`; 0 while it has none.
-    pub entry: Cell<u32>,
 }
 
 /// Words of a source- or destination-hashing table (`IP_VS_SH_TAB_SIZE`, `IP_VS_DH_TAB_SIZE`).

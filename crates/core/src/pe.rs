@@ -21,7 +21,7 @@ use crate::env::{Env, Tables, Visit};
 use crate::flow::Flow;
 use crate::layout::{CallId, Conn, Key, ServiceAddr, Slot, Version};
 use crate::pe_sip::{MAX_LEN, Parser};
-use crate::pipeline::{self, Forward, Verdict, end, of_entry};
+use crate::pipeline::{self, Forward, Verdict, end};
 use crate::reason::Reason;
 use crate::sched::{self, NONE, Place, RowOf};
 use crate::schedule::{self, PASSING, Picked};
@@ -86,10 +86,12 @@ fn is_persistent(version: &Version) -> bool {
     version.flags.get() & ServiceFlags::PERSISTENT.bits() != 0
 }
 
-/// Go on: what the steps before [`finish`] return unless they decide.
+/// Go on with the next step.
 pub const GO_ON: u32 = 0;
 /// Go on with [`choose_for_server`], which [`choose`] leaves a real server's packet to.
 pub const SERVER: u32 = u32::MAX;
+/// Begin anew: the packet has a connection now, and goes its way as all that follow.
+pub const AGAIN: u32 = u32::MAX - 1;
 
 /// A packet is left to the host for this reason, as a number.
 #[inline(always)]
@@ -114,7 +116,11 @@ pub fn resolve<'e, A: Addr, E: Tables<A>>(env: &'e E, flow: &Flow<A>) -> Verdict
     if code == GO_ON {
         code = enter(env, &mut { *flow });
     }
-    finish(env, flow, code)
+    match code {
+        GO_ON => once(env),
+        AGAIN => pipeline::resolve(env, flow),
+        _ => refusal(code),
+    }
 }
 
 /// First step: whose packet it is, its template, and the row for it, all noted in [`Env::asked`].
@@ -123,14 +129,11 @@ pub fn resolve<'e, A: Addr, E: Tables<A>>(env: &'e E, flow: &Flow<A>) -> Verdict
 pub fn choose<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>) -> u32 {
     let Some(config) = env.config() else { return passed(Reason::NotOurs) };
     let Some(asked) = env.asked() else { return passed(Reason::NotOurs) };
-    asked.entry.set(0);
     asked.dest.set(0);
     asked.template.set(0);
     // Another CPU was faster.
-    let number = env.find(&flow.key);
-    if number != 0 {
-        asked.entry.set(number);
-        return GO_ON;
+    if env.find(&flow.key) != 0 {
+        return AGAIN;
     }
     let slot = pipeline::service(env, config, flow);
     if slot == NONE {
@@ -164,7 +167,7 @@ pub fn choose<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>) -> u32 {
         return dropped(Reason::NoDest);
     }
     asked.row.set(row);
-    let template = env.persist(flow, slot, Picked { version, row, template: 0 });
+    let template = env.persist(flow, slot, Picked { version, row });
     asked.template.set(template);
     if template == 0 { dropped(Reason::TableFull) } else { GO_ON }
 }
@@ -203,7 +206,7 @@ pub fn choose_for_server<A: Addr, E: Tables<A>>(env: &E, flow: &mut Flow<A>) -> 
             template = 0;
         }
         if template == 0 {
-            let picked = Picked { version: place.version, row, template: 0 };
+            let picked = Picked { version: place.version, row };
             template = env.persist(flow, slot_index, picked);
         }
         if template == 0 {
@@ -227,63 +230,48 @@ fn turn<A: Addr>(flow: &mut Flow<A>, slot: &Slot) {
     flow.key.dport_be = (slot.port.get() as u16).to_be();
 }
 
-/// Second step: enters the connection.
+/// Second step: enters the connection. [`GO_ON`] if it leaves none behind (one-packet scheduling).
 #[inline(always)]
 pub fn enter<A: Addr, E: Tables<A>>(env: &E, flow: &mut Flow<A>) -> u32 {
     let Some(asked) = env.asked() else { return passed(Reason::NotOurs) };
-    if asked.entry.get() != 0 {
-        return GO_ON;
-    }
-    let (slot_index, server) = (asked.slot.get(), asked.dest.get() != 0);
+    let server = asked.dest.get() != 0;
+    let Some(slot) = env.slot(asked.slot.get()) else { return passed(Reason::NotOurs) };
     if server {
-        let Some(slot) = env.slot(slot_index) else { return passed(Reason::NotOurs) };
         turn(flow, slot);
     }
-    let picked = Picked {
-        version: asked.version.get(),
-        row: asked.row.get(),
-        template: asked.template.get(),
-    };
-    match env.schedule(flow, slot_index, picked).entry() {
-        Ok(index) => {
-            asked.entry.set(if index == PASSING { PASSING } else { index + 1 });
-            GO_ON
-        }
-        Err(_) if server => passed(Reason::NotOurs),
-        Err(reason) => dropped(reason),
+    let template = asked.template.get();
+    let Some(version) = env.version(asked.version.get()) else { return passed(Reason::NotOurs) };
+    match schedule::enter(env, flow, version, asked.row.get(), template) {
+        Ok(PASSING) => {}
+        Ok(_) => return AGAIN,
+        Err(_) if server => return passed(Reason::NotOurs),
+        Err(reason) => return dropped(reason),
     }
+    if server && let Some(entry) = env.passing() {
+        entry.target.set(A::from_words(slot.addr.get()));
+        entry.target_port_be.set((slot.port.get() as u16).to_be() as u32);
+        pipeline::assure(env, template);
+    }
+    GO_ON
 }
 
-/// Third step: the way of the packet, after the other steps returned `code`.
+/// Third step, where there is no connection: the packet's way.
 #[inline(always)]
-pub fn finish<'e, A: Addr, E: Tables<A>>(env: &'e E, flow: &Flow<A>, code: u32) -> Verdict<'e, A> {
-    if code != GO_ON {
-        let reason = Reason::from_number((code - 1) / 2);
-        return if code & 1 != 0 { Verdict::Pass(reason) } else { Verdict::Drop(reason) };
-    }
-    let Some(asked) = env.asked() else { return Verdict::Pass(Reason::NotOurs) };
-    let (number, dest_index) = (asked.entry.get(), asked.dest.get());
-    let passing = number == PASSING;
-    if dest_index == 0 {
-        let entry = if passing { env.passing() } else { table::entry(env, number) };
-        let Some(entry) = entry else { return Verdict::Drop(Reason::Inconsistent) };
-        return of_entry(env, entry);
-    }
-    if !passing {
-        let Some(entry) = table::entry(env, env.find(&flow.key)) else {
-            return Verdict::Pass(Reason::NotOurs);
-        };
-        return of_entry(env, entry);
-    }
-    let (Some(entry), Some(slot)) = (env.passing(), env.slot(asked.slot.get())) else {
+pub fn once<'e, A: Addr, E: Tables<A>>(env: &'e E) -> Verdict<'e, A> {
+    let (Some(asked), Some(entry)) = (env.asked(), env.passing()) else {
         return Verdict::Drop(Reason::Inconsistent);
     };
+    let dest_index = entry.dest.get();
     let Some(dest) = env.dest(dest_index) else { return Verdict::Drop(Reason::Inconsistent) };
-    entry.target.set(A::from_words(slot.addr.get()));
-    entry.target_port_be.set((slot.port.get() as u16).to_be() as u32);
-    pipeline::assure(env, asked.template.get());
-    let method = Word(entry.word.get()).forward();
-    Verdict::Forward(Forward { entry, conn: entry, dest, dest_index, method, reply: true })
+    let (method, reply) = (Word(entry.word.get()).forward(), asked.dest.get() != 0);
+    Verdict::Forward(Forward { entry, conn: entry, dest, dest_index, method, reply })
+}
+
+/// Why a packet is not balanced, after a step decided so by `code`.
+#[inline(always)]
+pub fn refusal<'e, A: Addr>(code: u32) -> Verdict<'e, A> {
+    let reason = Reason::from_number(code.wrapping_sub(1) / 2);
+    if code & 1 != 0 { Verdict::Pass(reason) } else { Verdict::Drop(reason) }
 }
 
 #[inline(always)]

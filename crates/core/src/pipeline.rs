@@ -213,7 +213,7 @@ fn opening<'e, A: Addr, E: Tables<A>>(
     let version = outcome.asks();
     if version != 0 {
         let row = env.cached(&flow.key, Place { slot, version });
-        outcome = env.schedule(flow, slot, Picked { version, row, template: NONE });
+        outcome = env.schedule(flow, slot, Picked { version, row });
     }
     match outcome.entry() {
         Ok(index) => scheduled(env, index),

@@ -69,21 +69,18 @@ impl From<Reason> for Scheduled {
     }
 }
 
-/// What was chosen before: by a scheduler that remembers ([`Tables::cached`]), or by a persistence
-/// engine (`pe`). A row of a version.
+/// What a scheduler that remembers chose ([`Tables::cached`]): a row of a version.
 #[derive(Clone, Copy, Debug)]
 pub struct Picked {
     /// Index in `VERSIONS`; 0 while nobody was asked.
     pub version: u32,
     /// Index in the version's rows, or [`NONE`].
     pub row: u32,
-    /// Of an engine's choice the template, its index plus one, or 0 for none; else [`NONE`].
-    pub template: u32,
 }
 
 impl Picked {
     /// Nobody was asked.
-    pub const NOTHING: Self = Self { version: 0, row: NONE, template: NONE };
+    pub const NOTHING: Self = Self { version: 0, row: NONE };
 
     /// The row for a new connection.
     #[inline(always)]
@@ -129,14 +126,9 @@ fn try_schedule<A: Addr, E: Tables<A>>(
     picked: Picked,
 ) -> Result<u32, Scheduled> {
     let slot = env.slot(slot_index).ok_or(Reason::Inconsistent)?;
-    let decided = picked.template != NONE;
-    let version = if decided { picked.version } else { slot.version.get() };
-    let version = env.version(version).ok_or(Reason::Inconsistent)?;
+    let version = env.version(slot.version.get()).ok_or(Reason::Inconsistent)?;
     let mut control = 0;
-    let index = if decided {
-        control = picked.template;
-        picked.row
-    } else if version.flags.get() & ServiceFlags::PERSISTENT.bits() != 0 {
+    let index = if version.flags.get() & ServiceFlags::PERSISTENT.bits() != 0 {
         let (index, template) = persistent(env, flow, slot, version, picked)?;
         control = template;
         index
@@ -146,6 +138,19 @@ fn try_schedule<A: Addr, E: Tables<A>>(
     if index == NONE {
         return Err(Reason::NoDest.into());
     }
+    Ok(enter(env, flow, version, index, control)?)
+}
+
+/// Enters a connection to the destination of row `index`, under the template `control` (its index,
+/// plus one) or none: the index of its entry.
+#[inline(always)]
+pub(crate) fn enter<A: Addr, E: Tables<A>>(
+    env: &E,
+    flow: &Flow<A>,
+    version: &Version,
+    index: u32,
+    control: u32,
+) -> Result<u32, Reason> {
     let row = env.row(version.first_row.get().wrapping_add(index)).ok_or(Reason::Inconsistent)?;
     let one_packet = version.flags.get() & ServiceFlags::ONEPACKET.bits() != 0;
     let entry = if one_packet && flow.key.protocol == protocol::UDP as u32 {

@@ -85,7 +85,7 @@ impl Object {
         }
         let mut ebpf = loader.load(OBJECT)?;
         xdp(&mut ebpf)?.load().map_err(|reason| OpenError::Verify { name: "rvs_xdp", reason })?;
-        for name in ["rvs_tc"].into_iter().chain(CALLED) {
+        for name in CALLED {
             tc(&mut ebpf, name)?.load().map_err(|reason| OpenError::Verify { name, reason })?;
         }
         let programs = enter(&mut ebpf)?;
@@ -120,8 +120,9 @@ fn tc<'e>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<&'e mut SchedClassif
     program.try_into().map_err(|reason| OpenError::Verify { name, reason })
 }
 
-/// Programs that the TC program calls, by their index in `PROGRAMS`.
-const CALLED: [&str; 4] = ["rvs_icmp", "rvs_related", "rvs_cover", "rvs_engine"];
+/// TC programs that others call, by their index in `PROGRAMS`.
+const CALLED: [&str; 6] =
+    ["rvs_icmp", "rvs_related", "rvs_cover", "rvs_engine", "rvs_tc", "rvs_once"];
 
 /// Enters them into the array that they are called by. The map must stay pinned.
 fn enter(ebpf: &mut Ebpf) -> Result<ProgramArray<MapData>, OpenError> {

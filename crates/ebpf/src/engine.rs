@@ -6,7 +6,7 @@ use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use rvs_core::addr::{V4, V6};
 use rvs_core::env::Tables;
-use rvs_core::flow::L3;
+use rvs_core::flow::{Flow, L3};
 use rvs_core::packet::Packet as _;
 use rvs_core::pe::{self, Payload};
 use rvs_core::reason::Reason;
@@ -14,16 +14,20 @@ use rvs_wire::{ETHERTYPE_IPV4, Ethernet, Udp, protocol};
 
 use crate::env::Kernel;
 use crate::icmp::Errors;
-use crate::maps;
+use crate::maps::{self, ONCE_PROGRAM, TC_PROGRAM};
 use crate::tc::{self, Frame, HEADERS};
 
 /// What the program that was attached returns to itself: it is to call [`rvs_engine`].
 pub const PENDING: i32 = 1 << 19;
+/// What [`rvs_engine`] returns to itself: it is to call `rvs_tc`.
+const AGAIN: i32 = 1 << 20;
+/// The same: it is to call [`rvs_once`].
+const ONCE: i32 = 1 << 21;
 
 /// Bytes of payload that are copied at once; a power of two.
 const PIECE: u32 = 256;
 
-/// Reads a packet's Call-ID, and does with it what is done with others.
+/// Reads a packet's Call-ID and enters its connection, which [`rvs_tc`](tc::rvs_tc) then finds.
 #[classifier]
 pub fn rvs_engine(ctx: TcContext) -> i32 {
     let frame = Frame(ctx.skb.skb);
@@ -34,78 +38,145 @@ pub fn rvs_engine(ctx: TcContext) -> i32 {
     } else {
         balance::<V6>(frame)
     };
+    if action == AGAIN {
+        // SAFETY: the context is this program's own. It returns only if the call failed.
+        unsafe { maps::PROGRAMS.tail_call(&ctx, TC_PROGRAM) };
+        return tc::pass(Reason::PuntEngine);
+    }
+    if action == ONCE {
+        // SAFETY: as above.
+        unsafe { maps::PROGRAMS.tail_call(&ctx, ONCE_PROGRAM) };
+        return tc::pass(Reason::PuntEngine);
+    }
     tc::called(&ctx, action)
 }
 
-/// The steps: each parses the packet anew, for none is to keep it on the stack below another's.
-#[inline(always)]
-fn balance<A: Errors>(frame: Frame) -> i32
-where
-    Kernel: Tables<A>,
-{
-    read_call_id::<A>(frame);
-    let mut code = choose::<A>(frame);
-    if code == pe::SERVER {
-        code = choose_for_server::<A>(frame);
-    }
-    if code == pe::GO_ON {
-        code = enter::<A>(frame);
-    }
-    finish::<A>(frame, code)
+/// Sends a packet that leaves no connection behind, once [`rvs_engine`] chose its destination.
+#[classifier]
+pub fn rvs_once(ctx: TcContext) -> i32 {
+    let frame = Frame(ctx.skb.skb);
+    frame.pull(HEADERS);
+    let Some(ethernet) = frame.at::<Ethernet>(0) else { return tc::pass(Reason::Malformed) };
+    let action = if ethernet.ethertype.get() == ETHERTYPE_IPV4 {
+        once::<V4>(frame)
+    } else {
+        once::<V6>(frame)
+    };
+    tc::called(&ctx, action)
 }
 
-/// What a step says of a packet that cannot be parsed is of no consequence: the last one passes it.
 #[inline(never)]
-fn choose<A: Errors>(frame: Frame) -> u32
+fn once<A: Errors>(frame: Frame) -> i32
 where
     Kernel: Tables<A>,
 {
     match A::parse(&frame) {
-        Ok(flow) => pe::choose(&Kernel, &flow),
-        Err(_) => pe::GO_ON,
-    }
-}
-
-#[inline(never)]
-fn choose_for_server<A: Errors>(frame: Frame) -> u32
-where
-    Kernel: Tables<A>,
-{
-    match A::parse(&frame) {
-        Ok(mut flow) => pe::choose_for_server(&Kernel, &mut flow),
-        Err(_) => pe::GO_ON,
-    }
-}
-
-#[inline(never)]
-fn enter<A: Errors>(frame: Frame) -> u32
-where
-    Kernel: Tables<A>,
-{
-    match A::parse(&frame) {
-        Ok(mut flow) => pe::enter(&Kernel, &mut flow),
-        Err(_) => pe::GO_ON,
-    }
-}
-
-#[inline(never)]
-fn finish<A: Errors>(frame: Frame, code: u32) -> i32
-where
-    Kernel: Tables<A>,
-{
-    match A::parse(&frame) {
-        Ok(flow) => tc::act(frame, &flow, pe::finish(&Kernel, &flow, code)),
+        Ok(flow) => tc::act::<A, false>(frame, &flow, pe::once(&Kernel)),
         Err(reason) => tc::pass(reason),
     }
 }
 
+/// The steps, each a global function, for the verifier and for the stack, which finds the packet's
+/// headers in a map.
+#[inline(always)]
+fn balance<A: Steps>(frame: Frame) -> i32
+where
+    Kernel: Tables<A>,
+{
+    if !read_packet::<A>(frame) {
+        return tc::pass(Reason::Malformed);
+    }
+    let Some(flow) = A::flow() else { return tc::pass(Reason::Inconsistent) };
+    let mut code = A::choose(flow);
+    if code == pe::SERVER {
+        code = A::choose_for_server(flow);
+    }
+    if code == pe::GO_ON {
+        code = A::enter(flow);
+    }
+    match code {
+        pe::GO_ON => ONCE,
+        pe::AGAIN => AGAIN,
+        _ => tc::refuse(flow, pe::refusal(code)),
+    }
+}
+
+/// The steps of an address family.
+trait Steps: Errors {
+    /// Where the headers of this CPU's packet lie.
+    fn flow() -> Option<&'static mut Flow<Self>>;
+    /// See [`pe::choose`].
+    fn choose(flow: &Flow<Self>) -> u32;
+    /// See [`pe::choose_for_server`].
+    fn choose_for_server(flow: &mut Flow<Self>) -> u32;
+    /// See [`pe::enter`].
+    fn enter(flow: &mut Flow<Self>) -> u32;
+}
+
+macro_rules! steps {
+    ($addr:ty: $map:ident, $choose:ident, $choose_for_server:ident, $enter:ident) => {
+        impl Steps for $addr {
+            #[inline(always)]
+            fn flow() -> Option<&'static mut Flow<Self>> {
+                // SAFETY: this CPU's own, and nothing else refers to it while a program runs.
+                maps::$map.get_ptr_mut(0).map(|flow| unsafe { &mut *flow })
+            }
+
+            #[inline(always)]
+            fn choose(flow: &Flow<Self>) -> u32 {
+                $choose(flow)
+            }
+
+            #[inline(always)]
+            fn choose_for_server(flow: &mut Flow<Self>) -> u32 {
+                $choose_for_server(flow)
+            }
+
+            #[inline(always)]
+            fn enter(flow: &mut Flow<Self>) -> u32 {
+                $enter(flow)
+            }
+        }
+
+        /// See [`pe::choose`].
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $choose(flow: *const Flow<$addr>) -> u32 {
+            // SAFETY: the verifier proves that it spans a flow if it is not null.
+            unsafe { flow.as_ref() }.map_or(pe::AGAIN, |flow| pe::choose(&Kernel, flow))
+        }
+
+        /// See [`pe::choose_for_server`].
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $choose_for_server(flow: *mut Flow<$addr>) -> u32 {
+            // SAFETY: as above; nothing else refers to it.
+            unsafe { flow.as_mut() }.map_or(pe::AGAIN, |flow| pe::choose_for_server(&Kernel, flow))
+        }
+
+        /// See [`pe::enter`].
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $enter(flow: *mut Flow<$addr>) -> u32 {
+            // SAFETY: as above.
+            unsafe { flow.as_mut() }.map_or(pe::AGAIN, |flow| pe::enter(&Kernel, flow))
+        }
+    };
+}
+steps!(V4: FLOW4, rvs_choose4, rvs_choose_for_server4, rvs_enter4);
+steps!(V6: FLOW6, rvs_choose6, rvs_choose_for_server6, rvs_enter6);
+
+/// Puts the packet's headers and its Call-ID where the steps find them. False if it has no headers,
+/// which is not so: they were read before.
 #[inline(never)]
-fn read_call_id<A: Errors>(frame: Frame) {
-    let Ok(flow) = A::parse(&frame) else { return };
-    let start = flow.l4 + Udp::LEN as u32;
-    let end = L3.wrapping_add(flow.len);
-    let udp = flow.key.protocol == protocol::UDP as u32;
+fn read_packet<A: Steps>(frame: Frame) -> bool {
+    let (Some(flow), Ok(parsed)) = (A::flow(), A::parse(&frame)) else { return false };
+    let start = parsed.l4 + Udp::LEN as u32;
+    let end = L3.wrapping_add(parsed.len);
+    let udp = parsed.key.protocol == protocol::UDP as u32;
+    *flow = parsed;
     read(&frame, start, if udp && end > start { end - start } else { 0 });
+    true
 }
 
 /// The payload of an skb, from offset `start` on, `len` bytes long.

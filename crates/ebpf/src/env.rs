@@ -170,8 +170,7 @@ impl Tables<V4> for Kernel {
 
     #[inline(always)]
     fn schedule(&self, flow: &Flow<V4>, slot: u32, picked: Picked) -> Scheduled {
-        let Picked { version, row, template } = picked;
-        Scheduled::from_raw(rvs_schedule4(flow, slot, version, row, template))
+        Scheduled::from_raw(rvs_schedule4(flow, slot, picked.version, picked.row))
     }
 
     #[inline(always)]
@@ -246,8 +245,7 @@ impl Tables<V6> for Kernel {
 
     #[inline(always)]
     fn schedule(&self, flow: &Flow<V6>, slot: u32, picked: Picked) -> Scheduled {
-        let Picked { version, row, template } = picked;
-        Scheduled::from_raw(rvs_schedule6(flow, slot, version, row, template))
+        Scheduled::from_raw(rvs_schedule6(flow, slot, picked.version, picked.row))
     }
 
     #[inline(always)]
@@ -319,13 +317,10 @@ macro_rules! global {
             slot: u32,
             version: u32,
             row: u32,
-            template: u32,
         ) -> u64 {
             // SAFETY: see the macro.
             match unsafe { flow.as_ref() } {
-                Some(flow) => {
-                    schedule(&Kernel, flow, slot, Picked { version, row, template }).raw()
-                }
+                Some(flow) => schedule(&Kernel, flow, slot, Picked { version, row }).raw(),
                 None => 0,
             }
         }
@@ -372,9 +367,7 @@ macro_rules! global {
         ) -> u32 {
             // SAFETY: see the macro.
             match unsafe { flow.as_ref() } {
-                Some(flow) => {
-                    pe::persist(&Kernel, flow, slot, Picked { version, row, template: 0 })
-                }
+                Some(flow) => pe::persist(&Kernel, flow, slot, Picked { version, row }),
                 None => 0,
             }
         }

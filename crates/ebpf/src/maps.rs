@@ -3,6 +3,7 @@
 use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, ProgramArray};
 use aya_ebpf::macros::btf_map;
 use rvs_core::addr::{V4, V6};
+use rvs_core::flow::Flow;
 use rvs_core::layout::{
     Asked, CallId, Config, Conn, ConnSet, Dest, DestStats, INTERFACES as MAX_INTERFACES, Interface,
     Row, ServiceAddr, Slot, Version,
@@ -53,6 +54,12 @@ pub static CONNS6: Array<ConnSet<V6>, 1024, MMAPABLE> = Array::new();
 /// See [`Asked`].
 #[btf_map]
 pub static ASKED: PerCpuArray<Asked, 1> = PerCpuArray::new();
+/// The headers of the IPv4 packet that this CPU has in hand for a persistence engine.
+#[btf_map]
+pub static FLOW4: PerCpuArray<Flow<V4>, 1> = PerCpuArray::new();
+/// The same of an IPv6 packet.
+#[btf_map]
+pub static FLOW6: PerCpuArray<Flow<V6>, 1> = PerCpuArray::new();
 /// See [`CallId`].
 #[btf_map]
 pub static CALL_IDS: Array<CallId, 1024, MMAPABLE> = Array::new();
@@ -89,9 +96,9 @@ pub static SCRATCH: PerCpuArray<[u8; SCRATCH_LEN as usize], 1> = PerCpuArray::ne
 /// The error that the ICMP program is to send.
 #[btf_map]
 pub static ICMP_REQUEST: PerCpuArray<Request, 1> = PerCpuArray::new();
-/// Programs that the TC program calls.
+/// Programs that the TC program calls, and itself.
 #[btf_map]
-pub static PROGRAMS: ProgramArray<4> = ProgramArray::new();
+pub static PROGRAMS: ProgramArray<6> = ProgramArray::new();
 /// Index in `PROGRAMS` of `rvs_icmp`.
 pub const ICMP_PROGRAM: u32 = 0;
 /// Index in `PROGRAMS` of `rvs_related`.
@@ -100,3 +107,7 @@ pub const RELATED_PROGRAM: u32 = 1;
 pub const COVER_PROGRAM: u32 = 2;
 /// Index in `PROGRAMS` of `rvs_engine`.
 pub const ENGINE_PROGRAM: u32 = 3;
+/// Index in `PROGRAMS` of `rvs_tc` itself.
+pub const TC_PROGRAM: u32 = 4;
+/// Index in `PROGRAMS` of `rvs_once`.
+pub const ONCE_PROGRAM: u32 = 5;

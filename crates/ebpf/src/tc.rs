@@ -14,7 +14,7 @@ use rvs_core::addr::{V4, V6};
 use rvs_core::env::{Env, Tables};
 use rvs_core::flow::{Flow, Ip, L3};
 use rvs_core::packet::{Header, Packet};
-use rvs_core::pipeline::{Forward, Verdict, Way, commit, resolve};
+use rvs_core::pipeline::{Forward, Verdict, Way, commit, count, resolve};
 use rvs_core::reason::Reason;
 use rvs_core::tunnel::{self, Tunnel};
 use rvs_core::types::Family;
@@ -209,23 +209,33 @@ where
     };
     match resolve(&Kernel, &flow) {
         Verdict::Pass(Reason::PuntEngine) => engine::PENDING,
-        verdict => act(frame, &flow, verdict),
+        verdict => act::<A, true>(frame, &flow, verdict),
     }
 }
 
-/// Does with the packet what was decided.
+/// Does with the packet what was decided. With `COMMIT` its connection is accounted for, not only
+/// the packet.
 #[inline(always)]
-pub fn act<A: icmp::Errors>(frame: Frame, flow: &Flow<A>, verdict: Verdict<'_, A>) -> i32
+pub fn act<A: icmp::Errors, const COMMIT: bool>(
+    frame: Frame,
+    flow: &Flow<A>,
+    verdict: Verdict<'_, A>,
+) -> i32
 where
     Kernel: Tables<A>,
 {
+    let Verdict::Forward(forward) = verdict else { return refuse(flow, verdict) };
+    if forward.dest.mtu.get() != 0 && refuse_too_big(frame, flow, &forward) {
+        return icmp::PENDING;
+    }
+    send::<A, COMMIT>(frame, flow, &forward)
+}
+
+/// Does not send the packet on.
+#[inline(always)]
+pub fn refuse<A: icmp::Errors>(flow: &Flow<A>, verdict: Verdict<'_, A>) -> i32 {
     match verdict {
-        Verdict::Forward(forward) => {
-            if forward.dest.mtu.get() != 0 && refuse_too_big(frame, flow, &forward) {
-                return icmp::PENDING;
-            }
-            send(frame, flow, &forward)
-        }
+        Verdict::Forward(_) => NEXT,
         Verdict::Pass(reason) => pass(reason),
         Verdict::Drop(Reason::NoDest) => {
             Kernel.count(Reason::NoDest);
@@ -280,7 +290,11 @@ fn refuse_too_big<A: icmp::Errors>(frame: Frame, flow: &Flow<A>, forward: &Forwa
 /// A function of its own for its stack frame: scheduling, whose frames are deep as well, is then
 /// not on top of it.
 #[inline(never)]
-fn send<A: icmp::Errors>(mut frame: Frame, flow: &Flow<A>, forward: &Forward<'_, A>) -> i32
+fn send<A: icmp::Errors, const COMMIT: bool>(
+    mut frame: Frame,
+    flow: &Flow<A>,
+    forward: &Forward<'_, A>,
+) -> i32
 where
     Kernel: Tables<A>,
 {
@@ -306,7 +320,11 @@ where
         route::NOT_FORWARDED => return pass(Reason::LocalDest),
         _ => return drop(Reason::NoRoute),
     }
-    commit(&Kernel, route.now, flow, forward);
+    if COMMIT {
+        commit(&Kernel, route.now, flow, forward);
+    } else {
+        count(&Kernel, flow, forward);
+    }
     let rewritten = if way.extra != 0 {
         encapsulate(&mut frame, flow, forward, &way)
     } else {
