@@ -109,12 +109,13 @@ const fn dropped(reason: Reason) -> u32 {
 /// if it has none. All steps in one.
 #[inline(always)]
 pub fn resolve<'e, A: Addr, E: Tables<A>>(env: &'e E, flow: &Flow<A>) -> Verdict<'e, A> {
+    let mut of_client = *flow;
     let mut code = choose(env, flow);
     if code == SERVER {
-        code = choose_for_server(env, &mut { *flow });
+        code = choose_for_server(env, &mut of_client);
     }
     if code == GO_ON {
-        code = enter(env, &mut { *flow });
+        code = enter(env, &of_client);
     }
     match code {
         GO_ON => once(env),
@@ -124,7 +125,7 @@ pub fn resolve<'e, A: Addr, E: Tables<A>>(env: &'e E, flow: &Flow<A>) -> Verdict
 }
 
 /// First step: whose packet it is, its template, and the row for it, all noted in [`Env::asked`].
-/// Steps are apart, and return numbers, for the kernel's stack; they may turn the flow around.
+/// Steps are apart, and return numbers, for the kernel's stack.
 #[inline(always)]
 pub fn choose<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>) -> u32 {
     let Some(config) = env.config() else { return passed(Reason::NotOurs) };
@@ -173,7 +174,7 @@ pub fn choose<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>) -> u32 {
 }
 
 /// The same for a real server's packet of no connection: as if its client had come first and been
-/// given to it. What cannot be entered goes on as the host routes it (`__ip_vs_rs_conn_out`).
+/// given to it; the flow is turned around to be the client's. What cannot be entered goes on as the host routes it (`__ip_vs_rs_conn_out`).
 #[inline(always)]
 pub fn choose_for_server<A: Addr, E: Tables<A>>(env: &E, flow: &mut Flow<A>) -> u32 {
     let untouched = passed(Reason::NotOurs);
@@ -230,17 +231,13 @@ fn turn<A: Addr>(flow: &mut Flow<A>, slot: &Slot) {
     flow.key.dport_be = (slot.port.get() as u16).to_be();
 }
 
-/// Second step: enters the connection. [`GO_ON`] if it leaves none behind (one-packet scheduling).
+/// Second step: enters the client's connection. [`GO_ON`] if it leaves none behind (one-packet
+/// scheduling).
 #[inline(always)]
-pub fn enter<A: Addr, E: Tables<A>>(env: &E, flow: &mut Flow<A>) -> u32 {
+pub fn enter<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>) -> u32 {
     let Some(asked) = env.asked() else { return passed(Reason::NotOurs) };
-    let server = asked.dest.get() != 0;
-    let Some(slot) = env.slot(asked.slot.get()) else { return passed(Reason::NotOurs) };
-    if server {
-        turn(flow, slot);
-    }
-    let template = asked.template.get();
     let Some(version) = env.version(asked.version.get()) else { return passed(Reason::NotOurs) };
+    let (server, template) = (asked.dest.get() != 0, asked.template.get());
     match schedule::enter(env, flow, version, asked.row.get(), template) {
         Ok(PASSING) => {}
         Ok(_) => return AGAIN,
@@ -248,8 +245,8 @@ pub fn enter<A: Addr, E: Tables<A>>(env: &E, flow: &mut Flow<A>) -> u32 {
         Err(reason) => return dropped(reason),
     }
     if server && let Some(entry) = env.passing() {
-        entry.target.set(A::from_words(slot.addr.get()));
-        entry.target_port_be.set((slot.port.get() as u16).to_be() as u32);
+        entry.target.set(flow.key.dst);
+        entry.target_port_be.set(flow.key.dport_be as u32);
         pipeline::assure(env, template);
     }
     GO_ON

@@ -110,7 +110,7 @@ trait Steps: Errors {
     /// See [`pe::choose_for_server`].
     fn choose_for_server(flow: &mut Flow<Self>) -> u32;
     /// See [`pe::enter`].
-    fn enter(flow: &mut Flow<Self>) -> u32;
+    fn enter(flow: &Flow<Self>) -> u32;
 }
 
 macro_rules! steps {
@@ -133,7 +133,7 @@ macro_rules! steps {
             }
 
             #[inline(always)]
-            fn enter(flow: &mut Flow<Self>) -> u32 {
+            fn enter(flow: &Flow<Self>) -> u32 {
                 $enter(flow)
             }
         }
@@ -157,9 +157,9 @@ macro_rules! steps {
         /// See [`pe::enter`].
         #[unsafe(no_mangle)]
         #[inline(never)]
-        pub extern "C" fn $enter(flow: *mut Flow<$addr>) -> u32 {
+        pub extern "C" fn $enter(flow: *const Flow<$addr>) -> u32 {
             // SAFETY: as above.
-            unsafe { flow.as_mut() }.map_or(pe::AGAIN, |flow| pe::enter(&Kernel, flow))
+            unsafe { flow.as_ref() }.map_or(pe::AGAIN, |flow| pe::enter(&Kernel, flow))
         }
     };
 }
