@@ -9,7 +9,7 @@ use crate::layout::{
     Asked, CallId, Config, Conn, ConnSet, Dest, DestStats, Key, Row, ServiceAddr, Slot, Version,
 };
 use crate::pe;
-use crate::pipeline::sctp_state;
+use crate::pipeline::{asked_for, sctp_state};
 use crate::reason::Reason;
 use crate::sched::{self, NONE, Place, pick_cached};
 use crate::schedule::{Picked, Scheduled, schedule};
@@ -103,10 +103,10 @@ pub trait Tables<A: Addr>: Env {
         schedule(self, flow, slot, picked)
     }
 
-    /// [`pe::concerns`].
+    /// [`asked_for`].
     #[inline(always)]
-    fn is_for_engine(&self, flow: &Flow<A>, slot: u32) -> bool {
-        pe::concerns(self, flow, slot)
+    fn asked_for(&self, flow: &Flow<A>) -> u32 {
+        asked_for(self, flow)
     }
 
     /// The row that a version's scheduler picks, or [`NONE`].

@@ -16,12 +16,11 @@ use rvs_wire::protocol;
 
 use crate::addr::Addr;
 use crate::conn::Word;
-use crate::defence;
 use crate::env::{Env, Tables, Visit};
 use crate::flow::Flow;
 use crate::layout::{CallId, Conn, Key, ServiceAddr, Slot, Version};
 use crate::pe_sip::{MAX_LEN, Parser};
-use crate::pipeline::{self, Forward, Verdict, end};
+use crate::pipeline::{self, Forward, Verdict, dropped, end, passed, refusal};
 use crate::reason::Reason;
 use crate::sched::{self, NONE, Place, RowOf};
 use crate::schedule::{self, PASSING, Picked};
@@ -93,18 +92,6 @@ pub const SERVER: u32 = u32::MAX;
 /// Begin anew: the packet has a connection now, and goes its way as all that follow.
 pub const AGAIN: u32 = u32::MAX - 1;
 
-/// A packet is left to the host for this reason, as a number.
-#[inline(always)]
-const fn passed(reason: Reason) -> u32 {
-    reason as u32 * 2 + 1
-}
-
-/// A packet is dropped for this reason, as a number.
-#[inline(always)]
-const fn dropped(reason: Reason) -> u32 {
-    reason as u32 * 2 + 2
-}
-
 /// What to do with a packet that an engine had to read: [`Env::asked`] has its Call-ID, of length 0
 /// if it has none. All steps in one.
 #[inline(always)]
@@ -140,14 +127,9 @@ pub fn choose<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>) -> u32 {
     if slot == NONE {
         return SERVER;
     }
-    if pipeline::lacks_chunk(flow) {
-        return dropped(Reason::NoChunk);
-    }
-    if !pipeline::opens(config, flow) {
-        return passed(Reason::NoConnection);
-    }
-    if defence::drops(config) {
-        return dropped(Reason::Defence);
+    let refused = pipeline::refused(config, flow);
+    if refused != 0 {
+        return refused;
     }
     if asked.call_id.len.get() == 0 {
         return dropped(Reason::NoCallId);
@@ -262,13 +244,6 @@ pub fn once<'e, A: Addr, E: Tables<A>>(env: &'e E) -> Verdict<'e, A> {
     let Some(dest) = env.dest(dest_index) else { return Verdict::Drop(Reason::Inconsistent) };
     let (method, reply) = (Word(entry.word.get()).forward(), asked.dest.get() != 0);
     Verdict::Forward(Forward { entry, conn: entry, dest, dest_index, method, reply })
-}
-
-/// Why a packet is not balanced, after a step decided so by `code`.
-#[inline(always)]
-pub fn refusal<'e, A: Addr>(code: u32) -> Verdict<'e, A> {
-    let reason = Reason::from_number(code.wrapping_sub(1) / 2);
-    if code & 1 != 0 { Verdict::Pass(reason) } else { Verdict::Drop(reason) }
 }
 
 #[inline(always)]

@@ -23,6 +23,7 @@ use crate::layout::{
 };
 use crate::nat;
 use crate::packet::Packet;
+use crate::pe;
 use crate::proto::{Direction, sctp, tcp};
 use crate::reason::Reason;
 use crate::sched::{NONE, Place};
@@ -127,7 +128,7 @@ pub fn resolve<'e, A: Addr, E: Tables<A>>(env: &'e E, flow: &Flow<A>) -> Verdict
     if let Some(entry) = table::entry(env, env.find(&flow.key)) {
         return established(env, config, flow, entry);
     }
-    opening(env, config, flow)
+    opening(env, flow)
 }
 
 /// The way of a packet whose entry was found.
@@ -143,7 +144,7 @@ fn established<'e, A: Addr, E: Tables<A>>(
     }
     if asks_anew(flow) && starts_over(env, config, entry) {
         end(env, entry);
-        return opening(env, config, flow);
+        return opening(env, flow);
     }
     let verdict = of_entry(env, entry);
     match &verdict {
@@ -152,7 +153,7 @@ fn established<'e, A: Addr, E: Tables<A>>(
                 return Verdict::Drop(Reason::DestGone);
             }
             end(env, entry);
-            opening(env, config, flow)
+            opening(env, flow)
         }
         _ => verdict,
     }
@@ -180,34 +181,12 @@ pub(crate) fn of_entry<'e, A: Addr, E: Tables<A>>(
     Verdict::Forward(Forward { entry, conn: entry, dest, dest_index, method, reply: false })
 }
 
-/// Looks for the service of a packet without a connection.
+/// Opens a connection for a packet without one, if it asks for one.
 #[inline(always)]
-fn opening<'e, A: Addr, E: Tables<A>>(
-    env: &'e E,
-    config: &Config,
-    flow: &Flow<A>,
-) -> Verdict<'e, A> {
-    if config.flags.get() & CONFIG_BACKUP_ONLY != 0 {
-        return Verdict::Pass(Reason::NotOurs);
-    }
-    if !flow.marked && config.flags.get() & CONFIG_FWMARK != 0 {
-        return Verdict::Pass(Reason::PuntMark);
-    }
-    let slot = service(env, config, flow);
-    if config.flags.get() & CONFIG_ENGINE != 0 && env.is_for_engine(flow, slot) {
-        return Verdict::Pass(Reason::PuntEngine);
-    }
-    if slot == NONE {
-        return Verdict::Pass(Reason::NotOurs);
-    }
-    if lacks_chunk(flow) {
-        return Verdict::Drop(Reason::NoChunk);
-    }
-    if !opens(config, flow) {
-        return Verdict::Pass(Reason::NoConnection);
-    }
-    if defence::drops(config) {
-        return Verdict::Drop(Reason::Defence);
+fn opening<'e, A: Addr, E: Tables<A>>(env: &'e E, flow: &Flow<A>) -> Verdict<'e, A> {
+    let slot = env.asked_for(flow);
+    if slot >= REFUSED {
+        return refusal(slot);
     }
     let mut outcome = env.schedule(flow, slot, Picked::NOTHING);
     let version = outcome.asks();
@@ -221,27 +200,70 @@ fn opening<'e, A: Addr, E: Tables<A>>(
     }
 }
 
-/// Whether a packet opens a connection. Of TCP only a SYN does (not a SYN that also resets); the host
-/// answers anything else.
+/// Numbers from here on say why a packet is not balanced, where otherwise an index is: for functions
+/// of the kernel's kind.
+pub const REFUSED: u32 = 1 << 31;
+
+/// A packet is left to the host for this reason, as a number.
 #[inline(always)]
-pub(crate) fn opens<A: Copy>(config: &Config, flow: &Flow<A>) -> bool {
-    match flow.key.protocol as u8 {
+pub(crate) const fn passed(reason: Reason) -> u32 {
+    REFUSED | reason as u32 * 2
+}
+
+/// A packet is dropped for this reason, as a number.
+#[inline(always)]
+pub(crate) const fn dropped(reason: Reason) -> u32 {
+    REFUSED | reason as u32 * 2 | 1
+}
+
+/// What such a number says.
+#[inline(always)]
+pub fn refusal<'e, A: Addr>(code: u32) -> Verdict<'e, A> {
+    let reason = Reason::from_number((code & !REFUSED) / 2);
+    if code & 1 == 0 { Verdict::Pass(reason) } else { Verdict::Drop(reason) }
+}
+
+/// Index in `SLOTS` of the service that the packet opens a connection of, or why it opens none.
+#[inline(always)]
+pub fn asked_for<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>) -> u32 {
+    let Some(config) = env.config() else { return passed(Reason::NotOurs) };
+    let flags = config.flags.get();
+    if flags & CONFIG_BACKUP_ONLY != 0 {
+        return passed(Reason::NotOurs);
+    }
+    if !flow.marked && flags & CONFIG_FWMARK != 0 {
+        return passed(Reason::PuntMark);
+    }
+    let slot = service(env, config, flow);
+    if flags & CONFIG_ENGINE != 0 && pe::concerns(env, flow, slot) {
+        return passed(Reason::PuntEngine);
+    }
+    if slot == NONE {
+        return passed(Reason::NotOurs);
+    }
+    let refused = refused(config, flow);
+    if refused != 0 { refused } else { slot }
+}
+
+/// Why a packet for a service opens no connection; 0 if it does. Of TCP only a SYN does (not a SYN
+/// that also resets); the host answers anything else.
+#[inline(always)]
+pub(crate) fn refused<A: Copy>(config: &Config, flow: &Flow<A>) -> u32 {
+    let chunks = sctp::Chunks(flow.tcp_flags);
+    let opens = match flow.key.protocol as u8 {
         protocol::TCP => match flow.tcp_flags & (tcp_flags::SYN | tcp_flags::RST) {
             tcp_flags::SYN => true,
             0 => config.sysctl(Sysctl::SloppyTcp) != 0,
             _ => false,
         },
-        protocol::SCTP => {
-            sctp::Chunks(flow.tcp_flags).opens(config.sysctl(Sysctl::SloppySctp) != 0)
-        }
+        protocol::SCTP if chunks.is_empty() => return dropped(Reason::NoChunk),
+        protocol::SCTP => chunks.opens(config.sysctl(Sysctl::SloppySctp) != 0),
         _ => true,
+    };
+    if !opens {
+        return passed(Reason::NoConnection);
     }
-}
-
-/// Whether this is an SCTP packet without a chunk, which ends here.
-#[inline(always)]
-pub(crate) fn lacks_chunk<A: Copy>(flow: &Flow<A>) -> bool {
-    flow.key.protocol == protocol::SCTP as u32 && sctp::Chunks(flow.tcp_flags).is_empty()
+    if defence::drops(config) { dropped(Reason::Defence) } else { 0 }
 }
 
 /// The way of a packet whose connection was just entered.

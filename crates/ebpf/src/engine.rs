@@ -9,6 +9,7 @@ use rvs_core::env::Tables;
 use rvs_core::flow::{Flow, L3};
 use rvs_core::packet::Packet as _;
 use rvs_core::pe::{self, Payload};
+use rvs_core::pipeline::refusal;
 use rvs_core::reason::Reason;
 use rvs_wire::{ETHERTYPE_IPV4, Ethernet, Udp, protocol};
 
@@ -97,7 +98,7 @@ where
     match code {
         pe::GO_ON => ONCE,
         pe::AGAIN => AGAIN,
-        _ => tc::refuse(flow, pe::refusal(code)),
+        _ => tc::refuse(flow, refusal(code)),
     }
 }
 

@@ -12,7 +12,7 @@ use rvs_core::layout::{
     Asked, CallId, Config, Conn, ConnSet, Dest, DestStats, Key, Row, ServiceAddr, Slot, Version,
 };
 use rvs_core::pe;
-use rvs_core::pipeline::sctp_state;
+use rvs_core::pipeline::{asked_for, sctp_state};
 use rvs_core::reason::Reason;
 use rvs_core::sched::{self, NONE, Place, pick_cached};
 use rvs_core::schedule::{Picked, Scheduled, schedule};
@@ -174,8 +174,8 @@ impl Tables<V4> for Kernel {
     }
 
     #[inline(always)]
-    fn is_for_engine(&self, flow: &Flow<V4>, slot: u32) -> bool {
-        rvs_is_for_engine4(flow, slot) != 0
+    fn asked_for(&self, flow: &Flow<V4>) -> u32 {
+        rvs_asked_for4(flow)
     }
 
     #[inline(always)]
@@ -249,8 +249,8 @@ impl Tables<V6> for Kernel {
     }
 
     #[inline(always)]
-    fn is_for_engine(&self, flow: &Flow<V6>, slot: u32) -> bool {
-        rvs_is_for_engine6(flow, slot) != 0
+    fn asked_for(&self, flow: &Flow<V6>) -> u32 {
+        rvs_asked_for6(flow)
     }
 
     #[inline(always)]
@@ -279,7 +279,7 @@ impl Tables<V6> for Kernel {
 /// The verifier proves that a pointer to a struct, if it is not null, spans the struct.
 macro_rules! global {
     ($addr:ty: $find:ident, $claim:ident, $cached:ident, $schedule:ident, $sctp:ident;
-     $is_for_engine:ident, $pick:ident, $template:ident, $persist:ident) => {
+     $asked_for:ident, $pick:ident, $template:ident, $persist:ident) => {
         /// See [`Tables::find`].
         #[unsafe(no_mangle)]
         #[inline(never)]
@@ -325,13 +325,12 @@ macro_rules! global {
             }
         }
 
-        /// See [`Tables::is_for_engine`].
+        /// See [`Tables::asked_for`].
         #[unsafe(no_mangle)]
         #[inline(never)]
-        pub extern "C" fn $is_for_engine(flow: *const Flow<$addr>, slot: u32) -> u32 {
+        pub extern "C" fn $asked_for(flow: *const Flow<$addr>) -> u32 {
             // SAFETY: see the macro.
-            let flow = unsafe { flow.as_ref() };
-            flow.is_some_and(|flow| pe::concerns(&Kernel, flow, slot)) as u32
+            unsafe { flow.as_ref() }.map_or(0, |flow| asked_for(&Kernel, flow))
         }
 
         /// See [`Tables::pick`].
@@ -385,6 +384,6 @@ macro_rules! global {
     };
 }
 global!(V4: rvs_find4, rvs_claim4, rvs_cached4, rvs_schedule4, rvs_sctp4;
-        rvs_is_for_engine4, rvs_pick4, rvs_template4, rvs_persist4);
+        rvs_asked_for4, rvs_pick4, rvs_template4, rvs_persist4);
 global!(V6: rvs_find6, rvs_claim6, rvs_cached6, rvs_schedule6, rvs_sctp6;
-        rvs_is_for_engine6, rvs_pick6, rvs_template6, rvs_persist6);
+        rvs_asked_for6, rvs_pick6, rvs_template6, rvs_persist6);

@@ -207,10 +207,7 @@ where
         Err(Reason::Icmp) => return related::PENDING,
         Err(reason) => return pass(reason),
     };
-    match resolve(&Kernel, &flow) {
-        Verdict::Pass(Reason::PuntEngine) => engine::PENDING,
-        verdict => act::<A, true>(frame, &flow, verdict),
-    }
+    act::<A, true>(frame, &flow, resolve(&Kernel, &flow))
 }
 
 /// Does with the packet what was decided. With `COMMIT` its connection is accounted for, not only
@@ -236,6 +233,7 @@ where
 pub fn refuse<A: icmp::Errors>(flow: &Flow<A>, verdict: Verdict<'_, A>) -> i32 {
     match verdict {
         Verdict::Forward(_) => NEXT,
+        Verdict::Pass(Reason::PuntEngine) => engine::PENDING,
         Verdict::Pass(reason) => pass(reason),
         Verdict::Drop(Reason::NoDest) => {
             Kernel.count(Reason::NoDest);
