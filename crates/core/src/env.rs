@@ -85,6 +85,14 @@ pub trait Tables<A: Addr>: Env {
         table::find(self, key).map_or(0, |(_, index)| index + 1)
     }
 
+    /// [`find`](Tables::find) of a packet's key. A function of its own in the kernel because it is
+    /// given all that is known of the packet: the verifier forgets of what protocol it is, and so
+    /// follows what comes behind once instead of once for each.
+    #[inline(always)]
+    fn known(&self, flow: &Flow<A>) -> u32 {
+        self.find(&flow.key)
+    }
+
     /// Index, plus one, of an entry claimed for this key; 0 if all in reach are taken.
     #[inline(always)]
     fn claim(&self, key: &Key<A>) -> u32 {

@@ -125,7 +125,7 @@ pub enum Verdict<'e, A: Copy> {
 #[inline(always)]
 pub fn resolve<'e, A: Addr, E: Tables<A>>(env: &'e E, flow: &Flow<A>) -> Verdict<'e, A> {
     let Some(config) = env.config() else { return Verdict::Pass(Reason::NotOurs) };
-    if let Some(entry) = table::entry(env, env.find(&flow.key)) {
+    if let Some(entry) = table::entry(env, env.known(flow)) {
         return established(env, config, flow, entry);
     }
     opening(env, flow)

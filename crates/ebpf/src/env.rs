@@ -159,6 +159,11 @@ impl Tables<V4> for Kernel {
     }
 
     #[inline(always)]
+    fn known(&self, flow: &Flow<V4>) -> u32 {
+        rvs_known4(flow)
+    }
+
+    #[inline(always)]
     fn claim(&self, key: &Key<V4>) -> u32 {
         rvs_claim4(key)
     }
@@ -234,6 +239,11 @@ impl Tables<V6> for Kernel {
     }
 
     #[inline(always)]
+    fn known(&self, flow: &Flow<V6>) -> u32 {
+        rvs_known6(flow)
+    }
+
+    #[inline(always)]
     fn claim(&self, key: &Key<V6>) -> u32 {
         rvs_claim6(key)
     }
@@ -278,7 +288,7 @@ impl Tables<V6> for Kernel {
 ///
 /// The verifier proves that a pointer to a struct, if it is not null, spans the struct.
 macro_rules! global {
-    ($addr:ty: $find:ident, $claim:ident, $cached:ident, $schedule:ident, $sctp:ident;
+    ($addr:ty: $find:ident, $known:ident, $claim:ident, $cached:ident, $schedule:ident, $sctp:ident;
      $asked_for:ident, $pick:ident, $template:ident, $persist:ident) => {
         /// See [`Tables::find`].
         #[unsafe(no_mangle)]
@@ -286,6 +296,15 @@ macro_rules! global {
         pub extern "C" fn $find(key: *const Key<$addr>) -> u32 {
             // SAFETY: see the macro.
             let found = unsafe { key.as_ref() }.and_then(|key| table::find(&Kernel, key));
+            found.map_or(0, |(_, index)| index + 1)
+        }
+
+        /// See [`Tables::known`].
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $known(flow: *const Flow<$addr>) -> u32 {
+            // SAFETY: see the macro.
+            let found = unsafe { flow.as_ref() }.and_then(|flow| table::find(&Kernel, &flow.key));
             found.map_or(0, |(_, index)| index + 1)
         }
 
@@ -383,7 +402,7 @@ macro_rules! global {
         }
     };
 }
-global!(V4: rvs_find4, rvs_claim4, rvs_cached4, rvs_schedule4, rvs_sctp4;
+global!(V4: rvs_find4, rvs_known4, rvs_claim4, rvs_cached4, rvs_schedule4, rvs_sctp4;
         rvs_asked_for4, rvs_pick4, rvs_template4, rvs_persist4);
-global!(V6: rvs_find6, rvs_claim6, rvs_cached6, rvs_schedule6, rvs_sctp6;
+global!(V6: rvs_find6, rvs_known6, rvs_claim6, rvs_cached6, rvs_schedule6, rvs_sctp6;
         rvs_asked_for6, rvs_pick6, rvs_template6, rvs_persist6);
