@@ -207,13 +207,13 @@ pub const REFUSED: u32 = 1 << 31;
 /// A packet is left to the host for this reason, as a number.
 #[inline(always)]
 pub(crate) const fn passed(reason: Reason) -> u32 {
-    REFUSED | reason as u32 * 2
+    REFUSED | (reason as u32 * 2)
 }
 
 /// A packet is dropped for this reason, as a number.
 #[inline(always)]
 pub(crate) const fn dropped(reason: Reason) -> u32 {
-    REFUSED | reason as u32 * 2 | 1
+    passed(reason) | 1
 }
 
 /// What such a number says.
