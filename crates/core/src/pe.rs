@@ -296,11 +296,7 @@ pub fn find_template<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, place: Plac
 #[inline(always)]
 fn template_of<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, place: Place) -> Option<u64> {
     let (slot, version) = (env.slot(place.slot)?, env.version(place.version)?);
-    let first = (hash(&env.asked()?.call_id, env.config()?.seed.get()) >> 32) as u32;
-    let key = schedule::template_key(flow, slot, version);
-    let mut lookup = Lookup { env: *env, key, first, found: 0 };
-    env.repeat(ALIASES, &mut lookup);
-    let number = lookup.found;
+    let number = find(env, InHand, || schedule::template_key(flow, slot, version));
     let template = table::entry(env, number)?;
     let row = row_of(env, version, template.dest.get());
     if row == NONE || schedule::quiescent(env, template) {
@@ -311,22 +307,67 @@ fn template_of<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, place: Place) -> 
     Some((row as u64) << 32 | number as u64)
 }
 
-/// Looks for the template of this packet's Call-ID.
-struct Lookup<A, E> {
+/// Whose Call-ID is meant.
+pub(crate) trait Meant<E>: Copy {
+    /// The Call-ID.
+    fn call_id<'m>(&'m self, env: &'m E) -> Option<&'m CallId>;
+}
+
+/// The packet's ([`Env::asked`]).
+#[derive(Clone, Copy)]
+struct InHand;
+
+impl<E: Env> Meant<E> for InHand {
+    #[inline(always)]
+    fn call_id<'m>(&'m self, env: &'m E) -> Option<&'m CallId> {
+        env.asked().map(|asked| &asked.call_id)
+    }
+}
+
+/// This one, which another director told of.
+impl<E> Meant<E> for &CallId {
+    fn call_id<'m>(&'m self, _: &'m E) -> Option<&'m CallId> {
+        Some(self)
+    }
+}
+
+/// Index, plus one, of the template of a Call-ID that would have `key` without one; 0 if there is
+/// none. The key is asked for late: until then it takes no room on the kernel's stack.
+#[inline(always)]
+pub(crate) fn find<A: Addr, E: Tables<A>>(
+    env: &E,
+    meant: impl Meant<E>,
+    key: impl FnOnce() -> Key<A>,
+) -> u32 {
+    let Some(hash) = hash_of(env, &meant) else { return 0 };
+    let first = (hash >> 32) as u32;
+    let mut lookup = Lookup { env: *env, key: key(), meant, first, found: 0 };
+    env.repeat(ALIASES, &mut lookup);
+    lookup.found
+}
+
+#[inline(always)]
+fn hash_of<E: Env>(env: &E, meant: &impl Meant<E>) -> Option<u64> {
+    Some(hash(meant.call_id(env)?, env.config()?.seed.get()))
+}
+
+/// Looks for the template of a Call-ID.
+struct Lookup<A, E, M> {
     env: E,
     key: Key<A>,
+    meant: M,
     first: u32,
     found: u32,
 }
 
-impl<A: Addr, E: Tables<A>> Visit for Lookup<A, E> {
+impl<A: Addr, E: Tables<A>, M: Meant<E>> Visit for Lookup<A, E, M> {
     #[inline(always)]
     fn visit(&mut self, alias: u32) -> bool {
-        let Some(asked) = self.env.asked() else { return false };
+        let Some(meant) = self.meant.call_id(&self.env) else { return false };
         let number = self.env.find(&key_of(self.key, self.first.wrapping_add(alias)));
         let Some(template) = table::entry::<A, E>(&self.env, number) else { return true };
         let Some(call_id) = self.env.call_id_at(template.call_id.get()) else { return true };
-        if same(call_id, &asked.call_id) {
+        if same(call_id, meant) {
             self.found = number;
             return false;
         }
@@ -395,17 +436,29 @@ fn try_persist<A: Addr, E: Tables<A>>(
     let (slot, version) = (env.slot(place.slot)?, env.version(place.version)?);
     let row = env.row(version.first_row.get().wrapping_add(row))?;
     let dest = env.dest(row.dest)?;
-    let call_id = &env.asked()?.call_id;
-    let hash = hash(call_id, env.config()?.seed.get());
+    let number = claim(env, InHand, || schedule::template_key(flow, slot, version))?;
+    let template = table::entry::<A, E>(env, number)?;
+    schedule::fill_template(env, template, row, dest, ticks(version.timeout.get()));
+    Some(number)
+}
+
+/// Claims an entry for the template of a Call-ID that would have `key` without one, and a place for
+/// the Call-ID: the entry's index, plus one.
+#[inline(always)]
+pub(crate) fn claim<A: Addr, E: Tables<A>>(
+    env: &E,
+    meant: impl Meant<E>,
+    key: impl FnOnce() -> Key<A>,
+) -> Option<u32> {
+    let hash = hash_of(env, &meant)?;
     let mut claim = Claim { env: *env, first: hash as u32, found: 0 };
     env.repeat(TRIES, &mut claim);
-    let copy = env.call_id_at(claim.found)?;
+    let (call_id, copy) = (meant.call_id(env)?, env.call_id_at(claim.found)?);
     copy.len.set(call_id.len.get());
     for (to, from) in copy.words.iter().zip(&call_id.words) {
         to.set(from.get());
     }
-    let key = schedule::template_key(flow, slot, version);
-    let mut enter = Enter { env: *env, key, first: (hash >> 32) as u32, entered: 0 };
+    let mut enter = Enter { env: *env, key: key(), first: (hash >> 32) as u32, entered: 0 };
     env.repeat(ALIASES, &mut enter);
     let number = enter.entered;
     let Some(template) = table::entry::<A, E>(env, number) else {
@@ -413,7 +466,6 @@ fn try_persist<A: Addr, E: Tables<A>>(
         return None;
     };
     template.call_id.set(claim.found);
-    schedule::fill_template(env, template, row, dest, ticks(version.timeout.get()));
     Some(number)
 }
 
@@ -425,8 +477,7 @@ pub(crate) fn release<A: Copy, E: Env>(env: &E, template: &Conn<A>) {
     }
 }
 
-/// Stores this packet's Call-ID, up to 255 bytes, where it is looked for; for what is not the
-/// kernel.
+/// Stores a Call-ID, up to 255 bytes; for what is not the kernel.
 pub fn set_call_id(place: &CallId, bytes: &[u8]) {
     place.len.set(bytes.len() as u32);
     let mut chunks = bytes.chunks(8);

@@ -3,7 +3,7 @@
 //! restart.
 
 mod adopt;
-mod conns;
+pub(crate) mod conns;
 mod pe;
 mod stats;
 mod write;

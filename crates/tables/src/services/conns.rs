@@ -92,7 +92,7 @@ fn row<A: Addr, M: Memory>(maps: &M, conn: &Conn<A>, now: Tick) -> Option<ConnRo
 }
 
 /// A template's engine and Call-ID.
-fn engine<A: Addr, M: Memory>(maps: &M, conn: &Conn<A>) -> Option<(Engine, EngineData)> {
+pub(crate) fn engine<A: Addr, M: Memory>(maps: &M, conn: &Conn<A>) -> Option<(Engine, EngineData)> {
     let index = conn.call_id.get().checked_sub(1)?;
     let (bytes, len) = bytes_of(maps.call_ids().get(index as usize)?);
     Some((Engine::Sip, EngineData::new(bytes.get(..len)?)))
