@@ -5,7 +5,7 @@ G, PORT = '224.0.0.81', 8848
 sh('modprobe ip_vs; modprobe ip_vs_pe_sip; modprobe ip_vs_rr')
 b = Bench('sync_pe_bench'); os.remove('/out/sync_pe_bench.jsonl')
 def sip(cid): return b'OPTIONS sip:a@b SIP/2.0\r\nCall-ID: ' + cid + b'\r\nCSeq: 1 OPTIONS\r\n\r\n'
-def table(name='ip_vs_conn'): return [l.split() for l in open('/proc/net/' + name, encoding='latin1', newline='\n').read().split('\n')[1:-1]]
+def table(name='ip_vs_conn'): return [[w for w in l.split(' ') if w] for l in open('/proc/net/' + name, encoding='latin1', newline='\n').read().split('\n')[1:-1]]
 # ---- what a master sends
 rec = Rec('sync_pe_sent')
 def messages(wait):

@@ -103,6 +103,12 @@ impl EngineData {
         data
     }
 
+    /// What a kernel lists of it: what comes before the first zero.
+    pub fn up_to_zero(&self) -> Self {
+        let bytes = self.bytes();
+        Self::new(bytes.split(|byte| *byte == 0).next().unwrap_or_default())
+    }
+
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or_default()

@@ -23,7 +23,7 @@ fn bytes(hex: &Value) -> Vec<u8> {
 #[test]
 fn messages_of_the_kernel_are_read_and_written_again_byte_for_byte() {
     let (mut messages, mut entries) = ([0, 0], 0);
-    for row in recorded("sync_sent.jsonl") {
+    for row in recorded("sync_sent.jsonl").into_iter().chain(recorded("sync_pe_sent.jsonl")) {
         for sent in row["messages"].as_array().expect("messages") {
             let data = bytes(&sent["data"]);
             let message = Message::parse(&data).expect("a message");

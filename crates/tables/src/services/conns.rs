@@ -86,7 +86,7 @@ fn row<A: Addr, M: Memory>(maps: &M, conn: &Conn<A>, now: Tick) -> Option<ConnRo
         state,
         expires: Tick(conn.expires.get()).seconds_from(now),
         template,
-        engine: engine(maps, conn),
+        engine: engine(maps, conn).map(|(engine, data)| (engine, data.up_to_zero())),
         synced: word.has(SYNCED),
     })
 }
