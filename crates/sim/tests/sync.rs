@@ -25,7 +25,7 @@ use serde_json::Value;
 const ONLY_THE_KERNEL: [&str; 2] = ["ESP", "version 0: protocol 50"];
 
 /// Room for one case.
-const SIZES: Sizes = Sizes { sets: 16, services: 16, destinations: 64 };
+const SIZES: Sizes = Sizes { sets: 128, services: 16, destinations: 64 };
 
 fn bytes(hex: &Value) -> Vec<u8> {
     let hex = hex.as_str().expect("a text");
@@ -130,7 +130,8 @@ fn recorded(row: &Value) -> Vec<(Conn, u32)> {
 fn listed_calls(sim: &SimDatapath) -> Vec<String> {
     let mut calls = Vec::new();
     sim.for_each_conn(&mut |row: &ConnRow| {
-        if let Some((engine, data)) = &row.engine {
+        let service = SocketAddr::new(row.virtual_addr, row.virtual_port);
+        if let Some((engine, data)) = row.engine.as_ref().filter(|_| !is_elsewhere(service)) {
             let data: String = data.bytes().iter().map(|byte| char::from(*byte)).collect();
             calls.push(format!("{} {data}", engine.name()));
         }
@@ -162,9 +163,14 @@ fn listed(sim: &SimDatapath) -> Vec<(Conn, u32)> {
         conns.push((conn, row.expires));
         true
     });
-    conns.retain(|((_, _, service, ..), _)| service.port() != 4444);
+    conns.retain(|((_, _, service, ..), _)| !is_elsewhere(*service));
     conns.sort();
     conns
+}
+
+/// Whether this is the service of a case "no such service", which recordings leave out.
+fn is_elsewhere(service: SocketAddr) -> bool {
+    service.port() == 4444 || service.ip() == IpAddr::from([10, 9, 99, 98])
 }
 
 /// Active and inactive connections of each destination that has any.
@@ -251,7 +257,7 @@ fn a_backup_takes_what_the_kernel_takes() {
 #[test]
 fn a_backup_takes_calls_as_the_kernel_takes_them_and_sends_them_to_the_same_servers() {
     let (compared, left_out, calls) = compare("sync_pe_taken.jsonl");
-    assert_eq!((compared, left_out, calls), (0, 0, 0));
+    assert_eq!((compared, left_out, calls), (54, 0, 189));
 }
 
 /// Replays a recording: cases compared, cases left out, packets sent.
