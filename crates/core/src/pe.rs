@@ -279,11 +279,16 @@ pub fn hash(call_id: &CallId, seed: u64) -> u64 {
 
 #[inline(always)]
 fn same(a: &CallId, b: &CallId) -> bool {
-    let mut differs = (a.len.get() ^ b.len.get()) as u64;
-    for (a, b) in a.words.iter().zip(&b.words) {
-        differs |= a.get() ^ b.get();
+    if a.len.get() != b.len.get() {
+        return false;
     }
-    differs == 0
+    // Word by word: what differs, added up, takes the kernel's stack.
+    for (a, b) in a.words.iter().zip(&b.words) {
+        if a.get() != b.get() {
+            return false;
+        }
+    }
+    true
 }
 
 /// The template of a client and this packet's Call-ID, renewed, and its row; both in one number, the
