@@ -21,6 +21,8 @@ pub mod mark;
 pub mod nat;
 pub mod ours;
 pub mod packet;
+pub mod pe;
+pub mod pe_sip;
 pub mod pipeline;
 pub mod proto;
 pub mod reason;

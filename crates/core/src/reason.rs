@@ -66,6 +66,8 @@ reasons! {
     PuntNeighbour = "punt.neighbour",
     /// Passed from XDP to TC: its mark decides which service it is for.
     PuntMark = "punt.mark",
+    /// Passed from XDP to TC, and within TC: a persistence engine has to read it.
+    PuntEngine = "punt.engine",
     /// Passed from XDP to TC: an ICMP error is due.
     PuntIcmp = "punt.icmp",
     /// Passed from XDP to TC: the way out cannot take XDP frames.
@@ -95,6 +97,8 @@ reasons! {
     TinyFragment = "drop.fragment_tiny",
     /// Dropped, answered by ICMP port unreachable: no destination is available.
     NoDest = "drop.no_dest",
+    /// Dropped: the service's persistence engine finds no Call-ID in it.
+    NoCallId = "drop.no_call_id",
     /// Dropped, answered by ICMP time exceeded: the TTL or hop limit ran out.
     TtlExceeded = "drop.ttl_exceeded",
     /// Dropped, answered by ICMP fragmentation needed or packet too big.

@@ -5,6 +5,7 @@ use crate::addr::Addr;
 use crate::conn::{CACHE, DEAD, FREE, REPLY, TEMPLATE, Word};
 use crate::env::Tables;
 use crate::layout::{Conn, Key};
+use crate::pe;
 use crate::pipeline::{end, expiry};
 use crate::sched::cache;
 use crate::sysctl::Sysctl;
@@ -85,5 +86,6 @@ pub fn clear<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>) {
     conn.dest.set(0);
     conn.pair.set(0);
     conn.control.set(0);
+    pe::release(env, conn);
     env.compare_exchange(&conn.word, word, FREE);
 }

@@ -9,8 +9,9 @@ use crate::addr::Addr;
 use crate::conn::{CACHE, INACTIVE, NO_OUTPUT, REPLY, SYNCED, TEMPLATE, Word};
 use crate::dest;
 use crate::env::Tables;
-use crate::layout::{Conn, Key};
+use crate::layout::{CallId, Conn, Key};
 use crate::ours;
+use crate::pe;
 use crate::pipeline::{end, forget, partner};
 use crate::schedule::{claim_reply, take_replies};
 use crate::table;
@@ -72,10 +73,16 @@ impl<A: Addr> Arrival<A> {
     }
 }
 
-/// Enters what arrived, or brings up to date what is known of it.
-pub fn arrive<A: Addr, E: Tables<A>>(env: &E, arrival: &Arrival<A>) -> Arrived {
-    let Some(known) = table::entry(env, env.find(&arrival.key)) else {
-        return enter(env, arrival, None);
+/// Enters what arrived, or brings up to date what is known of it. A template that a persistence
+/// engine made has a Call-ID.
+pub fn arrive<A: Addr, E: Tables<A>>(
+    env: &E,
+    arrival: &Arrival<A>,
+    call_id: Option<&CallId>,
+) -> Arrived {
+    let call_id = call_id.filter(|_| arrival.template);
+    let Some(known) = table::entry(env, find(env, &arrival.key, call_id)) else {
+        return enter(env, arrival, call_id, None);
     };
     let word = Word(known.word.get());
     if word.has(REPLY | CACHE) || word.has(TEMPLATE) != arrival.template {
@@ -88,12 +95,17 @@ pub fn arrive<A: Addr, E: Tables<A>>(env: &E, arrival: &Arrival<A>) -> Arrived {
         if arrival.inactive {
             return Arrived::Stale;
         }
-        return enter(env, arrival, Some(known));
+        return enter(env, arrival, call_id, Some(known));
     }
     if known.dest.get() == 0 && arrival.dest != 0 && !elsewhere {
-        return enter(env, arrival, Some(known));
+        return enter(env, arrival, call_id, Some(known));
     }
     update(env, known, arrival)
+}
+
+/// Index, plus one, of what packets find by this key and Call-ID.
+fn find<A: Addr, E: Tables<A>>(env: &E, key: &Key<A>, call_id: Option<&CallId>) -> u32 {
+    call_id.map_or_else(|| env.find(key), |call_id| pe::find(env, call_id, || *key))
 }
 
 /// State, counts and expiry of a known entry. Its way of forwarding stays.
@@ -131,6 +143,7 @@ fn update<A: Addr, E: Tables<A>>(env: &E, known: &Conn<A>, arrival: &Arrival<A>)
 fn enter<A: Addr, E: Tables<A>>(
     env: &E,
     arrival: &Arrival<A>,
+    call_id: Option<&CallId>,
     instead: Option<&Conn<A>>,
 ) -> Arrived {
     let Some(dest) = env.dest(arrival.dest) else { return Arrived::Stale };
@@ -139,7 +152,10 @@ fn enter<A: Addr, E: Tables<A>>(
         ours::note(config, key.dst);
         ours::note(config, arrival.target);
     }
-    let number = env.claim(key);
+    let number = match call_id {
+        Some(call_id) => pe::claim(env, call_id, || *key).unwrap_or(0),
+        None => env.claim(key),
+    };
     let Some(conn) = table::entry(env, number) else { return Arrived::Full };
     conn.dest.set(arrival.dest);
     conn.target.set(arrival.target);
@@ -161,7 +177,7 @@ fn enter<A: Addr, E: Tables<A>>(
             end(env, old);
         }
         // Packets were faster: theirs is found first, this would never be.
-        None if env.find(key) != number => {
+        None if find(env, key, call_id) != number => {
             end(env, conn);
             return Arrived::Stale;
         }

@@ -85,7 +85,7 @@ impl Object {
         }
         let mut ebpf = loader.load(OBJECT)?;
         xdp(&mut ebpf)?.load().map_err(|reason| OpenError::Verify { name: "rvs_xdp", reason })?;
-        let attached = ["rvs_tc", "rvs_local", "rvs_marked", "rvs_back"];
+        let attached = ["rvs_local", "rvs_marked", "rvs_back"];
         for name in attached.into_iter().chain(CALLED) {
             tc(&mut ebpf, name)?.load().map_err(|reason| OpenError::Verify { name, reason })?;
         }
@@ -136,8 +136,8 @@ fn tc<'e>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<&'e mut SchedClassif
     program.try_into().map_err(|reason| OpenError::Verify { name, reason })
 }
 
-/// Programs that the TC program calls, by their index in `PROGRAMS`.
-const CALLED: [&str; 7] = [
+/// TC programs that others call, by their index in `PROGRAMS`.
+const CALLED: [&str; 10] = [
     "rvs_icmp",
     "rvs_related",
     "rvs_cover",
@@ -145,6 +145,9 @@ const CALLED: [&str; 7] = [
     "rvs_fragment",
     "rvs_local_icmp",
     "rvs_local_extended",
+    "rvs_engine",
+    "rvs_tc",
+    "rvs_once",
 ];
 
 /// Enters them into the array that they are called by. The map must stay pinned.

@@ -7,6 +7,7 @@
 
 mod atomic;
 mod cover;
+mod engine;
 mod env;
 mod extended;
 mod fragment;

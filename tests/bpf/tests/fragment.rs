@@ -45,7 +45,8 @@ impl Player {
             Self::Native(sim) => {
                 let flags = ServiceFlags::empty();
                 let scheduler = Scheduler::Rr;
-                let config = ServiceConfig { scheduler, flags, timeout: 0, netmask: u32::MAX };
+                let config =
+                    ServiceConfig { scheduler, flags, timeout: 0, netmask: u32::MAX, engine: None };
                 sim.put_service(&key, &config, &[dest], Change::Service).expect("there is room");
                 for (index, _) in sim.take_new() {
                     sim.set_source(index, source);

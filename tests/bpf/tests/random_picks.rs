@@ -255,7 +255,7 @@ impl Case {
             (true, true) => 128,
             (true, false) => 120,
         };
-        let config = ServiceConfig { scheduler, flags, timeout: 300, netmask };
+        let config = ServiceConfig { scheduler, flags, timeout: 300, netmask, engine: None };
         let key = ServiceKey::Address { protocol, addr: vip.ip(), port: vip.port() };
         Self { rng, protocol, v6, vip, key, config, dests: Vec::new(), clients: Vec::new() }
     }

@@ -51,21 +51,21 @@ impl File {
     }
 
     /// Its text now.
-    pub fn text(self, client: &mut Client) -> Result<String, ClientError> {
-        let mut text = String::new();
+    pub fn text(self, client: &mut Client) -> Result<Vec<u8>, ClientError> {
+        let mut text = Vec::new();
         self.pieces(client, &mut |piece| {
-            text += piece;
+            text.extend(piece);
             true
         })?;
         Ok(text)
     }
 
     /// Calls `piece` for its text, piece by piece, until it returns false. The connection table is
-    /// never held as a whole, here or by rvsd.
+    /// never held as a whole, here or by rvsd. Bytes, as a persistence engine's data are any.
     pub fn pieces(
         self,
         client: &mut Client,
-        piece: &mut dyn FnMut(&str) -> bool,
+        piece: &mut dyn FnMut(&[u8]) -> bool,
     ) -> Result<(), ClientError> {
         let text = match self {
             Self::Conns => return conns::pieces(client, conns::Form::Plain, piece),
@@ -75,7 +75,7 @@ impl File {
             Self::Stats => stats::text(client)?,
             Self::StatsPercpu => stats::percpu(client)?,
         };
-        piece(&text);
+        piece(text.as_bytes());
         Ok(())
     }
 }

@@ -7,7 +7,8 @@ use rvs_core::addr::{Addr, V4, V6, words};
 use rvs_core::control::{Change, DatapathError};
 use rvs_core::dest;
 use rvs_core::layout::{
-    CONFIG_BACKUP_ONLY, CONFIG_FWMARK, CONFIG_PORT_ZERO, CONFIG_SECURE_TCP, Row, Slot,
+    CONFIG_BACKUP_ONLY, CONFIG_ENGINE, CONFIG_FWMARK, CONFIG_PORT_ZERO, CONFIG_SECURE_TCP, Row,
+    Slot,
 };
 use rvs_core::ours;
 use rvs_core::sched::{self, dh, mh, rr, sh, wrr};
@@ -56,6 +57,7 @@ impl<M: Memory> Services<M> {
             Some(position) => self.switch(position, config, &taken, placed),
             None => self.insert(key, config, slot, &taken, placed)?,
         }
+        self.update_real_servers();
         for (dest, index) in removed {
             self.trash(slot, dest, index);
         }
@@ -238,6 +240,8 @@ impl<M: Memory> Services<M> {
         version.table.set(taken.table);
         version.timeout.set(config.timeout);
         version.netmask.set(config.netmask);
+        version.engine.set(config.engine.map_or(0, |engine| engine as u32));
+        self.expect_engine(config);
         let known = position.and_then(|p| self.services.get(p)).map(|service| service.slot);
         let slot = known.or(taken.slot).unwrap_or_default();
         version.state.set(self.carry(position, slot, config, placed, change, (max, gcd)));
@@ -317,6 +321,7 @@ impl<M: Memory> Services<M> {
         service.config = *config;
         service.version = taken.version;
         service.dests = placed;
+        self.update_ports();
     }
 
     /// Puts a new service in force.
@@ -378,6 +383,7 @@ impl<M: Memory> Services<M> {
         }
         self.maps.unlink(&ServiceHash::of(key));
         self.update_ports();
+        self.update_real_servers();
         if let Some(slot) = self.maps.slots().get(service.slot as usize) {
             self.maps.store(&slot.version, 0);
         }
@@ -412,6 +418,9 @@ impl<M: Memory> Services<M> {
         let mut ports = vec![[0u64; 1024]; 3];
         let mut flags = 0;
         for service in &self.services {
+            if service.config.engine.is_some() {
+                flags |= CONFIG_ENGINE;
+            }
             let ServiceKey::Address { protocol, port, .. } = service.key else {
                 flags |= CONFIG_FWMARK;
                 continue;

@@ -107,6 +107,7 @@ fn connection(line: &str, expires: &str) -> ConnRow {
         state: states.into_iter().find(|known| *known == state).expect("a known state"),
         expires: expires.parse().expect("seconds"),
         template: state == "NONE",
+        engine: None,
         synced: false,
     }
 }
