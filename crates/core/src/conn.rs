@@ -8,8 +8,9 @@
 //!      rvsd: counts it out, waits an RCU grace period, zeroes the key
 //! ```
 //!
-//! The entry of the reply direction has a copy of its connection's state, or none while a reply has
-//! to look at the connection: so replies that change nothing read and write one entry, as others do.
+//! The entry of the reply direction has an expiry of its own and a copy of its connection's state: so
+//! replies that change nothing read and write one entry, as others do. While that state is none, or
+//! that time over, a reply looks at the connection.
 //!
 //! An entry is cleared only when no packet can still be looking at it, so a look-up never takes a
 //! destination from a flow that is not its own.

@@ -476,12 +476,9 @@ fn change<A: Addr, E: Tables<A>>(env: &E, entry: &Conn<A>, to: impl Fn(Word) -> 
     }
 }
 
-/// Makes the next reply look at the connection, whose state and expiry somebody else has set.
-pub(crate) fn forget<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>) {
-    if let Some(reply) = partner(env, conn) {
-        change(env, reply, |word| word.with_state(0));
-        reply.expires.set(conn.expires.get());
-    }
+/// Makes the next reply look at the connection, whose state, expiry or timeout somebody else has set.
+pub fn forget<A: Copy>(reply: &Conn<A>, now: Tick) {
+    reply.expires.set(now.0);
 }
 
 /// Writes an entry's expiry, which changes a few times a second at most.
@@ -497,18 +494,27 @@ fn renew<A: Copy>(entry: &Conn<A>, expires: Tick) {
 #[inline(never)]
 pub fn commit<A: Addr, E: Tables<A>>(env: &E, now: Tick, flow: &Flow<A>, forward: &Forward<'_, A>) {
     let Some(config) = env.config() else { return };
-    match settled(config, flow, forward) {
+    match settled(config, now, flow, forward) {
         Some(timeout) => renew(forward.entry, now.after(timeout)),
         None => env.transition(forward.entry, flow.tcp_flags),
     }
     count(env, flow, forward);
 }
 
-/// The connection's timeout in ticks, if the packet leaves its state as it is.
+/// The connection's timeout in ticks, if the packet leaves its state as it is. A reply whose own entry
+/// has expired asks the connection.
 #[inline(always)]
-fn settled<A: Copy>(config: &Config, flow: &Flow<A>, forward: &Forward<'_, A>) -> Option<u32> {
+fn settled<A: Copy>(
+    config: &Config,
+    now: Tick,
+    flow: &Flow<A>,
+    forward: &Forward<'_, A>,
+) -> Option<u32> {
     let word = Word(forward.entry.word.get());
     let state = word.state();
+    if forward.reply && now.reached(Tick(forward.entry.expires.get())) {
+        return None;
+    }
     if flow.key.protocol == protocol::TCP as u32 {
         let secure = config.flags.get() & CONFIG_SECURE_TCP != 0;
         let next = tcp::next(secure, direction(word), state, tcp::Event::of(flow.tcp_flags));

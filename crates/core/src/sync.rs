@@ -132,8 +132,10 @@ fn update<A: Addr, E: Tables<A>>(env: &E, known: &Conn<A>, arrival: &Arrival<A>)
             known.pair.set(arrival.timeout);
         }
         known.expires.set(env.now().after(arrival.timeout).0);
-        if !arrival.template {
-            forget(env, known);
+        if !arrival.template
+            && let Some(reply) = partner(env, known)
+        {
+            forget(reply, env.now());
         }
         return Arrived::Updated;
     }

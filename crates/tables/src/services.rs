@@ -294,6 +294,7 @@ impl<M: Memory> Datapath for Services<M> {
             }
         }
         config.udp_timeout.set(ticks(timeouts.udp));
+        conns::settle(&self.maps);
         Ok(())
     }
 
@@ -341,6 +342,7 @@ impl<M: Memory> Datapath for Services<M> {
     fn set_timeout(&mut self, timeout: Timeout, seconds: u32) -> Result<(), DatapathError> {
         if let Some(place) = timeout.place(self.maps.config()) {
             place.set(ticks(seconds));
+            conns::settle(&self.maps);
         }
         Ok(())
     }
