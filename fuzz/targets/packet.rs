@@ -233,6 +233,11 @@ impl Path for Behind<'_> {
         self.back.push_back(frame.to_vec());
     }
 
+    fn inspect(&mut self, frame: &mut [u8]) {
+        let maps = self.bench.sim.maps();
+        rvs_slow::inspect(&maps, maps.slow().expect("it has one"), frame);
+    }
+
     fn count(&mut self, _: Reason, _: u64) {}
 }
 

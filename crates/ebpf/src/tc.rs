@@ -11,6 +11,7 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use rvs_core::addr::{V4, V6};
+use rvs_core::conn::{APP, Word};
 use rvs_core::env::{Env, Tables};
 use rvs_core::flow::{Flow, Ip, L3};
 use rvs_core::headers::MOST_OFFSET;
@@ -29,7 +30,7 @@ use crate::local;
 use crate::maps::{self, EXTENDED_PROGRAM, FRAGMENT_PROGRAM, RELATED_PROGRAM};
 use crate::related;
 use crate::route::{self, LOOPBACK, Route};
-use crate::{extended, fragment};
+use crate::{extended, fragment, slow};
 
 /// Go on to the next program, then the host: `TCX_NEXT`, `TC_ACT_UNSPEC`.
 pub const NEXT: i32 = -1;
@@ -257,9 +258,19 @@ where
             if forward.dest.mtu.get() != 0 && refuse_too_big(frame, flow, forward) {
                 return icmp::PENDING;
             }
+            if Word(forward.entry.word.get()).has(APP)
+                && let Some(action) = slow::inspect(frame, flow)
+            {
+                return action;
+            }
             send(frame, flow, forward)
         }
         Verdict::Pass(reason) => {
+            if matches!(reason, Reason::NotOurs)
+                && let Some(action) = slow::meet(frame, flow)
+            {
+                return action;
+            }
             local::leave_unclaimed(frame);
             pass(reason)
         }
