@@ -244,7 +244,14 @@ where
         Err(reason) => return pass(reason),
     };
     let verdict = resolve(&Kernel, &mut flow);
-    dispatch(frame, &flow, &verdict)
+    let handed_over = match verdict {
+        Verdict::Forward(ref forward) if Word(forward.entry.word.get()).has(APP) => {
+            slow::inspect(frame, &flow)
+        }
+        Verdict::Pass(Reason::NotOurs) => slow::meet(frame, &flow),
+        _ => None,
+    };
+    handed_over.unwrap_or_else(|| dispatch(frame, &flow, &verdict))
 }
 
 /// Does with the packet what was decided.
@@ -258,19 +265,9 @@ where
             if forward.dest.mtu.get() != 0 && refuse_too_big(frame, flow, forward) {
                 return icmp::PENDING;
             }
-            if Word(forward.entry.word.get()).has(APP)
-                && let Some(action) = slow::inspect(frame, flow)
-            {
-                return action;
-            }
             send(frame, flow, forward)
         }
         Verdict::Pass(reason) => {
-            if matches!(reason, Reason::NotOurs)
-                && let Some(action) = slow::meet(frame, flow)
-            {
-                return action;
-            }
             local::leave_unclaimed(frame);
             pass(reason)
         }
