@@ -1,0 +1,165 @@
+//! FTP as the kernel's ip_vs_ftp has it, recorded packet by packet: what leaves, and which connections
+//! there are. `tests/oracle/recorded/ftp.jsonl`.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use common::{dest, key, put, sim};
+use rvs_core::control::Datapath;
+use rvs_core::env::Env;
+use rvs_core::reason::Reason;
+use rvs_core::types::{ForwardMethod, Protocol, Scheduler, ServiceFlags};
+use rvs_sim::{Frame, Outcome, SimDatapath};
+use rvs_tables::Memory;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Sent {
+    frame: String,
+}
+
+#[derive(Deserialize)]
+struct Row {
+    case: String,
+    #[serde(rename = "in")]
+    came: Sent,
+    to_client: Vec<Sent>,
+    to_server: Vec<Sent>,
+    conns: Option<Vec<Conn>>,
+}
+
+/// A connection, as the kernel lists it.
+#[derive(Deserialize, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Conn {
+    c: IpAddr,
+    cp: u16,
+    v: IpAddr,
+    vp: u16,
+    d: IpAddr,
+    dp: u16,
+    state: String,
+}
+
+impl Conn {
+    /// Whether only one of the two has it: of the kernel a port below 1024, and data for or from
+    /// another host; of RVS what nobody asked for (EPSV ALL has another answer), or a second line.
+    fn differs(&self) -> bool {
+        let other = self.c == IpAddr::from([10, 0, 0, 77]);
+        other || [772, 51221, 51222, 51224, 51228].contains(&self.vp)
+    }
+}
+
+/// Cases of which the packets differ, and why.
+const DIFFER: [(&str, &str); 6] = [
+    ("ack of 227", "it fits the reply's length that RVS has"),
+    ("227 (10,1,0,11,3,4)", "a port below 1024"),
+    ("227 other (10,1,0,12,200,21)", "another host's address"),
+    ("227 unasked (10,1,0,11,200,22)", "the kernel waits for PASV"),
+    ("x\r\n227 second line (10,1,0,11,200,24)", "the kernel reads the first line"),
+    ("227 no end (10,1,0,11,200,27", "no end"),
+];
+
+fn bytes(hex: &str) -> Vec<u8> {
+    let digits = hex.as_bytes().chunks(2).map(|two| std::str::from_utf8(two).expect("ASCII"));
+    digits.map(|two| u8::from_str_radix(two, 16).expect("a byte")).collect()
+}
+
+/// A segment's addresses with its ports and flags, its sequence numbers, and its data.
+fn parts(frame: &[u8]) -> (Vec<u8>, Vec<u8>, String) {
+    let (addrs, tcp) = if frame[14] >> 4 == 4 { (26..34, 34) } else { (22..54, 54) };
+    let header = usize::from(frame[tcp + 12] >> 4) * 4;
+    let mut ends = frame[addrs].to_vec();
+    ends.extend(&frame[tcp..tcp + 4]);
+    ends.push(frame[tcp + 13]);
+    let data = String::from_utf8(frame[tcp + header..].to_vec()).expect("text");
+    (ends, frame[tcp + 4..tcp + 12].to_vec(), data)
+}
+
+/// The text of a reply without blanks, of which there may be more.
+fn squeezed(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ").replace("  (", " (")
+}
+
+/// Whether a segment's TCP checksum is right.
+fn is_right(frame: &[u8]) -> bool {
+    let (addrs, tcp) = if frame[14] >> 4 == 4 { (26..34, 34) } else { (22..54, 54) };
+    let mut all = frame[addrs].to_vec();
+    all.extend([0, 6]);
+    all.extend((frame.len() as u16 - tcp as u16).to_be_bytes());
+    all.extend(&frame[tcp..]);
+    rvs_wire::checksum::of(&all) == [0, 0]
+}
+
+fn connections(sim: &SimDatapath) -> BTreeSet<Conn> {
+    let mut conns = BTreeSet::new();
+    sim.for_each_conn(&mut |row| {
+        conns.insert(Conn {
+            c: row.client,
+            cp: row.client_port,
+            v: row.virtual_addr,
+            vp: row.virtual_port,
+            d: row.dest,
+            dp: row.dest_port,
+            state: row.state.to_owned(),
+        });
+        true
+    });
+    conns
+}
+
+/// What leaves for a frame, after rvsd has seen it as it sees it there.
+fn play(sim: &SimDatapath, frame: &[u8]) -> Result<Vec<u8>, Outcome> {
+    let maps = sim.maps();
+    let mut frame = frame.to_vec();
+    rvs_slow::inspect(&maps, Memory::slow(maps), &mut frame);
+    let mut frame = Frame::new(&frame);
+    match maps.run(&mut frame) {
+        Outcome::Sent => Ok(frame.bytes().to_vec()),
+        other => Err(other),
+    }
+}
+
+#[test]
+fn packets_and_connections_are_those_of_the_kernel() {
+    let mut sim = sim(64);
+    for (vip, server) in [("10.9.1.1:21", "10.1.0.11:21"), ("[fd09::1]:21", "[fd01::11]:21")] {
+        let service = key(Protocol::Tcp, vip.parse().expect("an address"));
+        let server = dest(server.parse().expect("an address"), ForwardMethod::Masquerade, 1);
+        put(&mut sim, service, Scheduler::Rr, ServiceFlags::empty(), &[server]);
+    }
+    let recorded = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/oracle/recorded/ftp.jsonl");
+    let text = std::fs::read_to_string(recorded).expect("the recording");
+    let mut compared = 0;
+    for (number, line) in text.lines().enumerate() {
+        let row: Row = serde_json::from_str(line).expect("a row");
+        let what = format!("row {number}, {}", row.case);
+        let came = bytes(&row.came.frame);
+        let sent = play(&sim, &came);
+        let kernels = row.to_client.iter().chain(&row.to_server).next();
+        if row.case == "second data syn" {
+            // The kernel's host answers with a reset.
+            assert_eq!(sent, Err(Outcome::Pass(Reason::NotOurs)), "{what}");
+        } else if !DIFFER.iter().any(|(case, _)| *case == row.case) {
+            let sent = sent.unwrap_or_else(|outcome| panic!("{what}: {outcome:?}"));
+            let (ends, numbers, data) = parts(&sent);
+            let expected = bytes(&kernels.expect("the kernel sent something").frame);
+            let (kernel_ends, _, kernel_data) = parts(&expected);
+            assert_eq!(ends, kernel_ends, "{what}");
+            assert_eq!(squeezed(&data), squeezed(&kernel_data), "{what}");
+            assert_eq!(numbers, parts(&came).1, "{what}: sequence numbers stay");
+            assert_eq!(sent.len(), came.len(), "{what}");
+            assert!(is_right(&sent), "{what}: the checksum");
+            compared += 1;
+        }
+        let Some(conns) = row.conns else { continue };
+        let same = |conns: BTreeSet<Conn>| {
+            conns.into_iter().filter(|conn| !conn.differs()).collect::<BTreeSet<_>>()
+        };
+        assert_eq!(same(connections(&sim)), same(conns.into_iter().collect()), "{what}");
+    }
+    assert_eq!(compared, 105);
+    let now = Env::now(&sim.maps());
+    assert!(Memory::slow(sim.maps()).expects(now), "clients are still expected");
+}
