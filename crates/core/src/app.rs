@@ -21,7 +21,7 @@ use crate::pipeline::{end, forget, partner};
 use crate::proto::tcp::State;
 use crate::schedule::{claim_reply, take_replies};
 use crate::table;
-use crate::time::Tick;
+use crate::time::{Tick, ticks};
 use crate::types::ForwardMethod;
 
 /// FTP's port, of control connections. Data connections of active mode come from the one below.
@@ -74,6 +74,7 @@ pub fn expect<A: Addr, E: Tables<A>>(env: &E, control: &Conn<A>, port_be: u16) -
         return Some(expires);
     }
     let (conn, _) = claim(env, control, &key, port_be)?;
+    conn.control.set(number(env, control));
     publish(env, conn, expires);
     Some(expires)
 }
@@ -85,7 +86,8 @@ pub fn meet<A: Addr, E: Tables<A>>(env: &E, key: &Key<A>) -> Option<()> {
     if env.find(key) != 0 {
         return None;
     }
-    enter(env, expected, key, expected.target_port_be.get() as u16)?;
+    let target_port_be = expected.target_port_be.get() as u16;
+    enter(env, expected, expected.control.get(), key, target_port_be)?;
     end(env, expected);
     Some(())
 }
@@ -98,7 +100,7 @@ pub fn answer<A: Addr, E: Tables<A>>(env: &E, control: &Conn<A>, port_be: u16) -
     let key = Key { sport_be: port_be, dport_be: below(own.dport_be), ..own };
     let target_port_be = below(control.target_port_be.get() as u16);
     let Some(known) = table::entry(env, env.find(&key)) else {
-        return enter(env, control, &key, target_port_be);
+        return enter(env, control, number(env, control), &key, target_port_be);
     };
     // One that has ended, or has not begun, begins again.
     let word = Word(known.word.get());
@@ -109,6 +111,28 @@ pub fn answer<A: Addr, E: Tables<A>>(env: &E, control: &Conn<A>, port_be: u16) -
         forget(env, known);
     }
     Some(())
+}
+
+/// Keeps the control connection that a data connection's reply entry names, for as long as there is
+/// data (`ip_vs_conn_expire`): a transfer may take longer than the other's timeout. For the sweeper.
+pub fn hold<A: Addr, E: Tables<A>>(env: &E, reply: &Conn<A>, now: Tick) {
+    const HELD: u32 = 60;
+    let Some(control) = table::entry::<A, E>(env, reply.control.get()) else { return };
+    let (word, key) = (Word(control.word.get()), reply.key.get());
+    // The place may have become another connection's.
+    let own = word.is_live()
+        && word.has(APP)
+        && control.key.get().src == key.dst
+        && control.target.get() == key.src;
+    let until = now.after(ticks(HELD));
+    if own && until.reached(Tick(control.expires.get())) && partner(env, reply).is_some() {
+        control.expires.set(until.0);
+    }
+}
+
+/// Index, plus one, of a masqueraded connection's entry; 0 if it has ended.
+fn number<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>) -> u32 {
+    partner(env, conn).map_or(0, |reply| reply.pair.get())
 }
 
 /// When what begins now and is not answered expires.
@@ -145,10 +169,12 @@ fn publish<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>, expires: Tick) {
     table::publish(env, conn, word);
 }
 
-/// Enters a masqueraded connection to the destination of `like`, both directions.
+/// Enters a masqueraded connection to the destination of `like`, both directions. It belongs to the
+/// control connection of this number.
 fn enter<A: Addr, E: Tables<A>>(
     env: &E,
     like: &Conn<A>,
+    control: u32,
     key: &Key<A>,
     target_port_be: u16,
 ) -> Option<()> {
@@ -171,6 +197,7 @@ fn enter<A: Addr, E: Tables<A>>(
         return None;
     };
     reply.expires.set(expires.0);
+    reply.control.set(control);
     conn.pair.set(reply_number);
     table::publish(env, reply, Word::live(0, ForwardMethod::Masquerade, REPLY));
     publish(env, conn, expires);

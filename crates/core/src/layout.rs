@@ -335,7 +335,8 @@ pub struct Conn<A: Copy> {
     /// The port that goes with `target`, network byte order, in the low half.
     pub target_port_be: Cell<u32>,
     /// Entry index, plus one, of the controlling persistence template; in a template the number
-    /// of connections that it controls.
+    /// of connections that it controls; in the reply entry of FTP data, and while its client is
+    /// expected, that of the control connection.
     pub control: Cell<u32>,
     /// In the first way only: non-zero once an insert found the set full and went to the next.
     pub overflow: Cell<u32>,

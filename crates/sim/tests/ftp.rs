@@ -10,6 +10,7 @@ use common::{dest, key, put, sim};
 use rvs_core::control::Datapath;
 use rvs_core::env::Env;
 use rvs_core::reason::Reason;
+use rvs_core::time::ticks;
 use rvs_core::types::{ForwardMethod, Protocol, Scheduler, ServiceFlags};
 use rvs_sim::{Frame, Outcome, SimDatapath};
 use rvs_tables::Memory;
@@ -162,4 +163,40 @@ fn packets_and_connections_are_those_of_the_kernel() {
     assert_eq!(compared, 105);
     let now = Env::now(&sim.maps());
     assert!(Memory::slow(sim.maps()).expects(now), "clients are still expected");
+}
+
+/// The data of the recording's first transfer goes on and on, and nobody says anything.
+#[test]
+fn a_control_connection_lasts_as_long_as_its_data() {
+    let mut sim = sim(64);
+    let at = |text: &str| text.parse::<std::net::SocketAddr>().expect("an address");
+    let (vip, server) = (at("10.9.1.1:21"), at("10.1.0.11:21"));
+    let server = dest(server, ForwardMethod::Masquerade, 1);
+    let service = key(Protocol::Tcp, vip);
+    put(&mut sim, service, Scheduler::Rr, ServiceFlags::empty(), &[server]);
+    let recorded = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/oracle/recorded/ftp.jsonl");
+    let text = std::fs::read_to_string(recorded).expect("the recording");
+    for line in text.lines().take(9) {
+        let row: Row = serde_json::from_str(line).expect("a row");
+        play(&sim, &bytes(&row.came.frame)).unwrap_or_else(|_| panic!("{}", row.case));
+    }
+    let data =
+        common::Packet::new(Protocol::Tcp, at("10.0.0.2:50001"), at("10.9.1.1:51213"), common::ACK);
+    let is_listed = |sim: &SimDatapath, port| connections(sim).iter().any(|conn| conn.vp == port);
+    let pass = |minutes: u32, with_data: bool| {
+        for _ in 0..minutes * 4 {
+            if with_data {
+                assert_eq!(common::run(&sim, &data).0, Outcome::Sent);
+            }
+            sim.maps().advance(ticks(15));
+            sim.maps().sweep();
+        }
+    };
+    pass(60, true);
+    assert!(is_listed(&sim, 51213) && is_listed(&sim, 21));
+    // Both end in their time, and nobody else was counted down.
+    pass(20, false);
+    assert_eq!(connections(&sim), BTreeSet::new());
+    let status = common::status(&sim, &service, &server);
+    assert_eq!((status.active_conns, status.inactive_conns), (0, 0));
 }
