@@ -259,6 +259,7 @@ fuzz_target!(|bytes: &[u8]| {
             let mut behind = Behind { bench, back: VecDeque::new() };
             let held = match head & 0x8000 {
                 0 => bench.run(frame, mark),
+                _ if low == u8::MAX => Some(ticket(frame, Ticket::INSPECT)),
                 _ => Some(ticket(frame, 68 + u16::from(low))),
             };
             if let Some(held) = held {

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use common::{dest, key, put, sim};
+use rvs_core::conn::{APP, Word};
 use rvs_core::control::Datapath;
 use rvs_core::env::Env;
 use rvs_core::reason::Reason;
@@ -61,6 +62,12 @@ const DIFFER: [(&str, &str); 6] = [
     ("x\r\n227 second line (10,1,0,11,200,24)", "the kernel reads the first line"),
     ("227 no end (10,1,0,11,200,27", "no end"),
 ];
+
+fn recorded() -> Vec<Row> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/oracle/recorded/ftp.jsonl");
+    let text = std::fs::read_to_string(path).expect("the recording");
+    text.lines().map(|line| serde_json::from_str(line).expect("a row")).collect()
+}
 
 fn bytes(hex: &str) -> Vec<u8> {
     let digits = hex.as_bytes().chunks(2).map(|two| std::str::from_utf8(two).expect("ASCII"));
@@ -130,11 +137,8 @@ fn packets_and_connections_are_those_of_the_kernel() {
         let server = dest(server.parse().expect("an address"), ForwardMethod::Masquerade, 1);
         put(&mut sim, service, Scheduler::Rr, ServiceFlags::empty(), &[server]);
     }
-    let recorded = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/oracle/recorded/ftp.jsonl");
-    let text = std::fs::read_to_string(recorded).expect("the recording");
     let mut compared = 0;
-    for (number, line) in text.lines().enumerate() {
-        let row: Row = serde_json::from_str(line).expect("a row");
+    for (number, row) in recorded().into_iter().enumerate() {
         let what = format!("row {number}, {}", row.case);
         let came = bytes(&row.came.frame);
         let sent = play(&sim, &came);
@@ -174,10 +178,7 @@ fn a_control_connection_lasts_as_long_as_its_data() {
     let server = dest(server, ForwardMethod::Masquerade, 1);
     let service = key(Protocol::Tcp, vip);
     put(&mut sim, service, Scheduler::Rr, ServiceFlags::empty(), &[server]);
-    let recorded = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/oracle/recorded/ftp.jsonl");
-    let text = std::fs::read_to_string(recorded).expect("the recording");
-    for line in text.lines().take(9) {
-        let row: Row = serde_json::from_str(line).expect("a row");
+    for row in recorded().iter().take(9) {
         play(&sim, &bytes(&row.came.frame)).unwrap_or_else(|_| panic!("{}", row.case));
     }
     let data =
@@ -194,9 +195,44 @@ fn a_control_connection_lasts_as_long_as_its_data() {
     };
     pass(60, true);
     assert!(is_listed(&sim, 51213) && is_listed(&sim, 21));
-    // Both end in their time, and nobody else was counted down.
+    // What it controls does not count in it, as in a template: nothing is to be counted down.
+    let ways = Memory::conns4(sim.maps()).iter().flat_map(|set| &set.ways);
+    let mut controls = ways.filter(|way| Word(way.word.get()).has(APP));
+    assert!(controls.all(|control| control.control.get() == 0));
+    // Both end in their time.
     pass(20, false);
     assert_eq!(connections(&sim), BTreeSet::new());
     let status = common::status(&sim, &service, &server);
     assert_eq!((status.active_conns, status.inactive_conns), (0, 0));
+}
+
+#[test]
+fn a_damaged_segment_is_left_alone() {
+    let mut sim = sim(64);
+    let at = |text: &str| text.parse::<std::net::SocketAddr>().expect("an address");
+    let server = dest(at("10.1.0.11:21"), ForwardMethod::Masquerade, 1);
+    let service = key(Protocol::Tcp, at("10.9.1.1:21"));
+    put(&mut sim, service, Scheduler::Rr, ServiceFlags::empty(), &[server]);
+    let rows = recorded();
+    for row in &rows[..4] {
+        play(&sim, &bytes(&row.came.frame)).unwrap_or_else(|_| panic!("{}", row.case));
+    }
+    let inspect = |frame: &[u8]| {
+        let mut frame = frame.to_vec();
+        rvs_slow::inspect(&sim.maps(), Memory::slow(sim.maps()), &mut frame);
+        frame
+    };
+    let reply = bytes(&rows[4].came.frame);
+    for len in 0..reply.len() {
+        assert_eq!(inspect(&reply[..len]), reply[..len], "{len} bytes");
+    }
+    // From the IP header's addresses on, everything is under the checksum.
+    for at in 26..reply.len() {
+        let mut damaged = reply.clone();
+        damaged[at] ^= 0x10;
+        assert_eq!(inspect(&damaged), damaged, "byte {at}");
+    }
+    assert!(connections(&sim).iter().all(|conn| conn.cp != 0), "nobody is expected");
+    assert_ne!(inspect(&reply), reply);
+    assert!(connections(&sim).iter().any(|conn| conn.cp == 0), "somebody is");
 }

@@ -117,6 +117,12 @@ fn every_way(mode: &str) -> Result<(), LabError> {
             }
         }
     }
+    let mut status = director.rvs_command()?;
+    let status = status.args(["status", "--reasons", "--pin"]).arg(director.pin());
+    let status = status.arg("--socket").arg(director.socket()).output().expect("rvs starts");
+    let status = String::from_utf8_lossy(&status.stdout).into_owned();
+    let is_counted = |name: &str| status.lines().any(|line| line.contains(name));
+    assert!(is_counted("slow.app") && (mode != "xdp" || is_counted("punt.app")), "{status}");
     // Nothing is kept in rvsd.
     director.process().kill();
     director.restart()?;
