@@ -44,6 +44,8 @@ pub const TEMPLATE: u32 = 1 << 10;
 /// What a scheduler remembers, no connection: see `sched::cache`.
 pub const CACHE: u32 = 1 << 11;
 const FORWARD_SHIFT: u32 = 12;
+/// What its packets say matters: they go to rvsd before they go on ([`app`](crate::app)).
+pub const APP: u32 = 1 << 25;
 /// Learnt from another director (`IP_VS_CONN_F_SYNC`).
 pub const SYNCED: u32 = 1 << 24;
 

@@ -339,7 +339,8 @@ pub struct Conn<A: Copy> {
     /// The port that goes with `target`, network byte order, in the low half.
     pub target_port_be: Cell<u32>,
     /// Entry index, plus one, of the controlling persistence template; in a template the number
-    /// of connections that it controls.
+    /// of connections that it controls; in the reply entry of FTP data, and while its client is
+    /// expected, that of the control connection.
     pub control: Cell<u32>,
     /// Of a template with a Call-ID, its index in `CALL_IDS`, plus one; else 0.
     pub call_id: Cell<u32>,

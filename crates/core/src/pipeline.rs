@@ -428,7 +428,8 @@ pub fn end<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>) -> bool {
 /// Takes an ended connection off its template's count (`ip_vs_control_del`).
 #[inline(always)]
 fn release<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>) {
-    if let Some(template) = table::entry::<A, E>(env, conn.control.get()) {
+    let template = table::entry::<A, E>(env, conn.control.get());
+    if let Some(template) = template.filter(|entry| Word(entry.word.get()).has(TEMPLATE)) {
         env.add(&template.control, u32::MAX);
     }
 }

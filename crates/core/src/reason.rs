@@ -25,7 +25,11 @@ macro_rules! reasons {
             pub const fn is_alone(self) -> bool {
                 !matches!(
                     self,
-                    Self::RewriteFailed | Self::IcmpSent | Self::SlowFragment | Self::SlowTooBig
+                    Self::RewriteFailed
+                        | Self::IcmpSent
+                        | Self::SlowFragment
+                        | Self::SlowTooBig
+                        | Self::SlowApp
                 )
             }
 
@@ -76,6 +80,10 @@ reasons! {
     PuntChecksum = "punt.checksum",
     /// Passed from XDP to TC: a fragment.
     PuntFragment = "punt.fragment",
+    /// Passed from XDP to TC: of a connection whose packets rvsd inspects, as FTP's control connections.
+    PuntApp = "punt.app",
+    /// Handed to rvsd: data of such a connection, or the first packet of one that it announced.
+    SlowApp = "slow.app",
     /// Handed to rvsd: a fragment that came before its first, or a first one that is too short.
     SlowFragment = "slow.fragment",
     /// Handed to rvsd: too big for the way out and without DF, to be cut into fragments.

@@ -4,6 +4,7 @@
 use rvs_wire::protocol;
 
 use crate::addr::Addr;
+use crate::app;
 use crate::conn::{INACTIVE, NO_OUTPUT, REPLY, TEMPLATE, Word};
 use crate::dest;
 use crate::env::Tables;
@@ -202,7 +203,8 @@ fn connect<A: Addr, E: Tables<A>>(
     let port_be = port_at(dest, flow);
     let method = row.forward as u32;
     let masquerade = method == ForwardMethod::Masquerade as u32;
-    let flags = INACTIVE | if masquerade { 0 } else { NO_OUTPUT };
+    let app = if masquerade { app::flag(&flow.key) } else { 0 };
+    let flags = INACTIVE | app | if masquerade { 0 } else { NO_OUTPUT };
     let word = live(tcp::State::None as u32, method, flags);
     let expires = env.now().after(ticks(tcp::State::None.default_timeout())).0;
 
@@ -218,7 +220,7 @@ fn connect<A: Addr, E: Tables<A>>(
         match reply_entry(env, flow, target, port_be, number, row.dest) {
             Ok((reply, reply_number)) => {
                 conn.pair.set(reply_number);
-                table::publish(env, reply, live(0, method, REPLY));
+                table::publish(env, reply, live(0, method, REPLY | app));
             }
             Err(reason) => {
                 table::abandon(env, conn);

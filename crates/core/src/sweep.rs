@@ -2,6 +2,7 @@
 //! the entries that it ends are cleared one RCU grace period later.
 
 use crate::addr::Addr;
+use crate::app;
 use crate::conn::{CACHE, DEAD, FREE, REPLY, TEMPLATE, Word};
 use crate::env::Tables;
 use crate::layout::{Conn, Key};
@@ -41,6 +42,7 @@ pub fn sweep<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>, now: Tick) -> Swept
     }
     if word.has(REPLY) {
         // It ends with its connection.
+        app::hold(env, conn, now);
         return Swept::Live;
     }
     let used = word.has(TEMPLATE) && conn.control.get() != 0;

@@ -6,6 +6,7 @@
 //! that at no moment a packet finds nothing.
 
 use crate::addr::Addr;
+use crate::app;
 use crate::conn::{CACHE, INACTIVE, NO_OUTPUT, REPLY, SYNCED, TEMPLATE, Word};
 use crate::dest;
 use crate::env::Tables;
@@ -69,7 +70,12 @@ impl<A: Addr> Arrival<A> {
             (false, false) => 0,
         };
         let no_output = if direct && !self.template { NO_OUTPUT } else { 0 };
-        Word::live(self.state, self.method, flags | no_output | SYNCED)
+        Word::live(self.state, self.method, flags | no_output | SYNCED | self.app())
+    }
+
+    /// The flag of its application helper, if it has one.
+    fn app(&self) -> u32 {
+        if self.masqueraded() { app::flag(&self.key) } else { 0 }
     }
 }
 
@@ -215,6 +221,6 @@ fn enter_reply<A: Addr, E: Tables<A>>(
     let entered = claim_reply(env, key, &reply_key, number, dest);
     let (reply, reply_number) = entered.map_err(|_| Arrived::Full)?;
     conn.pair.set(reply_number);
-    table::publish(env, reply, Word::live(0, arrival.method, REPLY));
+    table::publish(env, reply, Word::live(0, arrival.method, REPLY | arrival.app()));
     Ok(())
 }

@@ -11,6 +11,7 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use rvs_core::addr::{V4, V6};
+use rvs_core::conn::{APP, Word};
 use rvs_core::env::{Env, Tables};
 use rvs_core::flow::{Flow, Ip, L3};
 use rvs_core::headers::MOST_OFFSET;
@@ -30,7 +31,7 @@ use crate::local;
 use crate::maps::{self, ENGINE_PROGRAM, EXTENDED_PROGRAM, FRAGMENT_PROGRAM, RELATED_PROGRAM};
 use crate::related;
 use crate::route::{self, LOOPBACK, Route};
-use crate::{extended, fragment};
+use crate::{extended, fragment, slow};
 
 /// Go on to the next program, then the host: `TCX_NEXT`, `TC_ACT_UNSPEC`.
 pub const NEXT: i32 = -1;
@@ -255,7 +256,14 @@ where
         Err(reason) => return pass(reason),
     };
     let verdict = resolve(&Kernel, &mut flow);
-    act::<A, true>(frame, &flow, &verdict)
+    let handed_over = match verdict {
+        Verdict::Forward(ref forward) if Word(forward.entry.word.get()).has(APP) => {
+            slow::inspect(frame, &flow)
+        }
+        Verdict::Pass(Reason::NotOurs) => slow::meet(frame, &flow),
+        _ => None,
+    };
+    handed_over.unwrap_or_else(|| act::<A, true>(frame, &flow, &verdict))
 }
 
 /// Does with the packet what was decided. With `COMMIT` its connection is accounted for, not only

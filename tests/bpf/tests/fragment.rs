@@ -133,6 +133,10 @@ impl Path for Behind<'_> {
         self.back.push_back(frame);
     }
 
+    fn inspect(&mut self, _: &mut [u8]) {
+        unreachable!("these are fragments");
+    }
+
     fn count(&mut self, reason: Reason, frames: u64) {
         *self.given_up.entry(reason.name()).or_default() += frames;
     }

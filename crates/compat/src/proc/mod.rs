@@ -16,7 +16,7 @@ use rvs_netlink::{Client, ClientError};
 pub enum File {
     /// `ip_vs`: services and destinations.
     Services,
-    /// `ip_vs_app`: application helpers; there are none.
+    /// `ip_vs_app`: application helpers: FTP's.
     Apps,
     /// `ip_vs_conn`: connections and templates.
     Conns,
@@ -71,7 +71,9 @@ impl File {
             Self::Conns => return conns::pieces(client, conns::Form::Plain, piece),
             Self::ConnsSync => return conns::pieces(client, conns::Form::Sync, piece),
             Self::Services => services::text(client)?,
-            Self::Apps => "prot port    usecnt name\n".to_owned(),
+            Self::Apps => {
+                "prot port    usecnt name\nTCP  21      0      ftp              \n".to_owned()
+            }
             Self::Stats => stats::text(client)?,
             Self::StatsPercpu => stats::percpu(client)?,
         };
