@@ -102,8 +102,12 @@ fn transfers(lab: &Lab, vip: &str, way: &str, options: &str) -> Result<(), LabEr
 
 fn every_way(mode: &str) -> Result<(), LabError> {
     let lab = lab()?;
-    for (seed, (name, _)) in SERVERS.into_iter().enumerate() {
+    for (seed, (name, addrs)) in SERVERS.into_iter().enumerate() {
         serve(&lab, name, seed)?;
+        // The director is the only way to it.
+        for addr in addrs {
+            lab.host("client").ip(&format!("route add unreachable {addr}"))?;
+        }
     }
     if mode == "xdp" {
         lab.prepare_for_xdp()?;
@@ -123,6 +127,8 @@ fn every_way(mode: &str) -> Result<(), LabError> {
     let status = String::from_utf8_lossy(&status.stdout).into_owned();
     let is_counted = |name: &str| status.lines().any(|line| line.contains(name));
     assert!(is_counted("slow.app") && (mode != "xdp" || is_counted("punt.app")), "{status}");
+    let apps = director.rvs_command()?.args(["proc", "ip_vs_app"]).output().expect("rvs starts");
+    assert!(String::from_utf8_lossy(&apps.stdout).contains("TCP  21 "));
     // Nothing is kept in rvsd.
     director.process().kill();
     director.restart()?;

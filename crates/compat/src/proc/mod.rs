@@ -8,7 +8,8 @@ mod stats;
 
 use std::net::IpAddr;
 
-use rvs_core::types::Protocol;
+use rvs_core::app::FTP;
+use rvs_core::types::{ForwardMethod, Protocol};
 use rvs_netlink::{Client, ClientError};
 
 /// One of the files.
@@ -71,15 +72,25 @@ impl File {
             Self::Conns => return conns::pieces(client, conns::Form::Plain, piece),
             Self::ConnsSync => return conns::pieces(client, conns::Form::Sync, piece),
             Self::Services => services::text(client)?,
-            Self::Apps => {
-                "prot port    usecnt name\nTCP  21      0      ftp              \n".to_owned()
-            }
+            Self::Apps => apps(client)?,
             Self::Stats => stats::text(client)?,
             Self::StatsPercpu => stats::percpu(client)?,
         };
         piece(text.as_bytes());
         Ok(())
     }
+}
+
+/// `ip_vs_app`, with how many connections have a helper.
+fn apps(client: &mut Client) -> Result<String, ClientError> {
+    let mut used = 0;
+    client.conns(|conn| {
+        let masqueraded = conn.forward.is_none_or(|way| way == ForwardMethod::Masquerade);
+        let tcp = Protocol::from_number(conn.protocol) == Some(Protocol::Tcp);
+        used += u32::from(tcp && masqueraded && conn.service.1 == FTP);
+        true
+    })?;
+    Ok(format!("prot port    usecnt name\nTCP  {FTP:<7} {used:<6} {:<17}\n", "ftp"))
 }
 
 /// An address in hexadecimal: `0A090101`, or all eight groups of an IPv6 address.

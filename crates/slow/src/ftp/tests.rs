@@ -115,7 +115,7 @@ proptest::proptest! {
         start in "(227 |229 |PORT |EPRT )?", mut bytes: Vec<u8>, from: usize, new: [u8; 4],
     ) {
         bytes.splice(0..0, start.bytes());
-        for line in lines(&bytes).chain([0..bytes.len()]) {
+        for line in lines(&bytes).chain(std::iter::once(0..bytes.len())) {
             assert!(line.end <= bytes.len());
             let line = &bytes[line];
             active(line);
