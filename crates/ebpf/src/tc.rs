@@ -214,7 +214,7 @@ pub fn finally(ctx: &TcContext, action: i32) -> i32 {
         unsafe { maps::PROGRAMS.tail_call(ctx, ENGINE_PROGRAM) };
         return pass(Reason::PuntEngine);
     }
-    called(&ctx, action)
+    called(ctx, action)
 }
 
 /// Calls the program that finishes the packet, if `action` asks for one.
