@@ -21,7 +21,7 @@ use crate::layout::{
     CONFIG_BACKUP_ONLY, CONFIG_ENGINE, CONFIG_FWMARK, CONFIG_PORT_ZERO, CONFIG_SECURE_TCP, Config,
     Conn, Dest, ServiceAddr,
 };
-use crate::nat;
+use crate::nat::{self, Change};
 use crate::ours;
 use crate::packet::Packet;
 use crate::pe;
@@ -102,17 +102,24 @@ impl<A: Ip> Forward<'_, A> {
         if mtu != 0 && len > mtu { mtu } else { 0 }
     }
 
-    /// Rewrites the IP packet: for masquerading addresses, ports, TTL and checksums; for direct
-    /// routing the TTL only, as the kernel does, which ends loops between directors. `None` if a
-    /// header is out of reach. Not inlined: the kernel's stack is 512 bytes for all frames.
+    /// How the packet's headers change, but for those that a tunnel adds. Direct routing takes one
+    /// off the TTL as the kernel does, which ends loops between directors.
+    #[inline(always)]
+    pub fn change(&self) -> Change {
+        if self.reply {
+            Change::Source
+        } else if self.method == ForwardMethod::Masquerade as u32 {
+            Change::Destination
+        } else {
+            Change::Hop
+        }
+    }
+
+    /// Rewrites the IP packet: addresses, ports, TTL and checksums. `None` if a header is out of
+    /// reach. Not inlined: the kernel's stack is 512 bytes for all frames.
     #[inline(never)]
     pub fn rewrite<P: Packet>(&self, packet: &mut P, flow: &Flow<A>) -> Option<()> {
-        if self.is_masqueraded() {
-            let port_be = self.entry.target_port_be.get() as u16;
-            nat::rewrite(packet, flow, self.reply, self.entry.target.get(), port_be)
-        } else {
-            A::decrement_ttl(packet)
-        }
+        nat::apply(packet, flow, self.entry, self.change())
     }
 }
 

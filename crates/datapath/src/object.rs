@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use aya::maps::{MapData, ProgramArray};
-use aya::programs::{ProgramError, SchedClassifier, Xdp};
+use aya::programs::{Program, ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 
 use crate::maps::{MAPS, Maps, Sizes};
@@ -84,11 +84,7 @@ impl Object {
             loader.map_max_entries(name, entries);
         }
         let mut ebpf = loader.load(OBJECT)?;
-        xdp(&mut ebpf)?.load().map_err(|reason| OpenError::Verify { name: "rvs_xdp", reason })?;
-        let attached = ["rvs_local", "rvs_marked", "rvs_back"];
-        for name in attached.into_iter().chain(CALLED) {
-            tc(&mut ebpf, name)?.load().map_err(|reason| OpenError::Verify { name, reason })?;
-        }
+        verify(&mut ebpf)?;
         let programs = enter(&mut ebpf)?;
         let maps = Maps::open(pin)?;
         maps.initialise();
@@ -118,6 +114,37 @@ impl Object {
     /// The program for TC egress.
     pub fn local(&mut self) -> Result<&mut SchedClassifier, OpenError> {
         tc(&mut self.ebpf, "rvs_local")
+    }
+}
+
+/// Programs for interfaces.
+const ATTACHED: [&str; 4] = ["rvs_xdp", "rvs_local", "rvs_marked", "rvs_back"];
+
+/// Loads all programs into the kernel, side by side: the verifier takes most of a second for some.
+fn verify(ebpf: &mut Ebpf) -> Result<(), OpenError> {
+    let wanted = || ATTACHED.into_iter().chain(CALLED);
+    if let Some(name) = wanted().find(|name| ebpf.program(name).is_none()) {
+        return Err(missing(name));
+    }
+    std::thread::scope(|scope| {
+        let mut threads = Vec::new();
+        for (name, program) in ebpf.programs_mut() {
+            if let Some(name) = wanted().find(|wanted| *wanted == name) {
+                threads.push((name, scope.spawn(|| load(program))));
+            }
+        }
+        threads.into_iter().try_for_each(|(name, thread)| {
+            let loaded = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            loaded.map_err(|reason| OpenError::Verify { name, reason })
+        })
+    })
+}
+
+fn load(program: &mut Program) -> Result<(), ProgramError> {
+    match program {
+        Program::Xdp(program) => program.load(),
+        Program::SchedClassifier(program) => program.load(),
+        _ => Err(ProgramError::UnexpectedProgramType),
     }
 }
 

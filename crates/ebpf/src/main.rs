@@ -16,6 +16,7 @@ mod local;
 mod maps;
 mod marked;
 mod related;
+mod rewrite;
 mod route;
 mod slow;
 mod tc;

@@ -30,6 +30,7 @@ use crate::icmp::{self, Message};
 use crate::local;
 use crate::maps::{self, ENGINE_PROGRAM, EXTENDED_PROGRAM, FRAGMENT_PROGRAM, RELATED_PROGRAM};
 use crate::related;
+use crate::rewrite::rewrite;
 use crate::route::{self, LOOPBACK, Route};
 use crate::{extended, fragment, slow};
 
@@ -389,7 +390,7 @@ where
     let rewritten = if way.extra != 0 {
         encapsulate(&mut frame, flow, forward, &way)
     } else {
-        forward.rewrite(&mut frame, flow)
+        rewrite(&mut frame, flow, forward)
     };
     if rewritten.is_none() {
         return drop(Reason::RewriteFailed);
