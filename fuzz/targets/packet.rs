@@ -233,6 +233,11 @@ impl Path for Behind<'_> {
         self.back.push_back(frame.to_vec());
     }
 
+    fn inspect(&mut self, frame: &mut [u8]) {
+        let maps = self.bench.sim.maps();
+        rvs_slow::inspect(&maps, maps.slow().expect("it has one"), frame);
+    }
+
     fn count(&mut self, _: Reason, _: u64) {}
 }
 
@@ -254,6 +259,7 @@ fuzz_target!(|bytes: &[u8]| {
             let mut behind = Behind { bench, back: VecDeque::new() };
             let held = match head & 0x8000 {
                 0 => bench.run(frame, mark),
+                _ if low == u8::MAX => Some(ticket(frame, Ticket::INSPECT)),
                 _ => Some(ticket(frame, 68 + u16::from(low))),
             };
             if let Some(held) = held {

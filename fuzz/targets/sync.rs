@@ -1,5 +1,6 @@
 //! Messages of sync daemons, each with two bytes of length before it, one after the other: a backup
-//! takes them into its connection table, which keeps its counts right; what can be read can be written.
+//! takes them into its connection table, which keeps its counts right and gives Call-IDs back; what can
+//! be read can be written.
 #![no_main]
 
 use std::cell::RefCell;
@@ -12,6 +13,7 @@ use rvs_core::types::{
 };
 use rvs_sim::{Plain, SimDatapath, Sizes};
 use rvs_sync::{Batch, Message, Version};
+use rvs_tables::Memory;
 
 const SERVICE: ServiceKey = ServiceKey::Address {
     protocol: Protocol::Tcp,
@@ -39,7 +41,8 @@ fn backup() -> SimDatapath {
     let sizes = Sizes { sets: 4, services: 4, destinations: 16 };
     let mut sim = SimDatapath::adopt(Plain::new(&sizes, 1));
     let flags = ServiceFlags::empty();
-    let config = ServiceConfig { scheduler: Scheduler::Rr, flags, timeout: 0, netmask: u32::MAX };
+    let scheduler = Scheduler::Rr;
+    let config = ServiceConfig { scheduler, flags, timeout: 0, netmask: u32::MAX, engine: None };
     sim.put_service(&SERVICE, &config, &dests(), Change::Dests).expect("there is room");
     sim
 }
@@ -72,6 +75,8 @@ fuzz_target!(|bytes: &[u8]| {
         backup.maps().advance(i32::MAX as u32 / 2);
         backup.maps().sweep();
         backup.maps().sweep();
+        let used = backup.maps().call_ids().iter().filter(|call_id| call_id.used.get() != 0);
+        assert_eq!(used.count(), 0, "places of Call-IDs");
     });
 });
 

@@ -300,7 +300,7 @@ def main():
     mode = sys.argv[4] if len(sys.argv) > 4 else 'tc'
     open('/run/rvsd.log', 'w').close()
     rvs.sh(f'/in/rvsd --socket /run/r.sock --pin /sys/fs/bpf/rvs --mode {mode} --connections 65536 >>/run/rvsd.log 2>&1 &')
-    for _ in range(600):
+    for _ in range(3000):
         if 'rvsd: ready' in open('/run/rvsd.log').read():
             break
         time.sleep(0.1)

@@ -194,9 +194,10 @@ fn clients() {
     if let Err(error) = debian::install("programs made for the kernel's ip_vs", &packages) {
         say(&format!("{error:#}: the tests that run them are skipped"));
     }
-    let exporter = "prometheus-node-exporter";
-    if find_program(exporter).is_none() && !unpack(exporter) {
-        say(&format!("no {exporter}: the test that runs it is skipped"));
+    for program in ["prometheus-node-exporter", "vsftpd"] {
+        if find_program(program).is_none() && !unpack(program) {
+            say(&format!("no {program}: the test that runs it is skipped"));
+        }
     }
 }
 

@@ -15,7 +15,7 @@ pub fn print(socket: &Path, name: &str) -> Result<()> {
     let mut stdout = BufWriter::new(std::io::stdout().lock());
     let mut written = Ok(());
     let asked = file.pieces(&mut client, &mut |piece| {
-        written = stdout.write_all(piece.as_bytes());
+        written = stdout.write_all(piece);
         written.is_ok()
     });
     asked.context("cannot read the director's tables")?;

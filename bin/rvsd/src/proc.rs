@@ -65,7 +65,7 @@ struct Entry {
 
 /// An open file.
 struct Open {
-    text: String,
+    text: Vec<u8>,
     /// Opened to append: bytes written. The kernel's settings have no end to append to; a write goes
     /// on where the last one ended.
     appended: Option<u64>,
@@ -135,9 +135,11 @@ impl Tree {
         self.entries.iter().enumerate().filter(inside)
     }
 
-    fn text(&self, node: Node) -> Result<String, Errno> {
+    fn text(&self, node: Node) -> Result<Vec<u8>, Errno> {
         match node {
-            Node::Setting(name) => self.ask(name, |client| sysctl::text(client, name)),
+            Node::Setting(name) => {
+                self.ask(name, |client| sysctl::text(client, name)).map(String::into_bytes)
+            }
             Node::Settings => Err(Errno::EISDIR),
             Node::Proc(file) => self.ask(file.name(), |client| file.text(client)),
         }
@@ -263,7 +265,7 @@ impl Filesystem for Tree {
         };
         let start = usize::try_from(offset).unwrap_or(usize::MAX).min(text.len());
         let end = start.saturating_add(size as usize).min(text.len());
-        reply.data(text.as_bytes().get(start..end).unwrap_or_default());
+        reply.data(text.get(start..end).unwrap_or_default());
     }
 
     /// Each write is a value, as in `/proc/sys`: what does not begin at the start is ignored.

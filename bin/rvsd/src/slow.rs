@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rvs_core::fragment::{NoteKey, Slow as Shared};
+use rvs_core::fragment::{NoteKey, Slow as Element};
 use rvs_core::reason::Reason;
 use rvs_core::time::ticks;
+use rvs_datapath::env::Shared as Tables;
 use rvs_datapath::{Maps, Object, attach, env};
 use rvs_slow::{Path, Slow};
 use tun_rs::{DeviceBuilder, Layer, SyncDevice};
@@ -59,7 +60,7 @@ struct Behind<'d> {
 }
 
 impl Behind<'_> {
-    fn shared(&self) -> &Shared {
+    fn shared(&self) -> &Element {
         self.maps.slow.first().expect("SLOW has one element, checked when it was mapped")
     }
 }
@@ -74,6 +75,10 @@ impl Path for Behind<'_> {
             tracing::debug!("cannot put a frame back: {error}");
             self.count(Reason::FragmentLimit, 1);
         }
+    }
+
+    fn inspect(&mut self, frame: &mut [u8]) {
+        rvs_slow::inspect(&Tables(&self.maps), self.shared(), frame);
     }
 
     fn count(&mut self, reason: Reason, frames: u64) {

@@ -60,7 +60,7 @@ pub fn open_node(node: Node, client: &mut Client, flags: OFlags) -> Result<Owned
     let mut written = Ok(());
     match node {
         Node::Proc(proc) => proc.pieces(client, &mut |piece| {
-            written = file.write_all(piece.as_bytes());
+            written = file.write_all(piece);
             written.is_ok()
         }),
         Node::Setting(name) => {

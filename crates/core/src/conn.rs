@@ -8,8 +8,9 @@
 //!      rvsd: counts it out, waits an RCU grace period, zeroes the key
 //! ```
 //!
-//! The entry of the reply direction has a copy of its connection's state, or none while a reply has
-//! to look at the connection: so replies that change nothing read and write one entry, as others do.
+//! The entry of the reply direction has an expiry of its own and a copy of its connection's state: so
+//! replies that change nothing read and write one entry, as others do. While that state is none, or
+//! that time over, a reply looks at the connection.
 //!
 //! An entry is cleared only when no packet can still be looking at it, so a look-up never takes a
 //! destination from a flow that is not its own.
@@ -43,9 +44,11 @@ pub const TEMPLATE: u32 = 1 << 10;
 /// What a scheduler remembers, no connection: see `sched::cache`.
 pub const CACHE: u32 = 1 << 11;
 const FORWARD_SHIFT: u32 = 12;
+/// What its packets say matters: they go to rvsd before they go on ([`app`](crate::app)).
+pub const APP: u32 = 1 << 25;
 /// Learnt from another director (`IP_VS_CONN_F_SYNC`).
 pub const SYNCED: u32 = 1 << 24;
-const PACKETS_SHIFT: u32 = 25;
+const PACKETS_SHIFT: u32 = 26;
 const PACKETS: u32 = 0xf << PACKETS_SHIFT;
 /// A connection that counts its client's packets, and has seen none (`in_pkts`).
 pub const COUNTS: u32 = 1 << PACKETS_SHIFT;

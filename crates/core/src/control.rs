@@ -7,7 +7,9 @@ use core::net::IpAddr;
 use crate::layout::{DAEMON_WORDS, MarkRule};
 use crate::sysctl::Sysctl;
 use crate::timeout::Timeout;
-use crate::types::{DestConfig, DestKey, ForwardMethod, ServiceConfig, ServiceKey, Timeouts};
+use crate::types::{
+    DestConfig, DestKey, Engine, ForwardMethod, ServiceConfig, ServiceKey, Timeouts,
+};
 
 /// Traffic counters, as `ipvsadm --stats` shows them. Bytes count from the IP header on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,6 +81,38 @@ pub struct ConnRow {
     pub template: bool,
     /// Whether another director told of it.
     pub synced: bool,
+    /// The persistence engine of a template, and what it found.
+    pub engine: Option<(Engine, EngineData)>,
+}
+
+/// What a persistence engine found in a packet: up to 255 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineData {
+    bytes: [u8; 256],
+    len: usize,
+}
+
+impl EngineData {
+    /// The first 255 of these bytes.
+    pub fn new(bytes: &[u8]) -> Self {
+        let len = bytes.len().min(255);
+        let mut data = Self { bytes: [0; 256], len };
+        for (to, from) in data.bytes.iter_mut().zip(bytes).take(len) {
+            *to = *from;
+        }
+        data
+    }
+
+    /// What a kernel lists of it: what comes before the first zero.
+    pub fn up_to_zero(&self) -> Self {
+        let bytes = self.bytes();
+        Self::new(bytes.split(|byte| *byte == 0).next().unwrap_or_default())
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
 }
 
 /// Why a data path refused a change. Nothing was changed.
@@ -217,10 +251,5 @@ pub trait Datapath {
             false
         });
         next
-    }
-
-    /// Whether there is a persistence engine (`ipvsadm --pe`) with this name.
-    fn has_engine(&self, _name: &str) -> bool {
-        false
     }
 }

@@ -6,12 +6,14 @@ use core::cell::Cell;
 use crate::addr::Addr;
 use crate::flow::Flow;
 use crate::layout::{
-    Config, Conn, ConnSet, Dest, DestStats, Key, MarkRule, Row, ServiceAddr, Slot, Version,
+    Asked, CallId, Config, Conn, ConnSet, Dest, DestStats, Key, MarkRule, Row, ServiceAddr, Slot,
+    Version,
 };
 use crate::mark;
-use crate::pipeline::transition;
+use crate::pe;
+use crate::pipeline::{asked_for, transition};
 use crate::reason::Reason;
-use crate::sched::{Place, pick_cached};
+use crate::sched::{self, NONE, Place, pick_cached};
 use crate::schedule::{Picked, Scheduled, schedule};
 use crate::table;
 use crate::time::Tick;
@@ -49,6 +51,10 @@ pub trait Env: Copy {
     fn dest(&self, index: u32) -> Option<&Dest>;
     /// This CPU's counters of a destination.
     fn stats(&self, dest: u32) -> Option<&DestStats>;
+    /// What is known of the packet that this CPU has in hand for a persistence engine.
+    fn asked(&self) -> Option<&Asked>;
+    /// The Call-ID with this index, plus one; `None` for 0.
+    fn call_id_at(&self, index_plus_one: u32) -> Option<&CallId>;
     /// Counts a packet that was not forwarded.
     fn count(&self, reason: Reason);
 
@@ -75,9 +81,12 @@ pub trait Tables<A: Addr>: Env {
     /// Index in `SLOTS` of the service with this address.
     fn service(&self, addr: &ServiceAddr<A>) -> Option<u32>;
 
+    /// Index in `DESTS` of the real server of a service with a persistence engine at this address.
+    fn real_server(&self, addr: &ServiceAddr<A>) -> Option<u32>;
+
     /// Index, plus one, of the live entry with this key; 0 if there is none.
     ///
-    /// This and the next four are functions of the environment because in the kernel they are global
+    /// This and the next ones are functions of the environment because in the kernel they are global
     /// ones: the verifier follows them once, not on every path that leads to them and from them.
     #[inline(always)]
     fn find(&self, key: &Key<A>) -> u32 {
@@ -88,6 +97,14 @@ pub trait Tables<A: Addr>: Env {
     #[inline(always)]
     fn mark(&self, key: &Key<A>) -> u32 {
         mark::find(self, key)
+    }
+
+    /// [`find`](Tables::find) of a packet's key. A function of its own in the kernel because it is
+    /// given all that is known of the packet: the verifier forgets of what protocol it is, and so
+    /// follows what comes behind once instead of once for each.
+    #[inline(always)]
+    fn known(&self, flow: &Flow<A>) -> u32 {
+        self.find(&flow.key)
     }
 
     /// Index, plus one, of an entry claimed for this key; 0 if all in reach are taken.
@@ -106,6 +123,30 @@ pub trait Tables<A: Addr>: Env {
     #[inline(always)]
     fn schedule(&self, flow: &Flow<A>, slot: u32, picked: Picked) -> Scheduled {
         schedule(self, flow, slot, picked)
+    }
+
+    /// [`asked_for`].
+    #[inline(always)]
+    fn asked_for(&self, flow: &Flow<A>) -> u32 {
+        asked_for(self, flow)
+    }
+
+    /// The row that a version's scheduler picks, or [`NONE`].
+    #[inline(always)]
+    fn pick(&self, key: &Key<A>, version: u32) -> u32 {
+        self.version(version).map_or(NONE, |version| sched::pick(self, version, key))
+    }
+
+    /// [`pe::find_template`].
+    #[inline(always)]
+    fn template(&self, flow: &Flow<A>, place: Place) -> u64 {
+        pe::find_template(self, flow, place)
+    }
+
+    /// [`pe::persist`].
+    #[inline(always)]
+    fn persist(&self, flow: &Flow<A>, slot: u32, picked: Picked) -> u32 {
+        pe::persist(self, flow, slot, picked)
     }
 
     /// [`transition`](crate::pipeline::transition).

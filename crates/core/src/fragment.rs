@@ -86,8 +86,10 @@ pub struct Slow {
     pub ifindex: Cell<u32>,
     /// Tick from which on rvsd is taken for dead.
     pub until: Cell<u32>,
+    /// Tick from which on no client is expected: see [`app`](crate::app).
+    pub expects: Cell<u32>,
     /// Unused.
-    pub reserved: [Cell<u32>; 14],
+    pub reserved: [Cell<u32>; 13],
     /// One bit a hash of an address: whether it is a service's or that of a masqueraded
     /// destination. Fragments of others are never held up.
     pub gate: [Cell<u64>; GATE],
@@ -98,6 +100,7 @@ impl Default for Slow {
         Self {
             ifindex: Cell::default(),
             until: Cell::default(),
+            expects: Cell::default(),
             reserved: core::array::from_fn(|_| Cell::default()),
             gate: core::array::from_fn(|_| Cell::default()),
         }
@@ -120,6 +123,12 @@ impl Slow {
         self.ifindex.get() != 0 && (self.until.get().wrapping_sub(now.0) as i32) > 0
     }
 
+    /// Whether a client may be expected to connect.
+    #[inline(always)]
+    pub fn expects(&self, now: Tick) -> bool {
+        (self.expects.get().wrapping_sub(now.0) as i32) > 0
+    }
+
     /// Whether the address may be one of ours.
     #[inline(always)]
     fn admits(&self, addr: [u32; 4]) -> bool {
@@ -137,11 +146,15 @@ impl Slow {
 pub struct Ticket {
     /// The interface that it came by and goes back to.
     pub ifindex: u32,
-    /// Length, from the IP header on, that its pieces may have; 0 if it is a fragment that waits.
+    /// Length, from the IP header on, that its pieces may have; 0 if it is a fragment that waits, or
+    /// [`INSPECT`](Self::INSPECT).
     pub mtu: u16,
 }
 
 impl Ticket {
+    /// As [`mtu`](Self::mtu): to be inspected for an application, as a whole. No MTU is so small.
+    pub const INSPECT: u16 = 1;
+
     /// As the MAC address.
     #[inline(always)]
     pub const fn to_mac(self) -> [u8; 6] {

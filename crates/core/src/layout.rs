@@ -51,8 +51,8 @@ pub struct Config {
     pub loopback: Cell<u32>,
     /// Rules that mark packets: see [`InForce`](crate::mark::InForce).
     pub marks: Cell<u32>,
-    /// Unused.
-    pub reserved: Cell<u32>,
+    /// Number of places for Call-IDs, less one; the number is a power of two.
+    pub call_id_mask: Cell<u32>,
     /// Timeout of a TCP connection by state, in ticks.
     pub tcp_timeouts: [Cell<u32>; TCP_STATES],
     /// Of how many new connections one is dropped; 0 if none is. See `defence`.
@@ -85,6 +85,8 @@ pub const CONFIG_PORT_ZERO: u32 = 1;
 pub const CONFIG_FWMARK: u32 = 2;
 /// In [`Config::flags`]: TCP states follow the tables of `secure_tcp`.
 pub const CONFIG_SECURE_TCP: u32 = 4;
+/// In [`Config::flags`]: a service with a persistence engine exists.
+pub const CONFIG_ENGINE: u32 = 8;
 /// In [`Config::flags`]: clients' packets are the host's, because connections are only taken from
 /// another director (`backup_only`).
 pub const CONFIG_BACKUP_ONLY: u32 = 1 << 8;
@@ -157,8 +159,10 @@ pub struct Version {
     pub timeout: Cell<u32>,
     /// Persistence netmask: IPv4, host order; IPv6, prefix length.
     pub netmask: Cell<u32>,
+    /// The persistence engine's number; 0 is none.
+    pub engine: Cell<u32>,
     /// Unused.
-    pub reserved: [Cell<u32>; 3],
+    pub reserved: [Cell<u32>; 2],
 }
 
 /// `ROWS`: a destination as one version of a service has it.
@@ -339,8 +343,11 @@ pub struct Conn<A: Copy> {
     /// The port that goes with `target`, network byte order, in the low half.
     pub target_port_be: Cell<u32>,
     /// Entry index, plus one, of the controlling persistence template; in a template the number
-    /// of connections that it controls.
+    /// of connections that it controls; in the reply entry of FTP data, and while its client is
+    /// expected, that of the control connection.
     pub control: Cell<u32>,
+    /// Of a template with a Call-ID, its index in `CALL_IDS`, plus one; else 0.
+    pub call_id: Cell<u32>,
     /// In the first way only: non-zero once an insert found the set full and went to the next.
     pub overflow: Cell<u32>,
 }
@@ -357,6 +364,39 @@ const _: () = assert!(size_of::<Conn<V4>>() == 64 && size_of::<Conn<V6>>() == 12
 const _: () = assert!(size_of::<Version>() == 64 && size_of::<Dest>() == 128);
 const _: () = assert!(size_of::<MarkRule>() == 80);
 const _: () = assert!(size_of::<Row>() == 16 && size_of::<Slot>() == 88);
+
+/// `CALL_IDS`: what a persistence engine found in the packet that a template was made for. A place
+/// is taken by whoever makes `used` 1, and given back by the sweeper with the template.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct CallId {
+    /// 1 while a template has it.
+    pub used: Cell<u32>,
+    /// Length in bytes, up to 255.
+    pub len: Cell<u32>,
+    /// The bytes, zeros behind them.
+    pub words: [Cell<u64>; 32],
+}
+
+const _: () = assert!(size_of::<CallId>() == 264);
+
+/// A packet in the hands of a persistence engine, by CPU.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct Asked {
+    /// What the engine found in it; length 0 if nothing.
+    pub call_id: CallId,
+    /// Index of its service in `SLOTS`.
+    pub slot: Cell<u32>,
+    /// Index in `VERSIONS` of the version that decides.
+    pub version: Cell<u32>,
+    /// The row for it.
+    pub row: Cell<u32>,
+    /// Its template's index, plus one; 0 if it has none.
+    pub template: Cell<u32>,
+    /// Index in `DESTS` of the real server that sent it; 0 for a client's packet.
+    pub dest: Cell<u32>,
+}
 
 /// Words of a source- or destination-hashing table (`IP_VS_SH_TAB_SIZE`, `IP_VS_DH_TAB_SIZE`).
 pub const HASH_SIZE: u32 = 256;

@@ -7,6 +7,7 @@
 extern crate std;
 
 pub mod addr;
+pub mod app;
 pub mod conn;
 pub mod control;
 pub mod defence;
@@ -21,6 +22,8 @@ pub mod mark;
 pub mod nat;
 pub mod ours;
 pub mod packet;
+pub mod pe;
+pub mod pe_sip;
 pub mod pipeline;
 pub mod proto;
 pub mod reason;

@@ -9,7 +9,35 @@ use rvs_wire::{Ports, Sctp, Tcp, Udp, Word, crc32c, protocol};
 
 use crate::addr::Addr;
 use crate::flow::{Flow, Ip, L3};
+use crate::layout::Conn;
 use crate::packet::Packet;
+
+/// How the headers of a packet that is sent on change.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Change {
+    /// Nothing but the TTL: direct routing, which the kernel counts as a hop.
+    Hop,
+    /// A client's packet gets the destination's address and port.
+    Destination,
+    /// A destination's packet gets the virtual address and port as its source.
+    Source,
+}
+
+/// Makes a change of addresses to those of the entry. `None` if a header is out of reach.
+#[inline(always)]
+pub fn apply<A: Ip, P: Packet>(
+    packet: &mut P,
+    flow: &Flow<A>,
+    entry: &Conn<A>,
+    change: Change,
+) -> Option<()> {
+    if change == Change::Hop {
+        return A::decrement_ttl(packet);
+    }
+    let port_be = entry.target_port_be.get() as u16;
+    rewrite(packet, flow, change == Change::Source, entry.target.get(), port_be)
+}
 
 /// Replaces the destination of a client's packet, or the source of a `reply`, by `addr` and
 /// `port_be`, and takes one off the TTL. `None` if a header is out of reach.

@@ -18,15 +18,16 @@ use crate::dest;
 use crate::env::Tables;
 use crate::flow::{Flow, Ip};
 use crate::layout::{
-    CONFIG_BACKUP_ONLY, CONFIG_FWMARK, CONFIG_PORT_ZERO, CONFIG_SECURE_TCP, Config, Conn, Dest,
-    ServiceAddr,
+    CONFIG_BACKUP_ONLY, CONFIG_ENGINE, CONFIG_FWMARK, CONFIG_PORT_ZERO, CONFIG_SECURE_TCP, Config,
+    Conn, Dest, ServiceAddr,
 };
-use crate::nat;
+use crate::nat::{self, Change};
 use crate::ours;
 use crate::packet::Packet;
+use crate::pe;
 use crate::proto::{Direction, sctp, tcp};
 use crate::reason::Reason;
-use crate::sched::Place;
+use crate::sched::{NONE, Place};
 use crate::schedule::{PASSING, Picked};
 use crate::sysctl::Sysctl;
 use crate::table;
@@ -101,17 +102,24 @@ impl<A: Ip> Forward<'_, A> {
         if mtu != 0 && len > mtu { mtu } else { 0 }
     }
 
-    /// Rewrites the IP packet: for masquerading addresses, ports, TTL and checksums; for direct
-    /// routing the TTL only, as the kernel does, which ends loops between directors. `None` if a
-    /// header is out of reach. Not inlined: the kernel's stack is 512 bytes for all frames.
+    /// How the packet's headers change, but for those that a tunnel adds. Direct routing takes one
+    /// off the TTL as the kernel does, which ends loops between directors.
+    #[inline(always)]
+    pub fn change(&self) -> Change {
+        if self.reply {
+            Change::Source
+        } else if self.method == ForwardMethod::Masquerade as u32 {
+            Change::Destination
+        } else {
+            Change::Hop
+        }
+    }
+
+    /// Rewrites the IP packet: addresses, ports, TTL and checksums. `None` if a header is out of
+    /// reach. Not inlined: the kernel's stack is 512 bytes for all frames.
     #[inline(never)]
     pub fn rewrite<P: Packet>(&self, packet: &mut P, flow: &Flow<A>) -> Option<()> {
-        if self.is_masqueraded() {
-            let port_be = self.entry.target_port_be.get() as u16;
-            nat::rewrite(packet, flow, self.reply, self.entry.target.get(), port_be)
-        } else {
-            A::decrement_ttl(packet)
-        }
+        nat::apply(packet, flow, self.entry, self.change())
     }
 }
 
@@ -132,7 +140,7 @@ pub fn resolve<'e, A: Addr, E: Tables<A>>(env: &'e E, flow: &mut Flow<A>) -> Ver
     if !ours::may_be(config, &flow.key) {
         return Verdict::Pass(Reason::NotOurs);
     }
-    if let Some(entry) = table::entry(env, env.find(&flow.key)) {
+    if let Some(entry) = table::entry(env, env.known(flow)) {
         return established(env, config, flow, entry);
     }
     opening(env, config, flow)
@@ -192,12 +200,12 @@ pub(crate) fn opens<A: Addr, E: Tables<A>>(env: &E, flow: &mut Flow<A>) -> bool 
         return false;
     }
     mark(env, config, flow);
-    may_open(config, flow) && service(env, config, flow).is_some()
+    may_open(config, flow) && service(env, config, flow) != NONE
 }
 
 /// Gives the packet the mark that a rule of ours has for it, whatever it had.
 #[inline(always)]
-fn mark<A: Addr, E: Tables<A>>(env: &E, config: &Config, flow: &mut Flow<A>) {
+pub fn mark<A: Addr, E: Tables<A>>(env: &E, config: &Config, flow: &mut Flow<A>) {
     if config.marks.get() == 0 || config.flags.get() & CONFIG_FWMARK == 0 {
         return;
     }
@@ -230,30 +238,19 @@ fn is_without_chunk<A: Copy>(flow: &Flow<A>) -> bool {
     flow.key.protocol == protocol::SCTP as u32 && sctp::Chunks(flow.tcp_flags).is_empty()
 }
 
-/// Looks for the service of a packet without a connection.
+/// Opens a connection for a packet without one, if it asks for one.
 #[inline(always)]
 fn opening<'e, A: Addr, E: Tables<A>>(
     env: &'e E,
     config: &Config,
     flow: &mut Flow<A>,
 ) -> Verdict<'e, A> {
-    if config.flags.get() & CONFIG_BACKUP_ONLY != 0 {
-        return Verdict::Pass(Reason::NotOurs);
-    }
     mark(env, config, flow);
-    if !flow.marked && config.flags.get() & CONFIG_FWMARK != 0 {
-        return Verdict::Pass(Reason::PuntMark);
+    let slot = env.asked_for(flow);
+    if slot >= REFUSED {
+        return refusal(slot);
     }
-    let Some(slot) = service(env, config, flow) else {
-        return Verdict::Pass(Reason::NotOurs);
-    };
-    if is_without_chunk(flow) {
-        return Verdict::Drop(Reason::NoChunk);
-    }
-    if !may_open(config, flow) {
-        return Verdict::Pass(Reason::NoConnection);
-    }
-    match pick(env, config, flow, slot) {
+    match pick(env, flow, slot) {
         Ok(index) => scheduled(env, config, index),
         Err(reason) => Verdict::Drop(reason),
     }
@@ -261,15 +258,7 @@ fn opening<'e, A: Addr, E: Tables<A>>(
 
 /// Enters a connection to a destination of the service in `slot`; the index of its entry.
 #[inline(always)]
-fn pick<A: Addr, E: Tables<A>>(
-    env: &E,
-    config: &Config,
-    flow: &Flow<A>,
-    slot: u32,
-) -> Result<u32, Reason> {
-    if defence::drops(config) {
-        return Err(Reason::Defence);
-    }
+fn pick<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, slot: u32) -> Result<u32, Reason> {
     let mut outcome = env.schedule(flow, slot, Picked::NOTHING);
     let version = outcome.asks();
     if version != 0 {
@@ -291,10 +280,72 @@ pub(crate) fn schedule_error<A: Addr, E: Tables<A>>(
         return Ok(false);
     }
     mark(env, config, flow);
-    match service(env, config, flow) {
-        Some(slot) => pick(env, config, flow, slot).map(|index| index == PASSING),
-        None => Ok(false),
+    let slot = service(env, config, flow);
+    if slot == NONE {
+        return Ok(false);
     }
+    if defence::drops(config) {
+        return Err(Reason::Defence);
+    }
+    pick(env, flow, slot).map(|index| index == PASSING)
+}
+
+/// Numbers from here on say why a packet is not balanced, where otherwise an index is: for functions
+/// of the kernel's kind.
+pub const REFUSED: u32 = 1 << 31;
+
+/// A packet is left to the host for this reason, as a number.
+#[inline(always)]
+pub(crate) const fn passed(reason: Reason) -> u32 {
+    REFUSED | (reason as u32 * 2)
+}
+
+/// A packet is dropped for this reason, as a number.
+#[inline(always)]
+pub(crate) const fn dropped(reason: Reason) -> u32 {
+    passed(reason) | 1
+}
+
+/// What such a number says.
+#[inline(always)]
+pub fn refusal<'e, A: Addr>(code: u32) -> Verdict<'e, A> {
+    let reason = Reason::from_number((code & !REFUSED) / 2);
+    if code & 1 == 0 { Verdict::Pass(reason) } else { Verdict::Drop(reason) }
+}
+
+/// Index in `SLOTS` of the service that the packet opens a connection of, or why it opens none.
+#[inline(always)]
+pub fn asked_for<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>) -> u32 {
+    let Some(config) = env.config() else { return passed(Reason::NotOurs) };
+    let flags = config.flags.get();
+    if flags & CONFIG_BACKUP_ONLY != 0 {
+        return passed(Reason::NotOurs);
+    }
+    if !flow.marked && flags & CONFIG_FWMARK != 0 {
+        return passed(Reason::PuntMark);
+    }
+    let slot = service(env, config, flow);
+    if flags & CONFIG_ENGINE != 0 && pe::concerns(env, flow, slot) {
+        return passed(Reason::PuntEngine);
+    }
+    if slot == NONE {
+        return passed(Reason::NotOurs);
+    }
+    let refused = refused(config, flow);
+    if refused != 0 { refused } else { slot }
+}
+
+/// Why a packet for a service opens no connection; 0 if it does. Of TCP only a SYN does (not a SYN
+/// that also resets); the host answers anything else.
+#[inline(always)]
+pub(crate) fn refused<A: Copy>(config: &Config, flow: &Flow<A>) -> u32 {
+    if is_without_chunk(flow) {
+        return dropped(Reason::NoChunk);
+    }
+    if !may_open(config, flow) {
+        return passed(Reason::NoConnection);
+    }
+    if defence::drops(config) { dropped(Reason::Defence) } else { 0 }
 }
 
 /// The way of a packet whose connection was just entered.
@@ -313,14 +364,15 @@ fn scheduled<'e, A: Addr, E: Tables<A>>(env: &'e E, config: &Config, index: u32)
 }
 
 /// Index in `SLOTS` of the service that the packet is for: by its mark, else its address and port,
-/// else its address with port 0 (`ip_vs_service_find`).
+/// else its address with port 0 (`ip_vs_service_find`). [`NONE`] if it is for none: an `Option` that
+/// is tested twice leaves its number unset in one of LLVM's paths ("!read_ok").
 #[inline(always)]
-fn service<A: Addr, E: Tables<A>>(env: &E, config: &Config, flow: &Flow<A>) -> Option<u32> {
-    if flow.mark != 0 && config.flags.get() & CONFIG_FWMARK != 0 {
-        let found = env.service(&ServiceAddr::fwmark(flow.mark));
-        if found.is_some() {
-            return found;
-        }
+pub(crate) fn service<A: Addr, E: Tables<A>>(env: &E, config: &Config, flow: &Flow<A>) -> u32 {
+    if flow.mark != 0
+        && config.flags.get() & CONFIG_FWMARK != 0
+        && let Some(slot) = env.service(&ServiceAddr::fwmark(flow.mark))
+    {
+        return slot;
     }
     let port = u16::from_be(flow.key.dport_be) as usize;
     let row = match flow.key.protocol as u8 {
@@ -328,20 +380,19 @@ fn service<A: Addr, E: Tables<A>>(env: &E, config: &Config, flow: &Flow<A>) -> O
         protocol::SCTP => 2,
         _ => 1,
     };
-    let ports = config.ports.get(row)?;
-    let known = ports.get(port >> 6)?.get() >> (port & 63) & 1 != 0;
+    let Some(ports) = config.ports.get(row) else { return NONE };
+    let known = ports.get(port >> 6).is_some_and(|bits| bits.get() >> (port & 63) & 1 != 0);
     let port_zero = config.flags.get() & CONFIG_PORT_ZERO != 0;
-    if !known && !port_zero {
-        return None;
-    }
     let proto = flow.key.protocol as u8;
-    if known {
-        let found = env.service(&ServiceAddr::new(flow.key.dst, flow.key.dport_be, proto));
-        if found.is_some() {
-            return found;
-        }
+    if known
+        && let Some(slot) = env.service(&ServiceAddr::new(flow.key.dst, flow.key.dport_be, proto))
+    {
+        return slot;
     }
-    if port_zero { env.service(&ServiceAddr::new(flow.key.dst, 0, proto)) } else { None }
+    if port_zero && let Some(slot) = env.service(&ServiceAddr::new(flow.key.dst, 0, proto)) {
+        return slot;
+    }
+    NONE
 }
 
 /// Whether the packet is what a new connection begins with (`is_new_conn`).
@@ -416,15 +467,17 @@ pub fn end<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>) -> bool {
 /// Takes an ended connection off its template's count (`ip_vs_control_del`).
 #[inline(always)]
 fn release<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>) {
-    if let Some(template) = table::entry::<A, E>(env, conn.control.get()) {
+    let template = table::entry::<A, E>(env, conn.control.get());
+    if let Some(template) = template.filter(|entry| Word(entry.word.get()).has(TEMPLATE)) {
         env.add(&template.control, u32::MAX);
     }
 }
 
-/// Notes in a connection's template that the connection came about (`ip_vs_control_assure_ct`).
+/// Notes in a connection's template, named by its index, plus one, that the connection came about
+/// (`ip_vs_control_assure_ct`).
 #[inline(always)]
-fn assure<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>) {
-    let Some(template) = table::entry::<A, E>(env, conn.control.get()) else { return };
+pub(crate) fn assure<A: Addr, E: Tables<A>>(env: &E, template: u32) {
+    let Some(template) = table::entry::<A, E>(env, template) else { return };
     let word = Word(template.word.get());
     // Who changes the word meanwhile has noted the same, or ended the template.
     if word.is_live() && word.state() != ASSURED {
@@ -463,12 +516,9 @@ pub(crate) fn change<A: Addr, E: Tables<A>>(env: &E, entry: &Conn<A>, to: impl F
     }
 }
 
-/// Makes the next reply look at the connection, whose state and expiry somebody else has set.
-pub(crate) fn forget<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>) {
-    if let Some(reply) = partner(env, conn) {
-        change(env, reply, |word| word.with_state(0));
-        reply.expires.set(conn.expires.get());
-    }
+/// Makes the next reply look at the connection, whose state, expiry or timeout somebody else has set.
+pub fn forget<A: Copy>(reply: &Conn<A>, now: Tick) {
+    reply.expires.set(now.0);
 }
 
 /// Writes an entry's expiry, which changes a few times a second at most.
@@ -484,19 +534,25 @@ fn renew<A: Copy>(entry: &Conn<A>, expires: Tick) {
 #[inline(never)]
 pub fn commit<A: Addr, E: Tables<A>>(env: &E, now: Tick, flow: &Flow<A>, forward: &Forward<'_, A>) {
     let Some(config) = env.config() else { return };
-    match settled(config, flow, forward) {
+    match settled(config, now, flow, forward) {
         Some(timeout) => renew(forward.entry, now.after(timeout)),
         None => env.transition(forward.entry, flow.tcp_flags),
     }
     count(env, flow, forward);
 }
 
-/// The connection's timeout in ticks, if the packet leaves its state as it is.
+/// The connection's timeout in ticks, if the packet leaves its state as it is. A reply whose own entry
+/// has expired asks the connection.
 #[inline(always)]
-fn settled<A: Copy>(config: &Config, flow: &Flow<A>, forward: &Forward<'_, A>) -> Option<u32> {
+fn settled<A: Copy>(
+    config: &Config,
+    now: Tick,
+    flow: &Flow<A>,
+    forward: &Forward<'_, A>,
+) -> Option<u32> {
     let word = Word(forward.entry.word.get());
     let state = word.state();
-    if word.counts() {
+    if word.counts() || forward.reply && now.reached(Tick(forward.entry.expires.get())) {
         return None;
     }
     if flow.key.protocol == protocol::TCP as u32 {
@@ -554,7 +610,7 @@ pub fn transition<A: Addr, E: Tables<A>>(env: &E, entry: &Conn<A>, flags: u8) {
         change(env, conn, Word::counted);
         return renew(conn, env.now().after(config.udp_timeout.get()));
     } else {
-        assure(env, conn);
+        assure(env, conn.control.get());
         (ANSWERED, config.udp_timeout.get())
     };
     let expires = env.now().after(timeout);
@@ -610,7 +666,7 @@ fn advance<A: Addr, E: Tables<A>>(
                 env.add(dest::counter(dest, new), 1);
             }
             if state != old.state() && state == established {
-                assure(env, conn);
+                assure(env, conn.control.get());
             }
             break;
         }

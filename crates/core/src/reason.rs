@@ -25,7 +25,11 @@ macro_rules! reasons {
             pub const fn is_alone(self) -> bool {
                 !matches!(
                     self,
-                    Self::RewriteFailed | Self::IcmpSent | Self::SlowFragment | Self::SlowTooBig
+                    Self::RewriteFailed
+                        | Self::IcmpSent
+                        | Self::SlowFragment
+                        | Self::SlowTooBig
+                        | Self::SlowApp
                 )
             }
 
@@ -66,6 +70,8 @@ reasons! {
     PuntNeighbour = "punt.neighbour",
     /// Passed from XDP to TC: its mark decides which service it is for.
     PuntMark = "punt.mark",
+    /// Passed from XDP to TC, and within TC: a persistence engine has to read it.
+    PuntEngine = "punt.engine",
     /// Passed from XDP to TC: an ICMP error is due.
     PuntIcmp = "punt.icmp",
     /// Passed from XDP to TC: the way out cannot take XDP frames.
@@ -74,6 +80,10 @@ reasons! {
     PuntChecksum = "punt.checksum",
     /// Passed from XDP to TC: a fragment.
     PuntFragment = "punt.fragment",
+    /// Passed from XDP to TC: of a connection whose packets rvsd inspects, as FTP's control connections.
+    PuntApp = "punt.app",
+    /// Handed to rvsd: data of such a connection, or the first packet of one that it announced.
+    SlowApp = "slow.app",
     /// Handed to rvsd: a fragment that came before its first, or a first one that is too short.
     SlowFragment = "slow.fragment",
     /// Handed to rvsd: too big for the way out and without DF, to be cut into fragments.
@@ -95,6 +105,8 @@ reasons! {
     TinyFragment = "drop.fragment_tiny",
     /// Dropped, answered by ICMP port unreachable: no destination is available.
     NoDest = "drop.no_dest",
+    /// Dropped: the service's persistence engine finds no Call-ID in it.
+    NoCallId = "drop.no_call_id",
     /// Dropped, answered by ICMP time exceeded: the TTL or hop limit ran out.
     TtlExceeded = "drop.ttl_exceeded",
     /// Dropped, answered by ICMP fragmentation needed or packet too big.

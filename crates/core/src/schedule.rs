@@ -4,6 +4,7 @@
 use rvs_wire::protocol;
 
 use crate::addr::Addr;
+use crate::app;
 use crate::conn::{COUNTS, INACTIVE, NO_OUTPUT, REPLY, TEMPLATE, Word};
 use crate::dest;
 use crate::env::Tables;
@@ -138,6 +139,19 @@ fn try_schedule<A: Addr, E: Tables<A>>(
     if index == NONE {
         return Err(Reason::NoDest.into());
     }
+    Ok(enter(env, flow, version, index, control)?)
+}
+
+/// Enters a connection to the destination of row `index`, under the template `control` (its index,
+/// plus one) or none: the index of its entry.
+#[inline(always)]
+pub(crate) fn enter<A: Addr, E: Tables<A>>(
+    env: &E,
+    flow: &Flow<A>,
+    version: &Version,
+    index: u32,
+    control: u32,
+) -> Result<u32, Reason> {
     let row = env.row(version.first_row.get().wrapping_add(index)).ok_or(Reason::Inconsistent)?;
     let one_packet = version.flags.get() & ServiceFlags::ONEPACKET.bits() != 0;
     let entry = if one_packet && flow.key.protocol == protocol::UDP as u32 {
@@ -189,7 +203,8 @@ fn connect<A: Addr, E: Tables<A>>(
     let port_be = port_at(dest, flow);
     let method = row.forward as u32;
     let masquerade = method == ForwardMethod::Masquerade as u32;
-    let flags = INACTIVE | if masquerade { 0 } else { NO_OUTPUT };
+    let app = if masquerade { app::flag(&flow.key) } else { 0 };
+    let flags = INACTIVE | app | if masquerade { 0 } else { NO_OUTPUT };
     let word = live(tcp::State::None as u32, method, flags);
     let expires = env.now().after(ticks(tcp::State::None.default_timeout())).0;
 
@@ -205,7 +220,7 @@ fn connect<A: Addr, E: Tables<A>>(
         match reply_entry(env, flow, target, port_be, number, row.dest) {
             Ok((reply, reply_number)) => {
                 conn.pair.set(reply_number);
-                table::publish(env, reply, live(0, method, REPLY));
+                table::publish(env, reply, live(0, method, REPLY | app));
             }
             Err(reason) => {
                 table::abandon(env, conn);
@@ -306,18 +321,7 @@ fn persistent<A: Addr, E: Tables<A>>(
     version: &Version,
     picked: Picked,
 ) -> Result<(u32, u32), Scheduled> {
-    let any_port = slot.port.get() == 0;
-    // All addresses and protocols of one mark share a template, under the mark in place of the
-    // address (`ip_vs_sched_persist`).
-    let by_mark = slot.protocol.get() == 0;
-    let mark = || A::from_words([flow.mark.to_be(), 0, 0, 0]);
-    let key = Key {
-        src: flow.key.src.and(netmask(A::FAMILY, version.netmask.get())),
-        dst: if by_mark { mark() } else { flow.key.dst },
-        sport_be: 0,
-        dport_be: if any_port { 0 } else { flow.key.dport_be },
-        protocol: TEMPLATE_KEY | if by_mark { 0 } else { flow.key.protocol },
-    };
+    let key = template_key(flow, slot, version);
     let number = env.find(&key);
     if let Some(template) = table::entry(env, number) {
         let mut row = RowOf {
@@ -344,23 +348,50 @@ fn persistent<A: Addr, E: Tables<A>>(
     let dest = env.dest(row.dest).ok_or(Reason::Inconsistent)?;
     let number = env.claim(&key);
     let template = table::entry(env, number).ok_or(Reason::TableFull)?;
+    fill_template(env, template, row, dest, ticks(version.timeout.get()));
+    Ok((picked, number))
+}
+
+/// Fills a claimed template in and publishes it.
+#[inline(always)]
+pub(crate) fn fill_template<A: Addr, E: Tables<A>>(
+    env: &E,
+    template: &Conn<A>,
+    row: &Row,
+    dest: &Dest,
+    timeout: u32,
+) {
     template.dest.set(row.dest);
     template.target.set(A::from_words(dest.addr.get()));
     template.target_port_be.set(dest.port_be.get());
     template.control.set(0);
-    let timeout = ticks(version.timeout.get());
     template.pair.set(timeout);
     template.expires.set(env.now().after(timeout).0);
     let word = live(0, row.forward as u32, TEMPLATE | COUNTS).counted();
     dest::bind(env, dest, word);
     table::publish(env, template, word);
-    Ok((picked, number))
+}
+
+/// The key of a client's template. All addresses and protocols of one mark share one, under the mark
+/// in place of the address (`ip_vs_sched_persist`).
+#[inline(always)]
+pub(crate) fn template_key<A: Addr>(flow: &Flow<A>, slot: &Slot, version: &Version) -> Key<A> {
+    let any_port = slot.port.get() == 0;
+    let by_mark = slot.protocol.get() == 0;
+    let mark = || A::from_words([flow.mark.to_be(), 0, 0, 0]);
+    Key {
+        src: flow.key.src.and(netmask(A::FAMILY, version.netmask.get())),
+        dst: if by_mark { mark() } else { flow.key.dst },
+        sport_be: 0,
+        dport_be: if any_port { 0 } else { flow.key.dport_be },
+        protocol: TEMPLATE_KEY | if by_mark { 0 } else { flow.key.protocol },
+    }
 }
 
 /// Whether a template's destination takes no new connections, so that `expire_quiescent_template`
 /// ends it.
 #[inline(always)]
-fn quiescent<A: Addr, E: Tables<A>>(env: &E, template: &Conn<A>) -> bool {
+pub(crate) fn quiescent<A: Addr, E: Tables<A>>(env: &E, template: &Conn<A>) -> bool {
     let Some(config) = env.config() else { return false };
     config.sysctl(Sysctl::ExpireQuiescentTemplate) != 0
         && env.dest(template.dest.get()).is_some_and(|dest| dest.weight.get() == 0)

@@ -2,10 +2,12 @@
 //! the entries that it ends are cleared one RCU grace period later.
 
 use crate::addr::Addr;
+use crate::app;
 use crate::conn::{ASSURED, CACHE, DEAD, FREE, REPLY, TEMPLATE, Word};
 use crate::defence;
 use crate::env::Tables;
 use crate::layout::{CONFIG_DROP_ENTRY, Conn, Key};
+use crate::pe;
 use crate::pipeline::{end, expiry};
 use crate::sched::cache;
 use crate::sysctl::Sysctl;
@@ -41,6 +43,7 @@ pub fn sweep<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>, now: Tick) -> Swept
     }
     if word.has(REPLY) {
         // It ends with its connection.
+        app::hold(env, conn, now);
         return Swept::Live;
     }
     let used = word.has(TEMPLATE) && conn.control.get() != 0;
@@ -111,5 +114,6 @@ pub fn clear<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>) {
     conn.dest.set(0);
     conn.pair.set(0);
     conn.control.set(0);
+    pe::release(env, conn);
     env.compare_exchange(&conn.word, word, FREE);
 }

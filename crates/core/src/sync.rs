@@ -6,12 +6,14 @@
 //! that at no moment a packet finds nothing.
 
 use crate::addr::Addr;
+use crate::app;
 use crate::conn::{CACHE, COUNTS, INACTIVE, NO_OUTPUT, REPLY, SYNCED, TEMPLATE, Word};
 use crate::defence;
 use crate::dest;
 use crate::env::Tables;
-use crate::layout::{Conn, Key};
+use crate::layout::{CallId, Conn, Key};
 use crate::ours;
+use crate::pe;
 use crate::pipeline::{end, forget, partner};
 use crate::schedule::{claim_reply, take_replies};
 use crate::table;
@@ -69,14 +71,25 @@ impl<A: Addr> Arrival<A> {
             (false, false) => 0,
         };
         let no_output = if direct && !self.template { NO_OUTPUT } else { 0 };
-        Word::live(self.state, self.method, flags | no_output | SYNCED)
+        Word::live(self.state, self.method, flags | no_output | SYNCED | self.app())
+    }
+
+    /// The flag of its application helper, if it has one.
+    fn app(&self) -> u32 {
+        if self.masqueraded() { app::flag(&self.key) } else { 0 }
     }
 }
 
-/// Enters what arrived, or brings up to date what is known of it.
-pub fn arrive<A: Addr, E: Tables<A>>(env: &E, arrival: &Arrival<A>) -> Arrived {
-    let Some(known) = table::entry(env, env.find(&arrival.key)) else {
-        return enter(env, arrival, None);
+/// Enters what arrived, or brings up to date what is known of it. A template that a persistence
+/// engine made has a Call-ID.
+pub fn arrive<A: Addr, E: Tables<A>>(
+    env: &E,
+    arrival: &Arrival<A>,
+    call_id: Option<&CallId>,
+) -> Arrived {
+    let call_id = call_id.filter(|_| arrival.template);
+    let Some(known) = table::entry(env, find(env, &arrival.key, call_id)) else {
+        return enter(env, arrival, call_id, None);
     };
     let word = Word(known.word.get());
     if word.has(REPLY | CACHE) || word.has(TEMPLATE) != arrival.template {
@@ -89,12 +102,17 @@ pub fn arrive<A: Addr, E: Tables<A>>(env: &E, arrival: &Arrival<A>) -> Arrived {
         if arrival.inactive {
             return Arrived::Stale;
         }
-        return enter(env, arrival, Some(known));
+        return enter(env, arrival, call_id, Some(known));
     }
     if known.dest.get() == 0 && arrival.dest != 0 && !elsewhere {
-        return enter(env, arrival, Some(known));
+        return enter(env, arrival, call_id, Some(known));
     }
     update(env, known, arrival)
+}
+
+/// Index, plus one, of what packets find by this key and Call-ID.
+fn find<A: Addr, E: Tables<A>>(env: &E, key: &Key<A>, call_id: Option<&CallId>) -> u32 {
+    call_id.map_or_else(|| env.find(key), |call_id| pe::find(env, call_id, || *key))
 }
 
 /// State, counts and expiry of a known entry. Its way of forwarding stays.
@@ -121,8 +139,10 @@ fn update<A: Addr, E: Tables<A>>(env: &E, known: &Conn<A>, arrival: &Arrival<A>)
             known.pair.set(arrival.timeout);
         }
         known.expires.set(env.now().after(arrival.timeout).0);
-        if !arrival.template {
-            forget(env, known);
+        if !arrival.template
+            && let Some(reply) = partner(env, known)
+        {
+            forget(reply, env.now());
         }
         return Arrived::Updated;
     }
@@ -132,6 +152,7 @@ fn update<A: Addr, E: Tables<A>>(env: &E, known: &Conn<A>, arrival: &Arrival<A>)
 fn enter<A: Addr, E: Tables<A>>(
     env: &E,
     arrival: &Arrival<A>,
+    call_id: Option<&CallId>,
     instead: Option<&Conn<A>>,
 ) -> Arrived {
     let Some(dest) = env.dest(arrival.dest) else { return Arrived::Stale };
@@ -140,7 +161,10 @@ fn enter<A: Addr, E: Tables<A>>(
         ours::note(config, key.dst);
         ours::note(config, arrival.target);
     }
-    let number = env.claim(key);
+    let number = match call_id {
+        Some(call_id) => pe::claim(env, call_id, || *key).unwrap_or(0),
+        None => env.claim(key),
+    };
     let Some(conn) = table::entry(env, number) else { return Arrived::Full };
     conn.dest.set(arrival.dest);
     conn.target.set(arrival.target);
@@ -166,7 +190,7 @@ fn enter<A: Addr, E: Tables<A>>(
             end(env, old);
         }
         // Packets were faster: theirs is found first, this would never be.
-        None if env.find(key) != number => {
+        None if find(env, key, call_id) != number => {
             end(env, conn);
             return Arrived::Stale;
         }
@@ -202,6 +226,6 @@ fn enter_reply<A: Addr, E: Tables<A>>(
     let entered = claim_reply(env, key, &reply_key, number, dest);
     let (reply, reply_number) = entered.map_err(|_| Arrived::Full)?;
     conn.pair.set(reply_number);
-    table::publish(env, reply, Word::live(0, arrival.method, REPLY));
+    table::publish(env, reply, Word::live(0, arrival.method, REPLY | arrival.app()));
     Ok(())
 }

@@ -202,6 +202,39 @@ pub struct ServiceConfig {
     pub timeout: u32,
     /// Persistence granularity: IPv4, the netmask in host order; IPv6, the prefix length.
     pub netmask: u32,
+    /// The persistence engine.
+    pub engine: Option<Engine>,
+}
+
+/// Persistence engines (`ipvsadm --pe`). The discriminants are part of the pinned map layout.
+#[doc(alias = "ip_vs_pe")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Engine {
+    /// By the Call-ID of SIP messages over UDP.
+    Sip = 1,
+}
+
+impl Engine {
+    /// The name as in `ipvsadm --pe`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sip => "sip",
+        }
+    }
+
+    /// The engine with this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        (name == Self::Sip.name()).then_some(Self::Sip)
+    }
+
+    /// The engine with this discriminant.
+    pub const fn from_number(number: u32) -> Option<Self> {
+        match number {
+            1 => Some(Self::Sip),
+            _ => None,
+        }
+    }
 }
 
 /// How packets get to a destination: `IP_VS_CONN_F_FWD_MASK` of the kernel's interface.

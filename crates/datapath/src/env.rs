@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use rvs_core::addr::{V4, V6};
 use rvs_core::env::{Env, Tables, Visit};
 use rvs_core::layout::{
-    Config, Conn, ConnSet, Dest, DestStats, MarkRule, Row, ServiceAddr, Slot, Version,
+    Asked, CallId, Config, Conn, ConnSet, Dest, DestStats, MarkRule, Row, ServiceAddr, Slot,
+    Version,
 };
 use rvs_core::reason::Reason;
 use rvs_core::time::Tick;
@@ -85,6 +86,15 @@ impl Env for Shared<'_> {
         None
     }
 
+    fn asked(&self) -> Option<&Asked> {
+        // No packet passes here.
+        None
+    }
+
+    fn call_id_at(&self, index_plus_one: u32) -> Option<&CallId> {
+        self.0.call_ids.get(index_plus_one.checked_sub(1)? as usize)
+    }
+
     fn count(&self, _: Reason) {}
 
     fn compare_exchange(&self, cell: &Cell<u32>, old: u32, new: u32) -> u32 {
@@ -127,6 +137,10 @@ impl Tables<V4> for Shared<'_> {
     fn service(&self, _: &ServiceAddr<V4>) -> Option<u32> {
         None
     }
+
+    fn real_server(&self, _: &ServiceAddr<V4>) -> Option<u32> {
+        None
+    }
 }
 
 impl Tables<V6> for Shared<'_> {
@@ -144,6 +158,10 @@ impl Tables<V6> for Shared<'_> {
     }
 
     fn service(&self, _: &ServiceAddr<V6>) -> Option<u32> {
+        None
+    }
+
+    fn real_server(&self, _: &ServiceAddr<V6>) -> Option<u32> {
         None
     }
 }

@@ -9,7 +9,7 @@ use rvs_core::addr::{V4, V6};
 use rvs_core::control::Stats;
 use rvs_core::fragment::{Note, NoteKey, Slow};
 use rvs_core::layout::{
-    Config, ConnSet, Dest, Interface, LAYOUT_VERSION, MarkRule, Row, Slot, Version, WAYS,
+    CallId, Config, ConnSet, Dest, Interface, LAYOUT_VERSION, MarkRule, Row, Slot, Version, WAYS,
 };
 use rvs_core::reason::Reason;
 
@@ -17,7 +17,7 @@ use crate::memory::Mapped;
 use crate::object::OpenError;
 
 /// Names of all maps, as in `crates/ebpf/src/maps.rs`.
-pub const MAPS: [&str; 23] = [
+pub const MAPS: [&str; 27] = [
     "CONFIG",
     "SERVICES4",
     "SERVICES6",
@@ -32,6 +32,10 @@ pub const MAPS: [&str; 23] = [
     "CONNS6",
     "PASSING4",
     "PASSING6",
+    "ASKED",
+    "CALL_IDS",
+    "REAL_SERVERS4",
+    "REAL_SERVERS6",
     "REASONS",
     "ICMP_BUDGET",
     "ICMP_REQUEST",
@@ -63,7 +67,7 @@ impl Default for Sizes {
 
 impl Sizes {
     /// Number of elements by map.
-    pub(crate) fn entries(&self) -> [(&'static str, u32); 12] {
+    pub(crate) fn entries(&self) -> [(&'static str, u32); 15] {
         let connections = self.connections.clamp(8, 1 << 26).next_power_of_two();
         let sets = connections * 4 / WAYS as u32;
         let destinations = self.destinations.max(1) + 1;
@@ -80,6 +84,10 @@ impl Sizes {
             ("DEST_STATS", destinations),
             ("CONNS4", sets),
             ("CONNS6", sets),
+            // One Call-ID for every four connections.
+            ("CALL_IDS", connections / 4),
+            ("REAL_SERVERS4", destinations),
+            ("REAL_SERVERS6", destinations),
             ("PASSING4", cpus),
             ("PASSING6", cpus),
         ]
@@ -113,6 +121,10 @@ pub struct Maps {
     pub conns4: Mapped<ConnSet<V4>>,
     /// The IPv6 connection table.
     pub conns6: Mapped<ConnSet<V6>>,
+    /// See [`CallId`].
+    pub call_ids: Mapped<CallId>,
+    pub(crate) real_servers4: aya::maps::HashMap<MapData, [u8; 8], u32>,
+    pub(crate) real_servers6: aya::maps::HashMap<MapData, [u8; 20], u32>,
     pub(crate) services4: aya::maps::HashMap<MapData, [u8; 8], u32>,
     pub(crate) services6: aya::maps::HashMap<MapData, [u8; 20], u32>,
     dest_stats: PerCpuArray<MapData, [u64; 5]>,
@@ -157,6 +169,13 @@ impl Maps {
             slow_reasons: mapped(pin, "SLOW_REASONS")?,
             conns4: mapped(pin, "CONNS4")?,
             conns6: mapped(pin, "CONNS6")?,
+            call_ids: mapped(pin, "CALL_IDS")?,
+            real_servers4: hash("REAL_SERVERS4")?
+                .try_into()
+                .map_err(|e: MapError| failed("REAL_SERVERS4", e))?,
+            real_servers6: hash("REAL_SERVERS6")?
+                .try_into()
+                .map_err(|e: MapError| failed("REAL_SERVERS6", e))?,
             services4: hash("SERVICES4")?
                 .try_into()
                 .map_err(|e: MapError| failed("SERVICES4", e))?,

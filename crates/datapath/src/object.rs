@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use aya::maps::{MapData, ProgramArray};
-use aya::programs::{ProgramError, SchedClassifier, Xdp};
+use aya::programs::{Program, ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 
 use crate::maps::{MAPS, Maps, Sizes};
@@ -84,11 +84,7 @@ impl Object {
             loader.map_max_entries(name, entries);
         }
         let mut ebpf = loader.load(OBJECT)?;
-        xdp(&mut ebpf)?.load().map_err(|reason| OpenError::Verify { name: "rvs_xdp", reason })?;
-        let attached = ["rvs_tc", "rvs_local", "rvs_marked", "rvs_back"];
-        for name in attached.into_iter().chain(CALLED) {
-            tc(&mut ebpf, name)?.load().map_err(|reason| OpenError::Verify { name, reason })?;
-        }
+        verify(&mut ebpf)?;
         let programs = enter(&mut ebpf)?;
         let maps = Maps::open(pin)?;
         maps.initialise();
@@ -121,6 +117,37 @@ impl Object {
     }
 }
 
+/// Programs for interfaces.
+const ATTACHED: [&str; 4] = ["rvs_xdp", "rvs_local", "rvs_marked", "rvs_back"];
+
+/// Loads all programs into the kernel, side by side: the verifier takes most of a second for some.
+fn verify(ebpf: &mut Ebpf) -> Result<(), OpenError> {
+    let wanted = || ATTACHED.into_iter().chain(CALLED);
+    if let Some(name) = wanted().find(|name| ebpf.program(name).is_none()) {
+        return Err(missing(name));
+    }
+    std::thread::scope(|scope| {
+        let mut threads = Vec::new();
+        for (name, program) in ebpf.programs_mut() {
+            if let Some(name) = wanted().find(|wanted| *wanted == name) {
+                threads.push((name, scope.spawn(|| load(program))));
+            }
+        }
+        threads.into_iter().try_for_each(|(name, thread)| {
+            let loaded = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            loaded.map_err(|reason| OpenError::Verify { name, reason })
+        })
+    })
+}
+
+fn load(program: &mut Program) -> Result<(), ProgramError> {
+    match program {
+        Program::Xdp(program) => program.load(),
+        Program::SchedClassifier(program) => program.load(),
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
+}
+
 fn missing(name: &'static str) -> OpenError {
     let reason = ProgramError::InvalidName { name: name.to_owned() };
     OpenError::Verify { name, reason }
@@ -136,8 +163,8 @@ fn tc<'e>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<&'e mut SchedClassif
     program.try_into().map_err(|reason| OpenError::Verify { name, reason })
 }
 
-/// Programs that the TC program calls, by their index in `PROGRAMS`.
-const CALLED: [&str; 7] = [
+/// TC programs that others call, by their index in `PROGRAMS`.
+const CALLED: [&str; 10] = [
     "rvs_icmp",
     "rvs_related",
     "rvs_cover",
@@ -145,6 +172,9 @@ const CALLED: [&str; 7] = [
     "rvs_fragment",
     "rvs_local_icmp",
     "rvs_local_extended",
+    "rvs_engine",
+    "rvs_tc",
+    "rvs_once",
 ];
 
 /// Enters them into the array that they are called by. The map must stay pinned.

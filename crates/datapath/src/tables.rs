@@ -3,10 +3,11 @@
 
 use std::cell::Cell;
 
+use aya::maps::MapData;
 use rvs_core::addr::{Addr, V4, V6};
 use rvs_core::control::{DatapathError, Stats};
 use rvs_core::fragment::Slow;
-use rvs_core::layout::{Config, ConnSet, Dest, MarkRule, Row, ServiceAddr, Slot, Version};
+use rvs_core::layout::{CallId, Config, ConnSet, Dest, MarkRule, Row, ServiceAddr, Slot, Version};
 use rvs_core::time::Tick;
 use rvs_tables::{Memory, ServiceHash};
 
@@ -40,6 +41,10 @@ impl Memory for Maps {
 
     fn conns6(&self) -> &[ConnSet<V6>] {
         &self.conns6
+    }
+
+    fn call_ids(&self) -> &[CallId] {
+        &self.call_ids
     }
 
     fn row_count(&self) -> usize {
@@ -93,15 +98,27 @@ impl Memory for Maps {
     }
 
     fn linked(&self) -> Vec<ServiceHash> {
-        let v4 = self.services4.keys().flatten().map(|bytes| {
-            let [word, tail] = words(&bytes);
-            ServiceHash::V4(service([word, 0, 0, 0], tail))
-        });
-        let v6 = self.services6.keys().flatten().map(|bytes| {
-            let [a, b, c, d, tail] = words(&bytes);
-            ServiceHash::V6(service([a, b, c, d], tail))
-        });
-        v4.chain(v6).collect()
+        keys(&self.services4, &self.services6)
+    }
+
+    fn link_real_server(&mut self, at: &ServiceHash, dest: u32) -> Result<(), DatapathError> {
+        match at {
+            ServiceHash::V4(addr) => self.real_servers4.insert(bytes(addr), dest, 0),
+            ServiceHash::V6(addr) => self.real_servers6.insert(bytes(addr), dest, 0),
+        }
+        .map_err(|_| DatapathError::Full("real server"))
+    }
+
+    fn unlink_real_server(&mut self, at: &ServiceHash) {
+        // As for `unlink`.
+        let _ = match at {
+            ServiceHash::V4(addr) => self.real_servers4.remove(&bytes(addr)),
+            ServiceHash::V6(addr) => self.real_servers6.remove(&bytes(addr)),
+        };
+    }
+
+    fn real_servers(&self) -> Vec<ServiceHash> {
+        keys(&self.real_servers4, &self.real_servers6)
     }
 
     fn raw_stats(&self, dest: u32) -> Stats {
@@ -128,6 +145,22 @@ impl Memory for Maps {
     fn now(&self) -> Tick {
         env::now()
     }
+}
+
+/// A hash by the bytes of a `ServiceAddr`.
+type Hash<const N: usize> = aya::maps::HashMap<MapData, [u8; N], u32>;
+
+/// Everything in the two hashes.
+fn keys(v4: &Hash<8>, v6: &Hash<20>) -> Vec<ServiceHash> {
+    let v4 = v4.keys().flatten().map(|bytes| {
+        let [word, tail] = words(&bytes);
+        ServiceHash::V4(service([word, 0, 0, 0], tail))
+    });
+    let v6 = v6.keys().flatten().map(|bytes| {
+        let [a, b, c, d, tail] = words(&bytes);
+        ServiceHash::V6(service([a, b, c, d], tail))
+    });
+    v4.chain(v6).collect()
 }
 
 /// The bytes of a `ServiceAddr`, as the kernel compares them: `N` words.

@@ -3,9 +3,8 @@
 
 use std::net::IpAddr;
 
-use rvs_core::control::Datapath;
 use rvs_core::types::{
-    DestConfig, Family, ForwardMethod, Scheduler, ServiceConfig, ServiceFlags, ServiceKey,
+    DestConfig, Engine, Family, ForwardMethod, Scheduler, ServiceConfig, ServiceFlags, ServiceKey,
 };
 use rvs_netlink::errno::{EINVAL, ENOENT, ERANGE};
 use rvs_netlink::ipvs;
@@ -17,16 +16,17 @@ use crate::Refusal;
 const MAX_TIMEOUT: u32 = i32::MAX as u32 / 250 * 2;
 
 /// The configuration that a request asks for.
-pub(crate) fn service_config(
-    datapath: &impl Datapath,
-    service: &ipvs::Service,
-) -> Result<ServiceConfig, Refusal> {
+pub(crate) fn service_config(service: &ipvs::Service) -> Result<ServiceConfig, Refusal> {
     let Some(scheduler) = Scheduler::from_name(&service.scheduler) else {
         return Err(Refusal::new(ENOENT, format!("no scheduler {}", service.scheduler)));
     };
-    if let Some(engine) = service.pe.as_deref().filter(|name| !datapath.has_engine(name)) {
-        return Err(Refusal::new(ENOENT, format!("no persistence engine {engine}")));
-    }
+    let engine = match service.pe.as_deref() {
+        Some(name) => Some(
+            Engine::from_name(name)
+                .ok_or_else(|| Refusal::new(ENOENT, format!("no persistence engine {name}")))?,
+        ),
+        None => None,
+    };
     // The kernel takes any IPv4 mask.
     if service.key.family() == Family::V6 && !(1..=128).contains(&service.netmask) {
         let text = format!("an IPv6 prefix has 1 to 128 bits, not {}", service.netmask);
@@ -35,7 +35,7 @@ pub(crate) fn service_config(
     let mut flags = service.flags;
     flags.remove(ServiceFlags::HASHED);
     let timeout = service.timeout.min(MAX_TIMEOUT);
-    Ok(ServiceConfig { scheduler, flags, timeout, netmask: service.netmask })
+    Ok(ServiceConfig { scheduler, flags, timeout, netmask: service.netmask, engine })
 }
 
 /// What is wrong with a destination whichever others there are.

@@ -94,8 +94,8 @@ impl<D: Datapath> Director<D> {
         if self.services.get(&key).is_some() {
             return Err(Refusal::new(EEXIST, format!("service {key:?} exists")));
         }
-        let config = check::service_config(&self.datapath, &asked)?;
-        let service = Service { key, config, engine: asked.pe, dests: Vec::new() };
+        let config = check::service_config(&asked)?;
+        let service = Service { key, config, dests: Vec::new() };
         self.commit(service, Change::Service)?;
         self.estimators.start((key, None), &Stats::default());
         Ok(())
@@ -107,8 +107,8 @@ impl<D: Datapath> Director<D> {
         let Service { key, config: now, dests, .. } = self.known(&asked.key)?.clone();
         let kept = now.flags.bits() & !ipvs::flags_mask(&nested)?;
         asked.flags |= rvs_core::types::ServiceFlags::from_bits_retain(kept);
-        let config = check::service_config(&self.datapath, &asked)?;
-        self.commit(Service { key, config, engine: asked.pe, dests }, Change::Service)
+        let config = check::service_config(&asked)?;
+        self.commit(Service { key, config, dests }, Change::Service)
     }
 
     fn del_service(&mut self, attrs: &Attrs<'_>) -> Result<(), Refusal> {
@@ -132,7 +132,7 @@ impl<D: Datapath> Director<D> {
             flags: service.config.flags | rvs_core::types::ServiceFlags::HASHED,
             timeout: service.config.timeout,
             netmask: service.config.netmask,
-            pe: service.engine.clone(),
+            pe: service.config.engine.map(|engine| engine.name().to_owned()),
         };
         let mut inner = Writer::new();
         ipvs::put_service(&mut inner, &entity);

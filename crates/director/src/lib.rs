@@ -72,7 +72,7 @@ impl<D: Datapath> Director<D> {
         let mut services = Table::default();
         datapath.for_each_service(&mut |key, config, dests| {
             let (key, config, dests) = (*key, *config, dests.to_vec());
-            services.put(Service { key, config, engine: None, dests });
+            services.put(Service { key, config, dests });
         });
         let (estimators, daemons) = (Estimators::default(), daemon::Running::default());
         let mut director = Self { datapath, services, estimators, refusals: Vec::new(), daemons };

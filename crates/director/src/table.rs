@@ -9,8 +9,6 @@ use rvs_core::types::{DestConfig, DestKey, ServiceConfig, ServiceKey};
 pub(crate) struct Service {
     pub key: ServiceKey,
     pub config: ServiceConfig,
-    /// Name of its persistence engine.
-    pub engine: Option<String>,
     pub dests: Vec<DestConfig>,
 }
 

@@ -21,7 +21,13 @@ const KEY: ServiceKey = ServiceKey::Address {
 fn director() -> Director<SimDatapath> {
     let mut sim = SimDatapath::adopt(Plain::new(&Sizes::default(), 1));
     let flags = ServiceFlags::empty();
-    let config = ServiceConfig { scheduler: Scheduler::Rr, flags, timeout: 0, netmask: u32::MAX };
+    let config = ServiceConfig {
+        scheduler: Scheduler::Rr,
+        flags,
+        timeout: 0,
+        netmask: u32::MAX,
+        engine: None,
+    };
     let dest = DestConfig {
         key: DestKey { addr: [192, 0, 2, 9].into(), port: 80 },
         forward: ForwardMethod::DirectRoute,

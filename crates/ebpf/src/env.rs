@@ -10,12 +10,14 @@ use rvs_core::env::{Env, Tables, Visit};
 use rvs_core::flow::Flow;
 use rvs_core::fragment::{Note, NoteKey, Notes, Slow};
 use rvs_core::layout::{
-    Config, Conn, ConnSet, Dest, DestStats, Key, MarkRule, Row, ServiceAddr, Slot, Version,
+    Asked, CallId, Config, Conn, ConnSet, Dest, DestStats, Key, MarkRule, Row, ServiceAddr, Slot,
+    Version,
 };
 use rvs_core::mark;
-use rvs_core::pipeline::transition;
+use rvs_core::pe;
+use rvs_core::pipeline::{asked_for, transition};
 use rvs_core::reason::Reason;
-use rvs_core::sched::{NONE, Place, pick_cached};
+use rvs_core::sched::{self, NONE, Place, pick_cached};
 use rvs_core::schedule::{Picked, Scheduled, schedule};
 use rvs_core::table;
 use rvs_core::time::Tick;
@@ -112,6 +114,16 @@ impl Env for Kernel {
     }
 
     #[inline(always)]
+    fn asked(&self) -> Option<&Asked> {
+        maps::ASKED.get(0)
+    }
+
+    #[inline(always)]
+    fn call_id_at(&self, index_plus_one: u32) -> Option<&CallId> {
+        if index_plus_one == 0 { None } else { maps::CALL_IDS.get(index_plus_one - 1) }
+    }
+
+    #[inline(always)]
     fn count(&self, reason: Reason) {
         if let Some(counter) = maps::REASONS.get_ptr_mut(reason as u32) {
             // SAFETY: this CPU's own element; nothing else writes it meanwhile.
@@ -202,6 +214,12 @@ impl Tables<V4> for Kernel {
     }
 
     #[inline(always)]
+    fn real_server(&self, addr: &ServiceAddr<V4>) -> Option<u32> {
+        // SAFETY: as for `service`.
+        unsafe { maps::REAL_SERVERS4.get(addr).copied() }
+    }
+
+    #[inline(always)]
     fn find(&self, key: &Key<V4>) -> u32 {
         rvs_find4(key)
     }
@@ -209,6 +227,11 @@ impl Tables<V4> for Kernel {
     #[inline(always)]
     fn mark(&self, key: &Key<V4>) -> u32 {
         rvs_mark4(key)
+    }
+
+    #[inline(always)]
+    fn known(&self, flow: &Flow<V4>) -> u32 {
+        rvs_known4(flow)
     }
 
     #[inline(always)]
@@ -224,6 +247,26 @@ impl Tables<V4> for Kernel {
     #[inline(always)]
     fn schedule(&self, flow: &Flow<V4>, slot: u32, picked: Picked) -> Scheduled {
         Scheduled::from_raw(rvs_schedule4(flow, slot, picked.version, picked.row))
+    }
+
+    #[inline(always)]
+    fn asked_for(&self, flow: &Flow<V4>) -> u32 {
+        rvs_asked_for4(flow)
+    }
+
+    #[inline(always)]
+    fn pick(&self, key: &Key<V4>, version: u32) -> u32 {
+        rvs_pick4(key, version)
+    }
+
+    #[inline(always)]
+    fn template(&self, flow: &Flow<V4>, place: Place) -> u64 {
+        rvs_template4(flow, place.slot, place.version)
+    }
+
+    #[inline(always)]
+    fn persist(&self, flow: &Flow<V4>, slot: u32, picked: Picked) -> u32 {
+        rvs_persist4(flow, slot, picked.version, picked.row)
     }
 
     #[inline(always)]
@@ -256,6 +299,12 @@ impl Tables<V6> for Kernel {
     }
 
     #[inline(always)]
+    fn real_server(&self, addr: &ServiceAddr<V6>) -> Option<u32> {
+        // SAFETY: as for `service`.
+        unsafe { maps::REAL_SERVERS6.get(addr).copied() }
+    }
+
+    #[inline(always)]
     fn find(&self, key: &Key<V6>) -> u32 {
         rvs_find6(key)
     }
@@ -263,6 +312,11 @@ impl Tables<V6> for Kernel {
     #[inline(always)]
     fn mark(&self, key: &Key<V6>) -> u32 {
         rvs_mark6(key)
+    }
+
+    #[inline(always)]
+    fn known(&self, flow: &Flow<V6>) -> u32 {
+        rvs_known6(flow)
     }
 
     #[inline(always)]
@@ -281,6 +335,26 @@ impl Tables<V6> for Kernel {
     }
 
     #[inline(always)]
+    fn asked_for(&self, flow: &Flow<V6>) -> u32 {
+        rvs_asked_for6(flow)
+    }
+
+    #[inline(always)]
+    fn pick(&self, key: &Key<V6>, version: u32) -> u32 {
+        rvs_pick6(key, version)
+    }
+
+    #[inline(always)]
+    fn template(&self, flow: &Flow<V6>, place: Place) -> u64 {
+        rvs_template6(flow, place.slot, place.version)
+    }
+
+    #[inline(always)]
+    fn persist(&self, flow: &Flow<V6>, slot: u32, picked: Picked) -> u32 {
+        rvs_persist6(flow, slot, picked.version, picked.row)
+    }
+
+    #[inline(always)]
     fn transition(&self, entry: &Conn<V6>, flags: u8) {
         rvs_transition6(entry, flags as u32);
     }
@@ -290,7 +364,8 @@ impl Tables<V6> for Kernel {
 ///
 /// The verifier proves that a pointer to a struct, if it is not null, spans the struct.
 macro_rules! global {
-    ($addr:ty, $find:ident, $mark:ident, $claim:ident, $cached:ident, $schedule:ident, $transition:ident) => {
+    ($addr:ty: $find:ident, $known:ident, $mark:ident, $claim:ident, $cached:ident, $schedule:ident, $transition:ident;
+     $asked_for:ident, $pick:ident, $template:ident, $persist:ident) => {
         /// See [`Tables::find`].
         #[unsafe(no_mangle)]
         #[inline(never)]
@@ -306,6 +381,15 @@ macro_rules! global {
         pub extern "C" fn $mark(key: *const Key<$addr>) -> u32 {
             // SAFETY: see the macro.
             unsafe { key.as_ref() }.map_or(0, |key| mark::find(&Kernel, key))
+        }
+
+        /// See [`Tables::known`].
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $known(flow: *const Flow<$addr>) -> u32 {
+            // SAFETY: see the macro.
+            let found = unsafe { flow.as_ref() }.and_then(|flow| table::find(&Kernel, &flow.key));
+            found.map_or(0, |(_, index)| index + 1)
         }
 
         /// See [`Tables::claim`].
@@ -344,6 +428,52 @@ macro_rules! global {
             }
         }
 
+        /// See [`Tables::asked_for`].
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $asked_for(flow: *const Flow<$addr>) -> u32 {
+            // SAFETY: see the macro.
+            unsafe { flow.as_ref() }.map_or(0, |flow| asked_for(&Kernel, flow))
+        }
+
+        /// See [`Tables::pick`].
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $pick(key: *const Key<$addr>, version: u32) -> u32 {
+            // SAFETY: see the macro.
+            match (unsafe { key.as_ref() }, Kernel.version(version)) {
+                (Some(key), Some(version)) => sched::pick(&Kernel, version, key),
+                _ => NONE,
+            }
+        }
+
+        /// See [`Tables::template`].
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $template(flow: *const Flow<$addr>, slot: u32, version: u32) -> u64 {
+            // SAFETY: see the macro.
+            match unsafe { flow.as_ref() } {
+                Some(flow) => pe::find_template(&Kernel, flow, Place { slot, version }),
+                None => 0,
+            }
+        }
+
+        /// See [`Tables::persist`].
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $persist(
+            flow: *const Flow<$addr>,
+            slot: u32,
+            version: u32,
+            row: u32,
+        ) -> u32 {
+            // SAFETY: see the macro.
+            match unsafe { flow.as_ref() } {
+                Some(flow) => pe::persist(&Kernel, flow, slot, Picked { version, row }),
+                None => 0,
+            }
+        }
+
         /// See [`Tables::transition`]. What it returns nobody asks for: a global function has to.
         #[unsafe(no_mangle)]
         #[inline(never)]
@@ -356,5 +486,7 @@ macro_rules! global {
         }
     };
 }
-global!(V4, rvs_find4, rvs_mark4, rvs_claim4, rvs_cached4, rvs_schedule4, rvs_transition4);
-global!(V6, rvs_find6, rvs_mark6, rvs_claim6, rvs_cached6, rvs_schedule6, rvs_transition6);
+global!(V4: rvs_find4, rvs_known4, rvs_mark4, rvs_claim4, rvs_cached4, rvs_schedule4, rvs_transition4;
+        rvs_asked_for4, rvs_pick4, rvs_template4, rvs_persist4);
+global!(V6: rvs_find6, rvs_known6, rvs_mark6, rvs_claim6, rvs_cached6, rvs_schedule6, rvs_transition6;
+        rvs_asked_for6, rvs_pick6, rvs_template6, rvs_persist6);

@@ -42,19 +42,19 @@ where
     match parse::<A>(frame, &mut flow) {
         BALANCE => {
             let verdict = resolve(&Kernel, &mut flow);
-            tc::dispatch(frame, &flow, &verdict)
+            tc::act::<A, true>(frame, &flow, &verdict)
         }
         action => action,
     }
 }
 
 /// What [`parse`] returns of a packet that can be balanced.
-const BALANCE: i32 = 0;
+pub const BALANCE: i32 = 0;
 
 /// What to do with the packet. A function of its own, whose stack frame is gone when the packet is
 /// sent; of a `Result` here the verifier refuses the type information.
 #[inline(never)]
-fn parse<A: icmp::Errors>(frame: Frame, flow: &mut Flow<A>) -> i32 {
+pub fn parse<A: icmp::Errors>(frame: Frame, flow: &mut Flow<A>) -> i32 {
     match A::parse_all(&Kernel, &frame) {
         Ok(parsed) => {
             *flow = parsed;

@@ -102,10 +102,14 @@ where
     Kernel: Tables<A>,
 {
     let verdict = resolve(&Kernel, &mut fragment.flow);
+    // The engine reads whole datagrams.
+    if matches!(verdict, Verdict::Pass(Reason::PuntEngine)) {
+        return tiny::<A>(frame);
+    }
     if let Err(reason) = fragment::note(&Kernel, fragment, &verdict) {
         return drop(reason);
     }
-    tc::dispatch(frame, &fragment.flow, &verdict)
+    tc::act::<A, true>(frame, &fragment.flow, &verdict)
 }
 
 /// The others follow it.

@@ -8,7 +8,7 @@ use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use rvs_core::addr::{Addr, V4, V6};
 use rvs_core::env::Env;
-use rvs_core::flow::{Flow, Ip, L3, ipv6_first_word};
+use rvs_core::flow::{Flow, L3, ipv6_first_word};
 use rvs_core::nat;
 use rvs_core::packet::Packet;
 use rvs_core::reason::Reason;
@@ -21,6 +21,7 @@ use rvs_wire::{IcmpError, Ipv4, Ipv6, Word, protocol};
 use crate::env::Kernel;
 use crate::local;
 use crate::maps::{self, ICMP_PROGRAM};
+use crate::rewrite::Rewrite;
 use crate::route;
 use crate::slow;
 use crate::tc::{self, Frame, SHOT};
@@ -35,7 +36,7 @@ const PIECE: u32 = 512;
 const BPF_ADJ_ROOM_MAC: u32 = 1;
 
 /// Type and code of the errors in each family's numbering.
-pub trait Errors: Ip {
+pub trait Errors: Rewrite {
     /// No destination can take the packet.
     const PORT_UNREACHABLE: (u8, u8);
     /// The TTL or hop limit ran out.

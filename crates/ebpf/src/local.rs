@@ -19,12 +19,12 @@ use rvs_core::pipeline::{Forward, Verdict, commit};
 use rvs_core::reason::Reason;
 use rvs_core::related::{self, Errors};
 use rvs_core::time::Tick;
-use rvs_core::types::ForwardMethod;
 use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Tcp};
 
 use crate::env::Kernel;
 use crate::maps::{self, LOCAL_EXTENDED_PROGRAM, LOCAL_ICMP_PROGRAM};
 use crate::related::{HEADERS as QUOTED, outline};
+use crate::rewrite::{Rewrite, rewrite};
 use crate::route::LOOPBACK;
 use crate::tc::{Frame, HEADERS, NEXT, drop};
 
@@ -82,7 +82,7 @@ pub fn rvs_local_extended(ctx: TcContext) -> i32 {
 }
 
 #[inline(never)]
-fn leave_extended<A: Ip>(frame: Frame) -> i32
+fn leave_extended<A: Rewrite>(frame: Frame) -> i32
 where
     Kernel: Tables<A>,
 {
@@ -110,7 +110,7 @@ fn parse_all<A: Ip>(frame: Frame, flow: &mut Flow<A>) -> i32 {
 }
 
 #[inline(never)]
-fn leave<A: Ip>(frame: Frame) -> i32
+fn leave<A: Rewrite>(frame: Frame) -> i32
 where
     Kernel: Tables<A>,
 {
@@ -124,7 +124,7 @@ where
 
 /// What becomes of a packet that the director sends.
 #[inline(always)]
-fn depart<A: Ip>(mut frame: Frame, mut flow: Flow<A>) -> i32
+fn depart<A: Rewrite>(mut frame: Frame, mut flow: Flow<A>) -> i32
 where
     Kernel: Tables<A>,
 {
@@ -173,11 +173,16 @@ where
 ///
 /// Inlined: on Linux 6.1 a frame between those of `send` and `rewrite` were one too many.
 #[inline(always)]
-pub fn deliver<A: Ip>(mut frame: Frame, flow: &Flow<A>, forward: &Forward<'_, A>, now: Tick) -> i32
+pub fn deliver<A: Rewrite>(
+    mut frame: Frame,
+    flow: &Flow<A>,
+    forward: &Forward<'_, A>,
+    now: Tick,
+) -> i32
 where
     Kernel: Tables<A>,
 {
-    let masqueraded = forward.reply || forward.method == ForwardMethod::Masquerade as u32;
+    let masqueraded = forward.is_masqueraded();
     // From elsewhere nothing gets to an address of the loopback ("DNAT to loopback address").
     if masqueraded && !frame.is_on_loopback() && forward.entry.target.get().is_loopback() {
         return drop(Reason::NoRoute);
@@ -191,8 +196,12 @@ where
 
 /// Masquerades without taking anything off the TTL.
 #[inline(always)]
-fn translate<A: Ip>(frame: &mut Frame, flow: &Flow<A>, forward: &Forward<'_, A>) -> Option<()> {
-    forward.rewrite(frame, flow)?;
+fn translate<A: Rewrite>(
+    frame: &mut Frame,
+    flow: &Flow<A>,
+    forward: &Forward<'_, A>,
+) -> Option<()> {
+    rewrite(frame, flow, forward)?;
     A::restore_ttl(frame)
 }
 

@@ -7,6 +7,7 @@
 
 mod atomic;
 mod cover;
+mod engine;
 mod env;
 mod extended;
 mod fragment;
@@ -15,6 +16,7 @@ mod local;
 mod maps;
 mod marked;
 mod related;
+mod rewrite;
 mod route;
 mod slow;
 mod tc;

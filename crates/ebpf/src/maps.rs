@@ -3,10 +3,11 @@
 use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray};
 use aya_ebpf::macros::btf_map;
 use rvs_core::addr::{V4, V6};
+use rvs_core::flow::Flow;
 use rvs_core::fragment::{Fragment, NOTES as MAX_NOTES, Note, NoteKey, Slow};
 use rvs_core::layout::{
-    Config, Conn, ConnSet, Dest, DestStats, INTERFACES as MAX_INTERFACES, Interface, MARK_RULES,
-    MarkRule, Row, ServiceAddr, Slot, Version,
+    Asked, CallId, Config, Conn, ConnSet, Dest, DestStats, INTERFACES as MAX_INTERFACES, Interface,
+    MARK_RULES, MarkRule, Row, ServiceAddr, Slot, Version,
 };
 use rvs_core::reason::Reason;
 
@@ -15,6 +16,8 @@ use crate::route::{self, Hop};
 
 /// `BPF_F_MMAPABLE`: rvsd reads and writes the map as memory.
 const MMAPABLE: usize = 1 << 10;
+/// `BPF_F_NO_PREALLOC`: elements take memory when they are made.
+const NO_PREALLOC: usize = 1;
 
 /// See [`Config`].
 #[btf_map]
@@ -52,6 +55,24 @@ pub static CONNS4: Array<ConnSet<V4>, 1024, MMAPABLE> = Array::new();
 /// The IPv6 connection table.
 #[btf_map]
 pub static CONNS6: Array<ConnSet<V6>, 1024, MMAPABLE> = Array::new();
+/// See [`Asked`].
+#[btf_map]
+pub static ASKED: PerCpuArray<Asked, 1> = PerCpuArray::new();
+/// The headers of the IPv4 packet that this CPU has in hand for a persistence engine.
+#[btf_map]
+pub static FLOW4: PerCpuArray<Flow<V4>, 1> = PerCpuArray::new();
+/// The same of an IPv6 packet.
+#[btf_map]
+pub static FLOW6: PerCpuArray<Flow<V6>, 1> = PerCpuArray::new();
+/// See [`CallId`].
+#[btf_map]
+pub static CALL_IDS: Array<CallId, 1024, MMAPABLE> = Array::new();
+/// Real servers of services with a persistence engine, by IPv4 address: index in `DESTS`.
+#[btf_map]
+pub static REAL_SERVERS4: HashMap<ServiceAddr<V4>, u32, 1024, NO_PREALLOC> = HashMap::new();
+/// The same by IPv6 address.
+#[btf_map]
+pub static REAL_SERVERS6: HashMap<ServiceAddr<V6>, u32, 1024, NO_PREALLOC> = HashMap::new();
 /// By CPU number, an entry for an IPv4 packet that leaves no connection behind. No per-CPU array:
 /// the kernel aligns the elements of those to eight bytes only.
 #[btf_map]
@@ -79,9 +100,9 @@ pub static SCRATCH: PerCpuArray<[u8; SCRATCH_LEN as usize], 1> = PerCpuArray::ne
 /// The error that the ICMP program is to send.
 #[btf_map]
 pub static ICMP_REQUEST: PerCpuArray<Request, 1> = PerCpuArray::new();
-/// Programs that the TC program calls.
+/// Programs that the TC program calls, and itself.
 #[btf_map]
-pub static PROGRAMS: ProgramArray<7> = ProgramArray::new();
+pub static PROGRAMS: ProgramArray<10> = ProgramArray::new();
 /// Index in `PROGRAMS` of `rvs_icmp`.
 pub const ICMP_PROGRAM: u32 = 0;
 /// Index in `PROGRAMS` of `rvs_related`.
@@ -96,6 +117,12 @@ pub const FRAGMENT_PROGRAM: u32 = 4;
 pub const LOCAL_ICMP_PROGRAM: u32 = 5;
 /// Index in `PROGRAMS` of `rvs_local_extended`.
 pub const LOCAL_EXTENDED_PROGRAM: u32 = 6;
+/// Index in `PROGRAMS` of `rvs_engine`.
+pub const ENGINE_PROGRAM: u32 = 7;
+/// Index in `PROGRAMS` of `rvs_tc` itself.
+pub const TC_PROGRAM: u32 = 8;
+/// Index in `PROGRAMS` of `rvs_once`.
+pub const ONCE_PROGRAM: u32 = 9;
 /// Where the first fragments of datagrams went.
 #[btf_map]
 pub static NOTES: LruHashMap<NoteKey, Note, { MAX_NOTES as usize }> = LruHashMap::new();

@@ -7,10 +7,10 @@ use rvs_core::addr::{V4, V6};
 use rvs_core::env::Tables;
 use rvs_core::flow::L3;
 use rvs_core::packet::Packet as _;
-use rvs_core::pipeline::{Forward, Verdict, count};
+use rvs_core::pipeline::{Verdict, count};
 use rvs_core::reason::Reason;
 use rvs_core::related::{self, Errors};
-use rvs_core::types::{Family, ForwardMethod};
+use rvs_core::types::Family;
 use rvs_wire::checksum::fold;
 use rvs_wire::{ETHERTYPE_IPV4, Ethernet, protocol};
 
@@ -98,12 +98,10 @@ where
     if cover::sum(&frame, flow.l4, len).is_some_and(|sum| fold(sum + pseudo) == 0xffff) {
         return false;
     }
-    matches!(related::resolve(&Kernel, &related, alone), Verdict::Forward(forward) if is_masqueraded(&forward))
-}
-
-#[inline(always)]
-fn is_masqueraded<A: Errors>(forward: &Forward<'_, A>) -> bool {
-    forward.reply || forward.method == ForwardMethod::Masquerade as u32
+    matches!(
+        related::resolve(&Kernel, &related, alone),
+        Verdict::Forward(forward) if forward.is_masqueraded()
+    )
 }
 
 #[inline(never)]
@@ -127,7 +125,7 @@ where
     let Some(route) = route::lookup(frame.0.cast(), way.family, way.dst, len as u16) else {
         return drop(Reason::Inconsistent);
     };
-    let masqueraded = is_masqueraded(&forward);
+    let masqueraded = forward.is_masqueraded();
     if route.result == route::NOT_FORWARDED {
         count(&Kernel, flow, &forward);
         if masqueraded && related::rewrite(&mut frame, &related, &forward).is_none() {

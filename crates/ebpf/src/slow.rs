@@ -11,13 +11,14 @@
 use aya_ebpf::helpers::generated::bpf_redirect;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-use rvs_core::env::Env;
-use rvs_core::flow::L3;
+use rvs_core::app;
+use rvs_core::env::{Env, Tables};
+use rvs_core::flow::{Flow, Ip, L3};
 use rvs_core::fragment::{Notes, Ticket};
 use rvs_core::layout::INTERFACE_KNOWN;
 use rvs_core::packet::Packet;
 use rvs_core::reason::Reason;
-use rvs_wire::{Ethernet, Ipv4};
+use rvs_wire::{Ethernet, Ipv4, Tcp};
 
 use crate::env::Kernel;
 use crate::maps;
@@ -31,6 +32,8 @@ const SOURCES: u32 = 256;
 const SOURCE_BUDGET: u32 = 1024;
 /// Frames a tick and CPU that all may send.
 const BUDGET: u32 = 4096;
+/// `tc_index` of a packet that rvsd has inspected: only programs of this host can write it.
+const INSPECTED: u32 = 0x7276;
 /// `BPF_F_INGRESS`
 const BPF_F_INGRESS: u64 = 1;
 
@@ -80,6 +83,43 @@ pub fn cut(frame: Frame, mtu: u32) -> Option<i32> {
     hand_over(frame, Reason::SlowTooBig, u32::from_ne_bytes(ip.src), mtu)
 }
 
+/// Hands data of a connection with an application helper to rvsd, which may change it. `None` if
+/// there is none, or rvsd has seen it.
+#[inline(never)]
+pub fn inspect<A: Ip>(frame: Frame, flow: &Flow<A>) -> Option<i32> {
+    // LLVM would pass what is read of the context instead of the context, as numbers.
+    let frame = Frame(core::hint::black_box(frame.0));
+    // SAFETY: the context is valid for the whole run.
+    if unsafe { (*frame.0).tc_index } == INSPECTED {
+        // SAFETY: as above; a plain number that nobody else uses before the packet leaves.
+        unsafe { (*frame.0).tc_index = 0 };
+        return None;
+    }
+    let header = ((frame.at::<Tcp>(flow.l4)?.data_offset >> 4) as u32) * 4;
+    if flow.len <= flow.l4.wrapping_sub(L3) + header {
+        return None;
+    }
+    let [a, b, ..] = flow.key.src.to_words();
+    hand_over(frame, Reason::SlowApp, a ^ b, Ticket::INSPECT.into())
+}
+
+/// Hands the first packet of a client that is expected to rvsd, which enters the connection. `None`
+/// if it is not expected.
+#[inline(never)]
+pub fn meet<A: Ip>(frame: Frame, flow: &Flow<A>) -> Option<i32>
+where
+    Kernel: Tables<A>,
+{
+    if !app::opens(&flow.key, flow.tcp_flags) || !Kernel.slow()?.expects(Kernel.now()) {
+        return None;
+    }
+    if Kernel.find(&app::expectation(&flow.key)) == 0 {
+        return None;
+    }
+    let [a, b, ..] = flow.key.src.to_words();
+    hand_over(frame, Reason::SlowApp, a ^ b, Ticket::INSPECT.into())
+}
+
 /// The program for ingress of rvsd's device: puts a frame back where it came from.
 #[classifier]
 pub fn rvs_back(ctx: TcContext) -> i32 {
@@ -87,6 +127,10 @@ pub fn rvs_back(ctx: TcContext) -> i32 {
     frame.pull(size_of::<Ethernet>() as u32);
     let Some(ethernet) = frame.at_mut::<Ethernet>(0) else { return drop(Reason::Malformed) };
     let ticket = Ticket::from_mac(ethernet.dst);
+    if ticket.mtu == Ticket::INSPECT {
+        // SAFETY: the context is valid for the whole run. The number stays with the packet.
+        unsafe { (*ctx.skb.skb).tc_index = INSPECTED };
+    }
     match maps::INTERFACES.get(ticket.ifindex) {
         Some(interface) if interface.flags & INTERFACE_KNOWN != 0 => {
             ethernet.dst = interface.mac;

@@ -11,11 +11,12 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use rvs_core::addr::{V4, V6};
+use rvs_core::conn::{APP, Word};
 use rvs_core::env::{Env, Tables};
 use rvs_core::flow::{Flow, Ip, L3};
 use rvs_core::headers::MOST_OFFSET;
 use rvs_core::packet::{Header, Packet};
-use rvs_core::pipeline::{Forward, Verdict, Way, commit, resolve};
+use rvs_core::pipeline::{Forward, Verdict, Way, commit, count, resolve};
 use rvs_core::reason::Reason;
 use rvs_core::tunnel::{self, Tunnel};
 use rvs_core::types::Family;
@@ -23,13 +24,15 @@ use rvs_wire::checksum::Delta;
 use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Tcp, protocol};
 
 use crate::cover;
+use crate::engine;
 use crate::env::Kernel;
 use crate::icmp::{self, Message};
 use crate::local;
-use crate::maps::{self, EXTENDED_PROGRAM, FRAGMENT_PROGRAM, RELATED_PROGRAM};
+use crate::maps::{self, ENGINE_PROGRAM, EXTENDED_PROGRAM, FRAGMENT_PROGRAM, RELATED_PROGRAM};
 use crate::related;
+use crate::rewrite::rewrite;
 use crate::route::{self, LOOPBACK, Route};
-use crate::{extended, fragment};
+use crate::{extended, fragment, slow};
 
 /// Go on to the next program, then the host: `TCX_NEXT`, `TC_ACT_UNSPEC`.
 pub const NEXT: i32 = -1;
@@ -197,9 +200,6 @@ fn is_priority_only(frame: &Frame) -> bool {
 /// Calls the program that `action` asks for, if it does, as the last thing that a program does.
 #[inline(always)]
 pub fn finally(ctx: &TcContext, action: i32) -> i32 {
-    if action == icmp::PENDING {
-        return icmp::call(ctx);
-    }
     if action == fragment::PENDING {
         // SAFETY: the context is the program's own. It returns only if the call failed.
         unsafe { maps::PROGRAMS.tail_call(ctx, FRAGMENT_PROGRAM) };
@@ -209,6 +209,20 @@ pub fn finally(ctx: &TcContext, action: i32) -> i32 {
         // SAFETY: as above.
         unsafe { maps::PROGRAMS.tail_call(ctx, RELATED_PROGRAM) };
         return pass(Reason::Icmp);
+    }
+    if action == engine::PENDING {
+        // SAFETY: as above.
+        unsafe { maps::PROGRAMS.tail_call(ctx, ENGINE_PROGRAM) };
+        return pass(Reason::PuntEngine);
+    }
+    called(ctx, action)
+}
+
+/// Calls the program that finishes the packet, if `action` asks for one.
+#[inline(always)]
+pub fn called(ctx: &TcContext, action: i32) -> i32 {
+    if action == icmp::PENDING {
+        return icmp::call(ctx);
     }
     if action == cover::PENDING {
         return cover::call(ctx);
@@ -243,22 +257,40 @@ where
         Err(reason) => return pass(reason),
     };
     let verdict = resolve(&Kernel, &mut flow);
-    dispatch(frame, &flow, &verdict)
+    let handed_over = match verdict {
+        Verdict::Forward(ref forward) if Word(forward.entry.word.get()).has(APP) => {
+            slow::inspect(frame, &flow)
+        }
+        Verdict::Pass(Reason::NotOurs) => slow::meet(frame, &flow),
+        _ => None,
+    };
+    handed_over.unwrap_or_else(|| act::<A, true>(frame, &flow, &verdict))
 }
 
-/// Does with the packet what was decided.
+/// Does with the packet what was decided. With `COMMIT` its connection is accounted for, not only
+/// the packet.
 #[inline(always)]
-pub fn dispatch<A: icmp::Errors>(frame: Frame, flow: &Flow<A>, verdict: &Verdict<'_, A>) -> i32
+pub fn act<A: icmp::Errors, const COMMIT: bool>(
+    frame: Frame,
+    flow: &Flow<A>,
+    verdict: &Verdict<'_, A>,
+) -> i32
 where
     Kernel: Tables<A>,
 {
+    let Verdict::Forward(forward) = verdict else { return refuse(frame, flow, verdict) };
+    if forward.dest.mtu.get() != 0 && refuse_too_big(frame, flow, forward) {
+        return icmp::PENDING;
+    }
+    send::<A, COMMIT>(frame, flow, forward)
+}
+
+/// Does not send the packet on.
+#[inline(always)]
+pub fn refuse<A: icmp::Errors>(frame: Frame, flow: &Flow<A>, verdict: &Verdict<'_, A>) -> i32 {
     match *verdict {
-        Verdict::Forward(ref forward) => {
-            if forward.dest.mtu.get() != 0 && refuse_too_big(frame, flow, forward) {
-                return icmp::PENDING;
-            }
-            send(frame, flow, forward)
-        }
+        Verdict::Forward(_) => NEXT,
+        Verdict::Pass(Reason::PuntEngine) => engine::PENDING,
         Verdict::Pass(reason) => {
             local::leave_unclaimed(frame);
             pass(reason)
@@ -315,7 +347,11 @@ fn refuse_too_big<A: icmp::Errors>(frame: Frame, flow: &Flow<A>, forward: &Forwa
 /// A function of its own for its stack frame: scheduling, whose frames are deep as well, is then
 /// not on top of it.
 #[inline(never)]
-fn send<A: icmp::Errors>(mut frame: Frame, flow: &Flow<A>, forward: &Forward<'_, A>) -> i32
+fn send<A: icmp::Errors, const COMMIT: bool>(
+    mut frame: Frame,
+    flow: &Flow<A>,
+    forward: &Forward<'_, A>,
+) -> i32
 where
     Kernel: Tables<A>,
 {
@@ -346,11 +382,15 @@ where
     if frame.is_on_loopback() && flow.key.src.is_loopback() {
         return drop(Reason::NoRoute);
     }
-    commit(&Kernel, route.now, flow, forward);
+    if COMMIT {
+        commit(&Kernel, route.now, flow, forward);
+    } else {
+        count(&Kernel, flow, forward);
+    }
     let rewritten = if way.extra != 0 {
         encapsulate(&mut frame, flow, forward, &way)
     } else {
-        forward.rewrite(&mut frame, flow)
+        rewrite(&mut frame, flow, forward)
     };
     if rewritten.is_none() {
         return drop(Reason::RewriteFailed);

@@ -8,6 +8,7 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use rvs_core::addr::{V4, V6};
+use rvs_core::conn::{APP, Word};
 use rvs_core::env::{Env, Tables};
 use rvs_core::flow::{Flow, Ip, L3};
 use rvs_core::layout::{INTERFACE_KNOWN, INTERFACE_NO_TX, INTERFACE_XDP};
@@ -139,6 +140,9 @@ where
 {
     if flow.ttl <= 1 {
         return pass(Reason::PuntIcmp);
+    }
+    if Word(forward.entry.word.get()).has(APP) {
+        return pass(Reason::PuntApp);
     }
     if nat::is_unfinished(&frame, flow) {
         return pass(Reason::PuntChecksum);

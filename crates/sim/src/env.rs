@@ -6,7 +6,8 @@ use rvs_core::addr::{V4, V6};
 use rvs_core::env::{Env, Tables, Visit};
 use rvs_core::fragment::{NOTES, Note, NoteKey, Notes, Slow};
 use rvs_core::layout::{
-    Config, Conn, ConnSet, Dest, DestStats, MarkRule, Row, ServiceAddr, Slot, Version,
+    Asked, CallId, Config, Conn, ConnSet, Dest, DestStats, MarkRule, Row, ServiceAddr, Slot,
+    Version,
 };
 use rvs_core::reason::Reason;
 use rvs_core::time::Tick;
@@ -66,6 +67,14 @@ impl Env for &Plain {
 
     fn stats(&self, dest: u32) -> Option<&DestStats> {
         self.stats.get(dest as usize)
+    }
+
+    fn asked(&self) -> Option<&Asked> {
+        Some(&self.asked)
+    }
+
+    fn call_id_at(&self, index_plus_one: u32) -> Option<&CallId> {
+        self.call_ids.get(index_plus_one.checked_sub(1)? as usize)
     }
 
     fn count(&self, reason: Reason) {
@@ -129,6 +138,10 @@ impl Tables<V4> for &Plain {
     fn service(&self, addr: &ServiceAddr<V4>) -> Option<u32> {
         self.services.get(&ServiceHash::V4(*addr)).copied()
     }
+
+    fn real_server(&self, addr: &ServiceAddr<V4>) -> Option<u32> {
+        self.real_servers.get(&ServiceHash::V4(*addr)).copied()
+    }
 }
 
 impl Tables<V6> for &Plain {
@@ -146,5 +159,9 @@ impl Tables<V6> for &Plain {
 
     fn service(&self, addr: &ServiceAddr<V6>) -> Option<u32> {
         self.services.get(&ServiceHash::V6(*addr)).copied()
+    }
+
+    fn real_server(&self, addr: &ServiceAddr<V6>) -> Option<u32> {
+        self.real_servers.get(&ServiceHash::V6(*addr)).copied()
     }
 }

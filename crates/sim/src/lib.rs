@@ -12,7 +12,7 @@
 //! let addr = "192.0.2.1".parse().unwrap();
 //! let key = ServiceKey::Address { protocol: Protocol::Tcp, addr, port: 80 };
 //! let flags = ServiceFlags::empty();
-//! let config = ServiceConfig { scheduler: Scheduler::Rr, flags, timeout: 0, netmask: u32::MAX };
+//! let config = ServiceConfig { scheduler: Scheduler::Rr, flags, timeout: 0, netmask: u32::MAX , engine: None};
 //! sim.put_service(&key, &config, &[], Change::Service).unwrap();
 //! sim.maps().advance(ticks(60));
 //! sim.maps().sweep();

@@ -4,15 +4,16 @@
 
 use rvs_core::addr::{V4, V6};
 use rvs_core::env::{Env, Tables};
-use rvs_core::flow::{Flow, Ip};
+use rvs_core::flow::{Flow, Ip, L3};
 use rvs_core::fragment::{self, Fragments};
 use rvs_core::packet::Packet;
+use rvs_core::pe::{self, Payload};
 use rvs_core::pipeline::{Forward, Verdict, Way, commit, resolve};
 use rvs_core::reason::Reason;
 use rvs_core::tunnel::{self, checksum};
 use rvs_core::types::{Family, ForwardMethod};
 use rvs_wire::checksum::{fold, sum};
-use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet};
+use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Udp, protocol};
 
 use crate::frame::Frame;
 use crate::plain::Plain;
@@ -61,7 +62,11 @@ where
         Err(Reason::Fragment) => return piece::<A>(env, frame),
         Err(reason) => return Outcome::Pass(reason),
     };
-    let verdict = resolve(&env, &mut flow);
+    let mut verdict = resolve(&env, &mut flow);
+    if matches!(verdict, Verdict::Pass(Reason::PuntEngine)) {
+        read_call_id(env, frame, &flow);
+        verdict = pe::resolve(&env, &mut flow);
+    }
     send(env, frame, &flow, verdict, true)
 }
 
@@ -79,6 +84,13 @@ where
     };
     if piece.first {
         let verdict = resolve(&env, &mut piece.flow);
+        if matches!(verdict, Verdict::Pass(Reason::PuntEngine)) {
+            return if A::FAMILY == Family::V4 {
+                Outcome::Held
+            } else {
+                Outcome::Drop(Reason::TinyFragment)
+            };
+        }
         if let Err(reason) = fragment::note(&env, &piece, &verdict) {
             return Outcome::Drop(reason);
         }
@@ -125,6 +137,25 @@ where
         _ => encapsulate(env, frame, flow, &forward, &way),
     };
     rewritten.map_or(Outcome::Drop(Reason::RewriteFailed), |()| Outcome::Sent)
+}
+
+struct Bytes<'f>(&'f [u8]);
+
+impl Payload for Bytes<'_> {
+    fn byte(&mut self, offset: u32) -> u8 {
+        self.0.get(offset as usize).copied().unwrap_or_default()
+    }
+}
+
+/// Puts the Call-ID of a UDP datagram where the core looks for it, or none.
+fn read_call_id<A: Ip>(env: &Plain, frame: &Frame, flow: &Flow<A>) {
+    let payload = frame.bytes().get(..(L3 + flow.len) as usize);
+    let payload = payload.and_then(|bytes| bytes.get(flow.l4 as usize + Udp::LEN..));
+    let payload = payload.filter(|_| flow.key.protocol == u32::from(protocol::UDP));
+    let payload = payload.unwrap_or_default();
+    let (start, len) = pe::find_call_id(&env, Bytes(payload), payload.len() as u32);
+    let call_id = payload.get(start as usize..(start + len) as usize);
+    pe::set_call_id(&env.asked.call_id, call_id.unwrap_or_default());
 }
 
 /// Puts the outer headers in front.

@@ -8,7 +8,7 @@ use rvs_core::addr::{V4, V6};
 use rvs_core::control::{DatapathError, Stats};
 use rvs_core::fragment::{Note, NoteKey, Slow};
 use rvs_core::layout::{
-    Config, Conn, ConnSet, Dest, DestStats, MARK_RULES, MarkRule, Row, Slot, Version,
+    Asked, CallId, Config, Conn, ConnSet, Dest, DestStats, MARK_RULES, MarkRule, Row, Slot, Version,
 };
 use rvs_core::reason::Reason;
 use rvs_core::time::Tick;
@@ -48,7 +48,10 @@ pub struct Plain {
     pub(crate) passing4: Conn<V4>,
     pub(crate) passing6: Conn<V6>,
     pub(crate) conns6: Vec<ConnSet<V6>>,
+    pub(crate) asked: Asked,
+    pub(crate) call_ids: Vec<CallId>,
     pub(crate) services: HashMap<ServiceHash, u32>,
+    pub(crate) real_servers: HashMap<ServiceHash, u32>,
     pub(crate) reasons: Vec<Cell<u64>>,
     pub(crate) random: Cell<u32>,
     now: Cell<Tick>,
@@ -71,7 +74,7 @@ impl Plain {
             udp_timeout: Cell::default(),
             loopback: Cell::default(),
             marks: Cell::default(),
-            reserved: Cell::default(),
+            call_id_mask: Cell::default(),
             tcp_timeouts: array::from_fn(|_| Cell::default()),
             drop_rate: Cell::default(),
             drop_counter: Cell::default(),
@@ -98,7 +101,10 @@ impl Plain {
             passing4: Conn::default(),
             passing6: Conn::default(),
             conns6: zeroed(sets),
+            asked: Asked::default(),
+            call_ids: zeroed(sets),
             services: HashMap::new(),
+            real_servers: HashMap::new(),
             reasons: zeroed(Reason::ALL.len() as u32),
             random: Cell::new(seed as u32 | 1),
             now: Cell::new(Tick(0)),
@@ -152,6 +158,10 @@ impl Memory for Plain {
         &self.conns6
     }
 
+    fn call_ids(&self) -> &[CallId] {
+        &self.call_ids
+    }
+
     fn row_count(&self) -> usize {
         self.rows.len()
     }
@@ -197,6 +207,19 @@ impl Memory for Plain {
 
     fn linked(&self) -> Vec<ServiceHash> {
         self.services.keys().copied().collect()
+    }
+
+    fn link_real_server(&mut self, at: &ServiceHash, dest: u32) -> Result<(), DatapathError> {
+        self.real_servers.insert(*at, dest);
+        Ok(())
+    }
+
+    fn unlink_real_server(&mut self, at: &ServiceHash) {
+        self.real_servers.remove(at);
+    }
+
+    fn real_servers(&self) -> Vec<ServiceHash> {
+        self.real_servers.keys().copied().collect()
     }
 
     fn raw_stats(&self, dest: u32) -> Stats {

@@ -69,7 +69,8 @@ impl Bench {
         let server = |last| dest(([10, 0, 0, last], 53).into(), method, 1);
         // With fallback sh refuses nobody while a server is there; the others know no such flag.
         let flags = ServiceFlags::PERSISTENT | ServiceFlags::SCHED1;
-        let config = ServiceConfig { scheduler, flags, timeout, netmask: 0xffff_ff00 };
+        let config =
+            ServiceConfig { scheduler, flags, timeout, netmask: 0xffff_ff00, engine: None };
         let servers = (1..5).map(server).collect();
         let (templates, flows, shortened) = (HashMap::new(), HashMap::new(), HashMap::new());
         let sim = sim(64);

@@ -96,6 +96,7 @@ fn a_place_is_used_again_only_after_its_connections_ended() {
         flags: ServiceFlags::empty(),
         timeout: 0,
         netmask: u32::MAX,
+        engine: None,
     };
     let refused = sim.put_service(&service(), &config, &[server(2)], Change::Dests);
     assert_eq!(refused, Err(DatapathError::Full("destination")));

@@ -1,9 +1,11 @@
 //! What rvsd does with the frames that the data path hands over: it holds fragments until the first
-//! of their datagram has passed, cuts packets that are too big, and gives all of it back to where
-//! it came from. No sockets and no clock: a frame and the time come in, [`Path`] is asked.
+//! of their datagram has passed, cuts packets that are too big, reads what FTP agrees on, and gives
+//! all of it back to where it came from. No sockets and no clock: a frame and the time come in, [`Path`] is asked.
 #![forbid(unsafe_code)]
 
+mod app;
 mod cut;
+mod ftp;
 mod packet;
 mod room;
 mod whole;
@@ -12,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use rvs_core::fragment::{NoteKey, Ticket};
 use rvs_core::reason::Reason;
+
+pub use app::inspect;
 
 use packet::Piece;
 use room::Room;
@@ -22,6 +26,9 @@ pub trait Path {
     fn has_passed(&mut self, key: &NoteKey) -> bool;
     /// Takes a frame back, to the interface that its ticket names.
     fn put_back(&mut self, frame: &[u8]);
+    /// Inspects a segment of a connection that has an application helper, and changes it: what
+    /// [`inspect`] does with this data path's tables.
+    fn inspect(&mut self, frame: &mut [u8]);
     /// Counts frames that are given up.
     fn count(&mut self, reason: Reason, frames: u64);
 }
@@ -44,6 +51,11 @@ impl Slow {
             return path.count(Reason::Malformed, 1);
         };
         let Ticket { mtu, .. } = Ticket::from_mac(mac);
+        if mtu == Ticket::INSPECT {
+            let mut frame = frame.to_vec();
+            path.inspect(&mut frame);
+            return path.put_back(&frame);
+        }
         if mtu != 0 {
             match cut::cut(frame, mtu.into()) {
                 Some(pieces) => pieces.iter().for_each(|piece| path.put_back(piece)),

@@ -7,7 +7,7 @@ use rvs_core::addr::{Addr, V4, V6, words};
 use rvs_core::control::{DatapathError, Stats};
 use rvs_core::fragment::Slow;
 use rvs_core::layout::{
-    Config, ConnSet, Dest, LAYOUT_VERSION, MarkRule, Row, ServiceAddr, Slot, Version,
+    CallId, Config, ConnSet, Dest, LAYOUT_VERSION, MarkRule, Row, ServiceAddr, Slot, Version,
 };
 use rvs_core::proto::{sctp, tcp, udp};
 use rvs_core::sysctl::Sysctl;
@@ -32,6 +32,9 @@ pub trait Memory {
     /// The IPv6 connection table: a power of two of sets.
     fn conns6(&self) -> &[ConnSet<V6>];
 
+    /// `CALL_IDS`: a power of two of places.
+    fn call_ids(&self) -> &[CallId];
+
     /// Number of rows in `ROWS`.
     fn row_count(&self) -> usize;
     /// A row.
@@ -55,6 +58,13 @@ pub trait Memory {
     fn unlink(&mut self, service: &ServiceHash);
     /// Everything in the hash.
     fn linked(&self) -> Vec<ServiceHash>;
+
+    /// Enters the place of a real server into the hash that its own packets are looked up in.
+    fn link_real_server(&mut self, at: &ServiceHash, dest: u32) -> Result<(), DatapathError>;
+    /// Takes a real server out of that hash; fine if it is not in it.
+    fn unlink_real_server(&mut self, at: &ServiceHash);
+    /// Everything in that hash.
+    fn real_servers(&self) -> Vec<ServiceHash>;
 
     /// A destination's counters since its place was taken, of all CPUs. The first place is nobody's:
     /// there is kept what destinations counted that are gone.
@@ -112,6 +122,7 @@ pub fn initialise<M: Memory>(memory: &M, seed: u64) {
     config.seed.set(seed);
     config.mask4.set(memory.conns4().len() as u32 - 1);
     config.mask6.set(memory.conns6().len() as u32 - 1);
+    config.call_id_mask.set(memory.call_ids().len() as u32 - 1);
     config.udp_timeout.set(ticks(udp::DEFAULT_TIMEOUT));
     for (timeout, state) in config.tcp_timeouts.iter().zip(tcp::State::ALL) {
         timeout.set(ticks(state.default_timeout()));

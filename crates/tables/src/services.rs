@@ -3,8 +3,9 @@
 //! restart.
 
 mod adopt;
-mod conns;
+pub(crate) mod conns;
 mod gate;
+mod pe;
 mod stats;
 mod write;
 
@@ -23,7 +24,7 @@ use rvs_core::timeout::Timeout;
 use rvs_core::types::{DestConfig, DestKey, ServiceConfig, ServiceKey, Timeouts};
 
 use crate::extents::Extents;
-use crate::memory::Memory;
+use crate::memory::{Memory, ServiceHash};
 
 /// A destination and its place in `DESTS`.
 #[derive(Clone, Copy)]
@@ -76,6 +77,9 @@ pub struct Services<M> {
     tables: Extents,
     dests: Extents,
     sequence: u32,
+    /// Real servers of services with a persistence engine, as the hash has them; no place where
+    /// that is not known.
+    real_servers: HashMap<ServiceHash, Option<u32>>,
     /// Places taken since [`Services::take_new`] was called last.
     new: Vec<(u32, IpAddr)>,
     /// Services put in force since [`Services::take_changed`] was called last.
@@ -290,6 +294,7 @@ impl<M: Memory> Datapath for Services<M> {
             }
         }
         config.udp_timeout.set(ticks(timeouts.udp));
+        conns::settle(&self.maps);
         Ok(())
     }
 
@@ -337,6 +342,7 @@ impl<M: Memory> Datapath for Services<M> {
     fn set_timeout(&mut self, timeout: Timeout, seconds: u32) -> Result<(), DatapathError> {
         if let Some(place) = timeout.place(self.maps.config()) {
             place.set(ticks(seconds));
+            conns::settle(&self.maps);
         }
         Ok(())
     }

@@ -40,7 +40,12 @@ fn entry<A: Addr>(sets: &[ConnSet<A>], index: u32) -> Option<&Conn<A>> {
 
 /// When a connection of this table expires.
 pub(crate) fn expiry<A: Addr>(sets: &[ConnSet<A>], conn: &Conn<A>) -> Tick {
-    pipeline::expiry(conn, |number| entry(sets, number.checked_sub(1)?))
+    pipeline::expiry(conn, |_| other(sets, conn))
+}
+
+/// The entry of the other direction of a masqueraded connection.
+pub(crate) fn other<'s, A: Addr>(sets: &'s [ConnSet<A>], conn: &Conn<A>) -> Option<&'s Conn<A>> {
+    entry(sets, conn.pair.get().checked_sub(1)?)
 }
 
 /// Indices of the entries that have ended, those that end now included.

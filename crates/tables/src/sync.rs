@@ -5,18 +5,21 @@ use std::net::{IpAddr, SocketAddr};
 
 use rvs_core::addr::{Addr, V4, V6, from_words, words};
 use rvs_core::conn::{ASSURED, CACHE, INACTIVE, NO_OUTPUT, REPLY, SYNCED, TEMPLATE, Word};
+use rvs_core::control::EngineData;
 use rvs_core::env::Tables;
-use rvs_core::layout::{Config, Conn, ConnSet, Key};
+use rvs_core::layout::{CallId, Config, Conn, ConnSet, Key};
+use rvs_core::pe::set_call_id;
 use rvs_core::proto::{sctp, tcp, udp};
 use rvs_core::schedule::TEMPLATE_KEY;
 use rvs_core::sync::{Arrival, Arrived, arrive};
 use rvs_core::table::hash;
 use rvs_core::time::{seconds, ticks};
-use rvs_core::types::{Family, ForwardMethod, Protocol, ServiceKey};
+use rvs_core::types::{Engine, Family, ForwardMethod, Protocol, ServiceKey};
 use rvs_sync::{Entry, Seen, flags};
 
 use crate::Services;
 use crate::memory::Memory;
+use crate::services::conns;
 use crate::sweeper::expiry;
 
 /// Longest timeout that is believed, in seconds.
@@ -42,8 +45,26 @@ pub enum Refused {
 }
 
 /// What a master does with the place of a connection or template, what it is like, and a function
-/// that makes its entry.
-pub type Visitor<'f> = dyn FnMut(usize, &Seen, &dyn Fn() -> Option<Entry<'static>>) + 'f;
+/// that makes what is told of it.
+pub type Visitor<'f> = dyn FnMut(usize, &Seen, &dyn Fn() -> Option<Told>) + 'f;
+
+/// What is told of a connection or template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    entry: Entry<'static>,
+    engine: Option<(Engine, EngineData)>,
+}
+
+impl Told {
+    /// As the protocol has it.
+    pub fn entry(&self) -> Entry<'_> {
+        let engine = self.engine.as_ref().map(|(engine, data)| rvs_sync::Engine {
+            name: engine.name().as_bytes(),
+            data: data.bytes(),
+        });
+        Entry { engine, ..self.entry }
+    }
+}
 
 /// Shows a master what is live in the tables.
 pub fn each<M: Memory>(memory: &M, f: &mut Visitor<'_>) {
@@ -123,7 +144,7 @@ fn entry<A: Addr, M: Memory>(
     conn: &Conn<A>,
     key: &Key<A>,
     seen: &Seen,
-) -> Option<Entry<'static>> {
+) -> Option<Told> {
     let word = Word(conn.word.get());
     let ip = |addr: A| from_words(A::FAMILY, addr.to_words());
     let end = |addr: A, port_be: u16| SocketAddr::new(ip(addr), u16::from_be(port_be));
@@ -145,14 +166,16 @@ fn entry<A: Addr, M: Memory>(
         state: seen.state.into(),
         mark: mark(memory, conn.dest.get()),
         timeout: seconds(seen.timeout),
-        client: end(key.src, key.sport_be),
+        // In the key of a template it tells Call-IDs apart.
+        client: end(key.src, if template { 0 } else { key.sport_be }),
         service: end(key.dst, key.dport_be),
         dest: end(conn.target.get(), conn.target_port_be.get() as u16),
         deltas: None,
         engine: None,
     };
+    let engine = conns::engine(memory, conn);
     let now = Word(conn.word.get());
-    (now.is_live() && conn.key.get() == *key).then_some(entry)
+    (now.is_live() && conn.key.get() == *key).then_some(Told { entry, engine })
 }
 
 /// The mark of the service that a destination belongs to; 0 if it is none by mark.
@@ -160,6 +183,12 @@ fn mark<M: Memory>(memory: &M, dest: u32) -> u32 {
     let dest = memory.dests().get(dest as usize).filter(|_| dest != 0);
     let slot = dest.and_then(|dest| memory.slots().get(dest.slot.get() as usize));
     slot.filter(|slot| slot.protocol.get() == 0).map_or(0, |slot| slot.addr.get()[0])
+}
+
+/// Whether a persistence engine of this name is here. The kernel's names end with the first zero.
+fn is_known(name: &[u8]) -> bool {
+    let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+    str::from_utf8(name).is_ok_and(|name| Engine::from_name(name).is_some())
 }
 
 impl<M: Memory> Services<M> {
@@ -187,7 +216,7 @@ impl<M: Memory> Services<M> {
         if template && state > ASSURED {
             return Err(Refused::State(entry.protocol, entry.state));
         }
-        if entry.engine.is_some() {
+        if entry.engine.is_some_and(|engine| !is_known(engine.name)) {
             return Err(Refused::Engine);
         }
         // What waits for a client to name its port, and what nobody needs to remember.
@@ -238,7 +267,12 @@ impl<M: Memory> Services<M> {
             template,
             timeout,
         };
-        Ok(arrive(&env, &arrival))
+        let call_id = entry.engine.map(|engine| {
+            let call_id = CallId::default();
+            set_call_id(&call_id, engine.data);
+            call_id
+        });
+        Ok(arrive(&env, &arrival, call_id.as_ref()))
     }
 
     /// Place and forwarding method of the destination that an entry names, if it is here

@@ -179,7 +179,8 @@ impl Bench {
     /// Puts a service in force; destinations in the order in which they are to be added.
     pub fn service(&mut self, key: ServiceKey, scheduler: Scheduler, dests: &[DestConfig]) {
         let flags = ServiceFlags::empty();
-        let config = ServiceConfig { scheduler, flags, timeout: 0, netmask: u32::MAX };
+        let config =
+            ServiceConfig { scheduler, flags, timeout: 0, netmask: u32::MAX, engine: None };
         self.service_with(key, config, dests);
     }
 

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::frame::{Flags, build};
-use crate::{Bench, Hook, Verdict, dest, fwmark, service};
+use crate::{Bench, Hook, Outcome, Verdict, dest, fwmark, service};
 use rvs_core::conn::{CACHE, FREE, Word};
 use rvs_core::control::{Change, Datapath};
 use rvs_core::layout::Conn;
@@ -11,7 +11,8 @@ use rvs_core::sched::cache::SET;
 use rvs_core::sysctl::{self, Kind};
 use rvs_core::time::ticks;
 use rvs_core::types::{
-    DestConfig, Family, ForwardMethod, Protocol, Scheduler, ServiceConfig, ServiceFlags, ServiceKey,
+    DestConfig, Engine, Family, ForwardMethod, Protocol, Scheduler, ServiceConfig, ServiceFlags,
+    ServiceKey,
 };
 use rvs_datapath::env::now;
 use rvs_datapath::sweeper;
@@ -92,7 +93,12 @@ impl Replay {
                 let netmask = mask.unwrap_or(whole);
                 let scheduler = value("-s").and_then(Scheduler::from_name).expect("a scheduler");
                 let timeout = timeout.unwrap_or(0);
-                (Change::Service, Some(ServiceConfig { scheduler, flags, timeout, netmask }))
+                flags.set(ServiceFlags::ONEPACKET, words.contains(&"-o"));
+                let engine = value("--pe").and_then(Engine::from_name);
+                (
+                    Change::Service,
+                    Some(ServiceConfig { scheduler, flags, timeout, netmask, engine }),
+                )
             }
             "-D" => {
                 self.services.remove(position.expect("a known service"));
@@ -109,13 +115,15 @@ impl Replay {
         let service = &mut self.services[position];
         service.config = config.unwrap_or(service.config);
         if let Some(server) = value("-r") {
-            let server = at(server);
-            let forward = if words.contains(&"-g") {
-                ForwardMethod::DirectRoute
-            } else if words.contains(&"-i") {
-                ForwardMethod::Tunnel
-            } else {
-                ForwardMethod::Masquerade
+            // A fwmark service's need no port.
+            let server = match server.parse() {
+                Ok(addr) => SocketAddr::new(addr, 0),
+                Err(_) => at(server),
+            };
+            let forward = match words.iter().find(|word| matches!(**word, "-g" | "-i")) {
+                Some(&"-g") => ForwardMethod::DirectRoute,
+                Some(_) => ForwardMethod::Tunnel,
+                None => ForwardMethod::Masquerade,
             };
             let weight = number("-w").unwrap_or(1);
             let mut new = dest(&server.ip().to_string(), server.port(), forward, weight);
@@ -197,16 +205,27 @@ impl Replay {
         let has = |letter| protocol == Protocol::Tcp && flags.contains(letter);
         let letters = Flags { syn: has('S'), ack: has('A'), fin: has('F'), rst: has('R') };
         let frame = build(protocol, src, dst, letters, b"");
-        let mut outcome = self.bench.run_marked(self.hook, &frame, mark);
-        // What XDP passes TC sees.
-        if self.hook == Hook::Xdp && outcome.verdict == Verdict::Pass {
-            outcome = self.bench.run_marked(Hook::Tc, &frame, mark);
-        }
+        let outcome = self.frame(&frame, mark);
         // An ICMP error is sent, too, but not forwarded.
         let upper = if dst.is_ipv4() { 14 + 9 } else { 14 + 6 };
         let forwarded =
             outcome.verdict == Verdict::Sent && outcome.frame.get(upper) == frame.get(upper);
         forwarded.then(|| crate::frame::read(&outcome.frame).dst)
+    }
+
+    /// Gives a frame to the hook, and what XDP passes to TC.
+    pub fn frame(&mut self, frame: &[u8], mark: u32) -> Outcome {
+        let outcome = self.bench.run_marked(self.hook, frame, mark);
+        if self.hook == Hook::Xdp && outcome.verdict == Verdict::Pass {
+            return self.bench.run_marked(Hook::Tc, frame, mark);
+        }
+        outcome
+    }
+
+    /// Every service with its configuration and its destinations, the one added last first.
+    pub fn services(&self) -> impl Iterator<Item = (ServiceKey, ServiceConfig, Vec<DestConfig>)> {
+        let newest_first = |dests: &[DestConfig]| dests.iter().rev().copied().collect();
+        self.services.iter().map(move |s| (s.key, s.config, newest_first(&s.dests)))
     }
 
     /// The connections and templates.
@@ -281,6 +300,8 @@ impl Replay {
         let used = used4.filter(|conn| conn.word.get() != FREE).count()
             + used6.filter(|conn| conn.word.get() != FREE).count();
         assert_eq!(used, 0, "entries that are never cleared");
+        let call_ids = maps.call_ids.iter().filter(|call_id| call_id.used.get() != 0).count();
+        assert_eq!(call_ids, 0, "Call-IDs that are never given back");
         for service in &self.services {
             for dest in &service.dests {
                 let status = self.bench.datapath.dest_status(&service.key, &dest.key);

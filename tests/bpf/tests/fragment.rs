@@ -45,7 +45,8 @@ impl Player {
             Self::Native(sim) => {
                 let flags = ServiceFlags::empty();
                 let scheduler = Scheduler::Rr;
-                let config = ServiceConfig { scheduler, flags, timeout: 0, netmask: u32::MAX };
+                let config =
+                    ServiceConfig { scheduler, flags, timeout: 0, netmask: u32::MAX, engine: None };
                 sim.put_service(&key, &config, &[dest], Change::Service).expect("there is room");
                 for (index, _) in sim.take_new() {
                     sim.set_source(index, source);
@@ -130,6 +131,10 @@ impl Path for Behind<'_> {
         let mut frame = frame.to_vec();
         frame[..6].copy_from_slice(&DIRECTOR);
         self.back.push_back(frame);
+    }
+
+    fn inspect(&mut self, _: &mut [u8]) {
+        unreachable!("these are fragments");
     }
 
     fn count(&mut self, reason: Reason, frames: u64) {

@@ -21,7 +21,7 @@ fn config(title: &str) -> ServiceConfig {
     let mut flags = ServiceFlags::ONEPACKET;
     flags.set(ServiceFlags::PERSISTENT, title.contains("persistent"));
     flags.set(ServiceFlags::ONEPACKET, title != "without -o");
-    ServiceConfig { scheduler: Scheduler::Rr, flags, timeout: 50, netmask: u32::MAX }
+    ServiceConfig { scheduler: Scheduler::Rr, flags, timeout: 50, netmask: u32::MAX, engine: None }
 }
 
 /// Destinations as the script adds them for the cases of this title.

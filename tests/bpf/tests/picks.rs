@@ -86,6 +86,7 @@ fn replay(bench: &mut Bench, scenario: &Value) {
         flags: ServiceFlags::empty(),
         timeout: 0,
         netmask: u32::MAX,
+        engine: None,
     };
     for step in scenario["steps"].as_array().expect("steps") {
         if let Some(command) = step["cmd"].as_str() {
@@ -180,7 +181,7 @@ fn play(bench: &mut Bench, hook: Hook, scheduler: Scheduler, scenario: &Value) {
     let names = scenario["flags"].as_str().expect("flags");
     flags.set(ServiceFlags::SCHED1, names.contains("-fallback"));
     flags.set(ServiceFlags::SCHED2, names.contains("-port"));
-    let config = ServiceConfig { scheduler, flags, timeout: 0, netmask: u32::MAX };
+    let config = ServiceConfig { scheduler, flags, timeout: 0, netmask: u32::MAX, engine: None };
     let by_mark = label.starts_with("fwm-");
     if by_mark && hook == Hook::Xdp {
         return;

@@ -242,7 +242,8 @@ impl Case {
         let v6 = rng.one_in(2);
         let protocol = if rng.one_in(2) { Protocol::Tcp } else { Protocol::Udp };
         let addr = if v6 { "fd01::9" } else { "10.0.0.9" }.parse().expect("a literal");
-        let vip = SocketAddr::new(addr, 1 + rng.below(1000) as u16);
+        // Not a port of FTP, whose packets XDP leaves to TC.
+        let vip = SocketAddr::new(addr, 100 + rng.below(1000) as u16);
         let mut flags = ServiceFlags::empty();
         flags.set(ServiceFlags::PERSISTENT, rng.one_in(8));
         if scheduler == Scheduler::Sh {
@@ -255,7 +256,7 @@ impl Case {
             (true, true) => 128,
             (true, false) => 120,
         };
-        let config = ServiceConfig { scheduler, flags, timeout: 300, netmask };
+        let config = ServiceConfig { scheduler, flags, timeout: 300, netmask, engine: None };
         let key = ServiceKey::Address { protocol, addr: vip.ip(), port: vip.port() };
         Self { rng, protocol, v6, vip, key, config, dests: Vec::new(), clients: Vec::new() }
     }

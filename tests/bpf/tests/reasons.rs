@@ -189,6 +189,7 @@ fn the_native_path_counts_every_packet_once() {
                 flags: rvs_core::types::ServiceFlags::empty(),
                 timeout: 0,
                 netmask: u32::MAX,
+                engine: None,
             };
             let key = service(protocol, vip, port);
             let change = rvs_core::control::Change::Dests;

@@ -41,7 +41,8 @@ impl Player {
             Self::Native(sim) => {
                 let flags = ServiceFlags::empty();
                 let scheduler = Scheduler::Rr;
-                let config = ServiceConfig { scheduler, flags, timeout: 0, netmask: u32::MAX };
+                let config =
+                    ServiceConfig { scheduler, flags, timeout: 0, netmask: u32::MAX, engine: None };
                 sim.put_service(&key, &config, dests, Change::Service).expect("there is room");
                 let last = sim.destinations().map(|(index, _)| index).max();
                 if let (Some(index), Some(dest)) = (last, dests.first()) {

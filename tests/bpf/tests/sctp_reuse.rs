@@ -53,7 +53,13 @@ fn play(bench: &mut Bench, hook: Hook, line: &Value, port: u16) {
     let method = if masquerade { ForwardMethod::Masquerade } else { ForwardMethod::DirectRoute };
     let persistent = line["persistent"] == true;
     let flags = if persistent { ServiceFlags::PERSISTENT } else { ServiceFlags::empty() };
-    let config = ServiceConfig { scheduler: Scheduler::Rr, flags, timeout: 60, netmask: u32::MAX };
+    let config = ServiceConfig {
+        scheduler: Scheduler::Rr,
+        flags,
+        timeout: 60,
+        netmask: u32::MAX,
+        engine: None,
+    };
     let (key, vip) = (service(Protocol::Sctp, "10.9.1.1", port), at("10.9.1.1", port));
     let client = at("10.0.0.2", 40000);
     let dest_of = |who: &str, weight| dest(addr_of(who), port, method, weight);

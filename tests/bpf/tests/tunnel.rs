@@ -39,7 +39,8 @@ impl Player {
             Self::Native(sim) => {
                 let flags = ServiceFlags::empty();
                 let scheduler = Scheduler::Rr;
-                let config = ServiceConfig { scheduler, flags, timeout: 0, netmask: u32::MAX };
+                let config =
+                    ServiceConfig { scheduler, flags, timeout: 0, netmask: u32::MAX, engine: None };
                 sim.put_service(&key, &config, &[dest], Change::Service).expect("there is room");
                 source(&sim.destinations().map(|(i, _)| i).max(), dest, |index, addr| {
                     sim.set_source(index, addr)

@@ -18,7 +18,7 @@ done
 mkdir -p /run/rvs
 ./rvsd --connections 4096 --services 256 --destinations 1024 2>/run/rvsd.log &
 rvsd=$!
-for _ in $(seq 300); do kill -0 $rvsd 2>/dev/null || break; grep -q 'rvsd: ready' /run/rvsd.log && break; sleep 0.1; done
+for _ in $(seq 3000); do kill -0 $rvsd 2>/dev/null || break; grep -q 'rvsd: ready' /run/rvsd.log && break; sleep 0.1; done
 cat /run/rvsd.log >&2
 echo "privileges: $(sed -n 's/^CapEff:.//p; s/^NoNewPrivs:.//p' /proc/$rvsd/status | xargs)"
 # An interface that comes later.

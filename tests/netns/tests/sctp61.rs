@@ -10,7 +10,7 @@ const ROUNDS: [(&str, usize); 6] =
 #[test]
 fn real_associations_carry_data_both_ways() {
     let files = ["rvsd", "ipvsadm", "rvs"];
-    let Some(stdout) = vm::run("python3 -u", "sctp61.py", &files, 500) else {
+    let Some(stdout) = vm::run("python3 -u", "sctp61.py", &files, 850) else {
         rvs_testkit::skip!("../shared/oracle is not there");
     };
     assert!(stdout.contains("Linux 6.1"), "{stdout}");

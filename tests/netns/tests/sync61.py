@@ -169,7 +169,7 @@ def rvsd():
     os.makedirs('/run/rvs', exist_ok=True)
     log = open('/run/rvsd.log', 'w')
     daemon = subprocess.Popen('./rvsd --connections 4096 --services 256 --destinations 1024 --interface lan'.split(), stderr=log)
-    for _ in range(1200):
+    for _ in range(4000):
         if 'rvsd: ready' in open('/run/rvsd.log').read():
             return daemon
         if daemon.poll() is not None:

@@ -16,7 +16,7 @@ const ROUNDS: [&str; 6] = [
 #[test]
 fn the_kernel_s_ipvs_and_rvs_take_over_each_other_s_connections() {
     let binaries = ["rvsd", "ipvsadm", "rvs"];
-    let Some(stdout) = vm::run("python3 -u", "sync61.py", &binaries, 500) else {
+    let Some(stdout) = vm::run("python3 -u", "sync61.py", &binaries, 850) else {
         rvs_testkit::skip!("../shared/oracle is not there");
     };
     assert!(stdout.contains("Linux 6.1"), "{stdout}");

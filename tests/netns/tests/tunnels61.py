@@ -111,7 +111,7 @@ def rvsd(mode):
     log = open('/run/rvsd.log', 'w')
     sizes = '--connections 4096 --services 256 --destinations 1024'
     daemon = subprocess.Popen(f'./rvsd --mode {mode} {sizes} --interface v-client --interface v-rs'.split(), stderr=log)
-    for _ in range(300):
+    for _ in range(4000):
         if 'rvsd: ready' in open('/run/rvsd.log').read():
             return daemon
         if daemon.poll() is not None:

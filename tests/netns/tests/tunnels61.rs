@@ -10,7 +10,7 @@ const TUNNELS: usize = 6 * 4;
 
 #[test]
 fn the_kernel_s_receivers_take_every_tunnel() {
-    let Some(stdout) = vm::run("python3 -u", "tunnels61.py", &["rvsd", "ipvsadm"], 500) else {
+    let Some(stdout) = vm::run("python3 -u", "tunnels61.py", &["rvsd", "ipvsadm"], 850) else {
         rvs_testkit::skip!("../shared/oracle is not there");
     };
     assert!(stdout.contains("Linux 6.1"), "{stdout}");

@@ -92,7 +92,7 @@ def start(mode, *interfaces):
     log = open('/tmp/rvsd.log', 'w')
     rvsd = subprocess.Popen(['./rvsd', '--mode', mode, '--connections', '4096', '--services', '64', '--destinations', '64', *words],
                             stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    for _ in range(1500):
+    for _ in range(4000):
         if 'rvsd: ready' in open('/tmp/rvsd.log').read():
             return rvsd
         if rvsd.poll() is not None:

@@ -32,10 +32,8 @@ impl Options {
             flags |= sched_flags(list, &scheduler)?;
         }
         let netmask = self.netmask(key.family())?;
-        for (opt, flag) in [(Opt::Netmask, "-M"), (Opt::Engine, "--pe")] {
-            if self.has(opt) && !persistent {
-                self.warn(format!("{flag} has no effect without -p"));
-            }
+        if self.has(Opt::Netmask) && !persistent {
+            self.warn("-M has no effect without -p".to_owned());
         }
         let (timeout, pe) = (self.timeout.unwrap_or_default(), self.engine.clone());
         Ok(ipvs::Service { key, scheduler, flags, timeout, netmask, pe })
@@ -148,7 +146,6 @@ mod tests {
         assert!(about.contains("0.0.0.24") && about.contains("255.255.255.0"), "{about}");
         assert_eq!(warnings("-A -t 1.2.3.4:1 -p 5 -M 255.0.255.0").len(), 1);
         assert_eq!(warnings("-A -t 1.2.3.4:1 -M 255.255.255.0"), ["-M has no effect without -p"]);
-        assert_eq!(warnings("-A -u 1.2.3.4:1 --pe sip"), ["--pe has no effect without -p"]);
         let [about] = &warnings("-A -t fd09::2:80 -p")[..] else { panic!("one warning") };
         assert!(about.contains("[fd09::2]:80"), "{about}");
     }
@@ -162,6 +159,7 @@ mod tests {
             "-A -u [fd09::2]:80 -p 5 -M 64",
             "-A -t fd09::a -p 5",
             "-A -u 1.2.3.4:1 -p --pe sip",
+            "-A -u 1.2.3.4:1 --pe sip",
         ] {
             assert_eq!(warnings(line), Vec::<String>::new(), "{line}");
         }

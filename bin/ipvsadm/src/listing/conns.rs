@@ -64,7 +64,9 @@ fn row(out: &mut dyn Write, conn: &Conn, format: Format) -> io::Result<()> {
     )?;
     match &conn.pe {
         Some((engine, data)) if format.persistent => {
-            writeln!(out, "{:<18} {engine:<16} {data}", show(conn.dest))
+            write!(out, "{:<16} {engine:<18} ", show(conn.dest))?;
+            out.write_all(data)?;
+            writeln!(out)
         }
         _ => writeln!(out, "{}", show(conn.dest)),
     }
@@ -105,6 +107,14 @@ mod tests {
         assert_eq!(
             shown(&conn, numeric),
             "TCP 61:01  SYN_RECV    10.0.0.2:40000     10.9.1.1:1006      10.1.0.13:1006\n"
+        );
+        // `tests/oracle/recorded/pe_sip.jsonl`
+        (conn.client.1, conn.state, conn.expires) = (0, "NONE".into(), 59);
+        conn.pe = Some(("sip".into(), b"one@x".to_vec()));
+        assert_eq!(
+            shown(&conn, Format { persistent: true, ..numeric }),
+            "TCP 00:59  NONE        10.0.0.2:0         10.9.1.1:1006      10.1.0.13:1006   \
+             sip                one@x\n"
         );
     }
 }

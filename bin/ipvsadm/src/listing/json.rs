@@ -238,7 +238,7 @@ struct JsonConn<'c> {
     #[serde(skip_serializing_if = "Option::is_none")]
     engine: Option<&'c str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    engine_data: Option<&'c str>,
+    engine_data: Option<std::borrow::Cow<'c, str>>,
 }
 
 #[derive(Serialize)]
@@ -266,7 +266,7 @@ impl Conns {
             forward: conn.forward.map(forward),
             template: conn.template,
             engine: conn.pe.as_ref().map(|(engine, _)| engine.as_str()),
-            engine_data: conn.pe.as_ref().map(|(_, data)| data.as_str()),
+            engine_data: conn.pe.as_ref().map(|(_, data)| String::from_utf8_lossy(data)),
         };
         element(out, &mut self.first, &row)
     }

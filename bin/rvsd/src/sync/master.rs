@@ -121,7 +121,7 @@ impl Look {
         self.messages = 0;
         let now = env::now();
         let mut result = Ok(());
-        sync::each(maps, &mut |place, seen, entry| {
+        sync::each(maps, &mut |place, seen, tell| {
             if result.is_err() {
                 return;
             }
@@ -129,10 +129,10 @@ impl Look {
             if due == Due::No {
                 return;
             }
-            let Some(entry) = entry() else { return };
+            let Some(told) = tell() else { return };
             let index = seen.id as usize % self.ports.len().max(1);
             let Some(port) = self.ports.get_mut(index) else { return };
-            if let Some(message) = port.batch.push(&entry) {
+            if let Some(message) = port.batch.push(&told.entry()) {
                 result = self.send(index, &message, now);
             }
             if let Some(port) = self.ports.get_mut(index) {

@@ -8,7 +8,8 @@ mod stats;
 
 use std::net::IpAddr;
 
-use rvs_core::types::Protocol;
+use rvs_core::app::FTP;
+use rvs_core::types::{ForwardMethod, Protocol};
 use rvs_netlink::{Client, ClientError};
 
 /// One of the files.
@@ -16,7 +17,7 @@ use rvs_netlink::{Client, ClientError};
 pub enum File {
     /// `ip_vs`: services and destinations.
     Services,
-    /// `ip_vs_app`: application helpers; there are none.
+    /// `ip_vs_app`: application helpers: FTP's.
     Apps,
     /// `ip_vs_conn`: connections and templates.
     Conns,
@@ -51,33 +52,45 @@ impl File {
     }
 
     /// Its text now.
-    pub fn text(self, client: &mut Client) -> Result<String, ClientError> {
-        let mut text = String::new();
+    pub fn text(self, client: &mut Client) -> Result<Vec<u8>, ClientError> {
+        let mut text = Vec::new();
         self.pieces(client, &mut |piece| {
-            text += piece;
+            text.extend(piece);
             true
         })?;
         Ok(text)
     }
 
     /// Calls `piece` for its text, piece by piece, until it returns false. The connection table is
-    /// never held as a whole, here or by rvsd.
+    /// never held as a whole, here or by rvsd. Bytes, as a persistence engine's data are any.
     pub fn pieces(
         self,
         client: &mut Client,
-        piece: &mut dyn FnMut(&str) -> bool,
+        piece: &mut dyn FnMut(&[u8]) -> bool,
     ) -> Result<(), ClientError> {
         let text = match self {
             Self::Conns => return conns::pieces(client, conns::Form::Plain, piece),
             Self::ConnsSync => return conns::pieces(client, conns::Form::Sync, piece),
             Self::Services => services::text(client)?,
-            Self::Apps => "prot port    usecnt name\n".to_owned(),
+            Self::Apps => apps(client)?,
             Self::Stats => stats::text(client)?,
             Self::StatsPercpu => stats::percpu(client)?,
         };
-        piece(&text);
+        piece(text.as_bytes());
         Ok(())
     }
+}
+
+/// `ip_vs_app`, with how many connections have a helper.
+fn apps(client: &mut Client) -> Result<String, ClientError> {
+    let mut used = 0;
+    client.conns(|conn| {
+        let masqueraded = conn.forward.is_none_or(|way| way == ForwardMethod::Masquerade);
+        let tcp = Protocol::from_number(conn.protocol) == Some(Protocol::Tcp);
+        used += u32::from(tcp && masqueraded && conn.service.1 == FTP);
+        true
+    })?;
+    Ok(format!("prot port    usecnt name\nTCP  {FTP:<7} {used:<6} {:<17}\n", "ftp"))
 }
 
 /// An address in hexadecimal: `0A090101`, or all eight groups of an IPv6 address.

@@ -160,12 +160,9 @@ impl Datapath for Memory {
             state: "ESTABLISHED",
             expires: 900,
             template: false,
+            engine: None,
             synced: false,
         };
         let _ = (1..=self.conns).map(row).all(|row| f(&row));
-    }
-
-    fn has_engine(&self, name: &str) -> bool {
-        name == "sip"
     }
 }

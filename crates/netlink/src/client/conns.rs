@@ -36,7 +36,7 @@ impl Client {
 fn kernel(mut row: impl FnMut(Conn) -> bool) -> Result<(), ClientError> {
     let failed = |reason| ClientError::Proc { reason };
     let file = std::fs::File::open(proc::CONNS).map_err(failed)?;
-    for line in BufReader::new(file).lines() {
+    for line in BufReader::new(file).split(b'\n') {
         let line = line.map_err(failed)?;
         if let Some(conn) = proc::conn(&line)
             && !row(conn)

@@ -28,7 +28,7 @@ pub struct Conn {
     /// Whether it is a persistence template; a kernel does not tell.
     pub template: Option<bool>,
     /// Persistence engine and its data; none if there is no engine.
-    pub pe: Option<(String, String)>,
+    pub pe: Option<(String, Vec<u8>)>,
     /// Whether another director told of it; `/proc/net/ip_vs_conn` of a kernel does not tell.
     pub synced: Option<bool>,
 }
@@ -49,6 +49,8 @@ mod conn_attr {
     pub const FORWARD: u16 = 12;
     pub const TEMPLATE: u16 = 13;
     pub const SYNCED: u16 = 14;
+    pub const PE_NAME: u16 = 15;
+    pub const PE_DATA: u16 = 16;
 }
 
 /// Puts a connection.
@@ -68,11 +70,14 @@ pub fn put_conn(attrs: &mut Writer, row: &ConnRow) {
         .u8(conn_attr::FORWARD, row.forward as u8)
         .u8(conn_attr::TEMPLATE, row.template.into())
         .u8(conn_attr::SYNCED, row.synced.into());
+    if let Some((engine, data)) = &row.engine {
+        attrs.text(conn_attr::PE_NAME, engine.name()).put(conn_attr::PE_DATA, data.bytes());
+    }
 }
 
 /// Reads a connection; `None` if something is missing. One pass: there may be a million of them.
 pub fn conn(attrs: &Attrs<'_>) -> Option<Conn> {
-    let mut values = [None; conn_attr::SYNCED as usize + 1];
+    let mut values = [None; conn_attr::PE_DATA as usize + 1];
     for (kind, value) in attrs.clone() {
         if let Some(place) = values.get_mut(usize::from(kind)) {
             *place = Some(value);
@@ -84,17 +89,18 @@ pub fn conn(attrs: &Attrs<'_>) -> Option<Conn> {
     let port = |kind| Some(u16::from_be_bytes(*get(kind)?.first_chunk()?));
     let end = |family, kind, port_kind| Some((addr(family, get(kind)?), port(port_kind)?));
     let (outer, inner) = (family(conn_attr::AF)?, family(conn_attr::DEST_AF)?);
-    let state = get(conn_attr::STATE)?.split(|b| *b == 0).next()?;
+    let text = |kind| str::from_utf8(get(kind)?.split(|b| *b == 0).next()?).ok();
     Some(Conn {
         protocol: byte(conn_attr::PROTOCOL)?,
         client: end(outer, conn_attr::CLIENT, conn_attr::CLIENT_PORT)?,
         service: end(outer, conn_attr::VIRTUAL, conn_attr::VIRTUAL_PORT)?,
         dest: end(inner, conn_attr::DEST, conn_attr::DEST_PORT)?,
-        state: str::from_utf8(state).ok()?.to_owned(),
+        state: text(conn_attr::STATE)?.to_owned(),
         expires: u32::from_ne_bytes(*get(conn_attr::EXPIRES)?.first_chunk()?),
         forward: byte(conn_attr::FORWARD).and_then(ForwardMethod::from_number),
         template: byte(conn_attr::TEMPLATE).map(|flag| flag != 0),
-        pe: None,
+        pe: text(conn_attr::PE_NAME)
+            .and_then(|name| Some((name.to_owned(), get(conn_attr::PE_DATA)?.to_vec()))),
         synced: byte(conn_attr::SYNCED).map(|flag| flag != 0),
     })
 }
@@ -103,6 +109,8 @@ pub fn conn(attrs: &Attrs<'_>) -> Option<Conn> {
 mod tests {
     use super::*;
     use crate::attr::Writer;
+    use rvs_core::control::EngineData;
+    use rvs_core::types::Engine;
 
     fn row() -> ConnRow {
         ConnRow {
@@ -117,6 +125,7 @@ mod tests {
             state: "UDP",
             expires: 300,
             template: false,
+            engine: Some((Engine::Sip, EngineData::new(b"a\xe9@x"))),
             synced: true,
         }
     }
@@ -130,6 +139,7 @@ mod tests {
         assert_eq!(read.service, (row().virtual_addr, 53));
         assert_eq!(read.dest, (row().dest, 5353));
         assert_eq!((read.protocol, read.state.as_str(), read.expires), (17, "UDP", 300));
+        assert_eq!(read.pe, Some(("sip".into(), b"a\xe9@x".to_vec())));
         assert_eq!((read.forward, read.template), (Some(ForwardMethod::Tunnel), Some(false)));
         assert_eq!(read.synced, Some(true));
     }

@@ -119,7 +119,7 @@ pub fn put(
     flags: ServiceFlags,
     dests: &[DestConfig],
 ) {
-    let config = ServiceConfig { scheduler, flags, timeout: 0, netmask: u32::MAX };
+    let config = ServiceConfig { scheduler, flags, timeout: 0, netmask: u32::MAX, engine: None };
     sim.put_service(&key, &config, dests, Change::Dests).expect("there is room");
 }
 

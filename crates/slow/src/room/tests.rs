@@ -22,6 +22,10 @@ impl Path for Told {
         self.back.push(frame.to_vec());
     }
 
+    fn inspect(&mut self, _: &mut [u8]) {
+        unreachable!("these are fragments");
+    }
+
     fn count(&mut self, reason: Reason, frames: u64) {
         *self.counts.entry(reason.name()).or_default() += frames;
     }

@@ -7,8 +7,8 @@ use rvs_core::addr::from_words;
 use rvs_core::layout::{Dest, Row, Slot};
 use rvs_core::sched;
 use rvs_core::types::{
-    DestConfig, DestKey, Family, ForwardMethod, Protocol, Scheduler, ServiceConfig, ServiceFlags,
-    ServiceKey,
+    DestConfig, DestKey, Engine, Family, ForwardMethod, Protocol, Scheduler, ServiceConfig,
+    ServiceFlags, ServiceKey,
 };
 
 use super::{Placed, Service, Services};
@@ -24,6 +24,7 @@ impl<M: Memory> Services<M> {
         datapath.adopt_hash();
         datapath.update_ports();
         datapath.update_gate();
+        datapath.adopt_real_servers();
         datapath
     }
 
@@ -43,6 +44,7 @@ impl<M: Memory> Services<M> {
             trash: Vec::new(),
             retired: Vec::new(),
             sequence: 0,
+            real_servers: HashMap::new(),
             new: Vec::new(),
             changed: Vec::new(),
             available: u64::MAX,
@@ -84,6 +86,7 @@ impl<M: Memory> Services<M> {
             flags: ServiceFlags::from_bits_truncate(version.flags.get()),
             timeout: version.timeout.get(),
             netmask: version.netmask.get(),
+            engine: Engine::from_number(version.engine.get()),
         };
         let (first, count) = (version.first_row.get(), version.rows.get());
         let rows = (first..).take(count as usize).map_while(|index| self.maps.row(index));

@@ -2,14 +2,16 @@
 
 use rvs_core::addr::{Addr, from_words};
 use rvs_core::conn::{ASSURED, CACHE, REPLY, SYNCED, TEMPLATE, Word};
-use rvs_core::control::ConnRow;
+use rvs_core::control::{ConnRow, EngineData};
 use rvs_core::layout::{Conn, ConnSet, WAYS};
+use rvs_core::pe::bytes_of;
+use rvs_core::pipeline::forget;
 use rvs_core::proto::{sctp, tcp, udp};
 use rvs_core::time::Tick;
-use rvs_core::types::{Family, ForwardMethod, Protocol};
+use rvs_core::types::{Engine, Family, ForwardMethod, Protocol};
 
 use crate::memory::Memory;
-use crate::sweeper::expiry;
+use crate::sweeper::{self, expiry};
 
 /// Calls `f` for each connection from entry `cursor` on until it returns false; the entry to go
 /// on with, or `None` at the end. Entries of IPv6 come after those of IPv4.
@@ -81,7 +83,8 @@ fn row<A: Addr, M: Memory>(
     Some(ConnRow {
         protocol,
         client: from_words(A::FAMILY, key.src.to_words()),
-        client_port: u16::from_be(key.sport_be),
+        // In a template's key it tells Call-IDs apart.
+        client_port: if template { 0 } else { u16::from_be(key.sport_be) },
         virtual_addr: from_words(A::FAMILY, key.dst.to_words()),
         virtual_port: u16::from_be(key.dport_be),
         dest,
@@ -90,6 +93,35 @@ fn row<A: Addr, M: Memory>(
         state,
         expires: expiry(sets, conn).seconds_from(now),
         template,
+        engine: engine(maps, conn).map(|(engine, data)| (engine, data.up_to_zero())),
         synced: word.has(SYNCED),
     })
+}
+
+/// A template's engine and Call-ID.
+pub(crate) fn engine<A: Addr, M: Memory>(maps: &M, conn: &Conn<A>) -> Option<(Engine, EngineData)> {
+    let index = conn.call_id.get().checked_sub(1)?;
+    let (bytes, len) = bytes_of(maps.call_ids().get(index as usize)?);
+    Some((Engine::Sip, EngineData::new(bytes.get(..len)?)))
+}
+
+/// Writes down when masqueraded connections expire. To be called once a timeout has changed: the later
+/// of a connection's expiry and that of its replies is that of its last packet only while both
+/// were reckoned with the same timeouts.
+pub(super) fn settle<M: Memory>(maps: &M) {
+    settle_part(maps.conns4(), maps.now());
+    settle_part(maps.conns6(), maps.now());
+}
+
+fn settle_part<A: Addr>(sets: &[ConnSet<A>], now: Tick) {
+    for conn in sets.iter().flat_map(|set| &set.ways) {
+        let word = Word(conn.word.get());
+        if !word.is_live() || word.has(REPLY | CACHE | TEMPLATE) {
+            continue;
+        }
+        if let Some(reply) = sweeper::other(sets, conn) {
+            conn.expires.set(expiry(sets, conn).0);
+            forget(reply, now);
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use rvs_core::addr::{Addr, V4, V6, words};
 use rvs_core::control::{Change, DatapathError};
 use rvs_core::dest;
-use rvs_core::layout::{CONFIG_FWMARK, CONFIG_PORT_ZERO, Row, Slot};
+use rvs_core::layout::{CONFIG_ENGINE, CONFIG_FWMARK, CONFIG_PORT_ZERO, Row, Slot};
 use rvs_core::ours;
 use rvs_core::sched::{self, dh, mh, rr, sh, wrr};
 use rvs_core::tunnel::Tunnel;
@@ -54,6 +54,7 @@ impl<M: Memory> Services<M> {
             Some(position) => self.switch(position, config, &taken, placed),
             None => self.insert(key, config, slot, &taken, placed)?,
         }
+        self.update_real_servers();
         for (dest, index) in removed {
             self.trash(slot, dest, index);
         }
@@ -236,6 +237,8 @@ impl<M: Memory> Services<M> {
         version.table.set(taken.table);
         version.timeout.set(config.timeout);
         version.netmask.set(config.netmask);
+        version.engine.set(config.engine.map_or(0, |engine| engine as u32));
+        self.expect_engine(config);
         let known = position.and_then(|p| self.services.get(p)).map(|service| service.slot);
         let slot = known.or(taken.slot).unwrap_or_default();
         version.state.set(self.carry(position, slot, config, placed, change, (max, gcd)));
@@ -315,6 +318,7 @@ impl<M: Memory> Services<M> {
         service.config = *config;
         service.version = taken.version;
         service.dests = placed;
+        self.update_ports();
     }
 
     /// Puts a new service in force.
@@ -376,6 +380,7 @@ impl<M: Memory> Services<M> {
         }
         self.maps.unlink(&ServiceHash::of(key));
         self.update_ports();
+        self.update_real_servers();
         if let Some(slot) = self.maps.slots().get(service.slot as usize) {
             self.maps.store(&slot.version, 0);
         }
@@ -410,6 +415,9 @@ impl<M: Memory> Services<M> {
         let mut ports = vec![[0u64; 1024]; 3];
         let mut flags = 0;
         for service in &self.services {
+            if service.config.engine.is_some() {
+                flags |= CONFIG_ENGINE;
+            }
             let ServiceKey::Address { protocol, port, .. } = service.key else {
                 flags |= CONFIG_FWMARK;
                 continue;
@@ -432,7 +440,7 @@ impl<M: Memory> Services<M> {
                 }
             }
         }
-        let kept = config.flags.get() & !(CONFIG_PORT_ZERO | CONFIG_FWMARK);
+        let kept = config.flags.get() & !(CONFIG_PORT_ZERO | CONFIG_FWMARK | CONFIG_ENGINE);
         config.flags.set(flags | kept);
     }
 }

@@ -8,11 +8,8 @@ use crate::{Director, feed, need, recording, run, run_static, text};
 
 /// What differs because the director lacks a feature, or lists differently: command lines, or lines of
 /// whole groups. An entry without a line that differs fails the test: its time is over.
-const DIFFERENT: &[(&str, &str)] = &[
-    ("group:persistence", "there are no persistence engines yet"),
-    ("group:save-restore", "one of the rules has a persistence engine"),
-    ("-Ln --nosort", "the kernel lists services by hash bucket, the director by age"),
-];
+const DIFFERENT: &[(&str, &str)] =
+    &[("-Ln --nosort", "the kernel lists services by hash bucket, the director by age")];
 
 #[test]
 fn the_recorded_command_lines_print_what_they_printed_on_a_kernel() {
