@@ -12,7 +12,7 @@
 use rvs_wire::{Ipv4, Ipv6, protocol, tcp_flags};
 
 use crate::addr::Addr;
-use crate::conn::{ANSWERED, ASSURED, CACHE, COUNTS, INACTIVE, NO_OUTPUT, REPLY, TEMPLATE, Word};
+use crate::conn::{ANSWERED, ASSURED, CACHE, INACTIVE, NO_OUTPUT, REPLY, TEMPLATE, Word};
 use crate::defence;
 use crate::dest;
 use crate::env::Tables;
@@ -251,7 +251,7 @@ fn opening<'e, A: Addr, E: Tables<A>>(
         return refusal(slot);
     }
     match pick(env, flow, slot) {
-        Ok(index) => scheduled(env, config, index),
+        Ok(index) => scheduled(env, index),
         Err(reason) => Verdict::Drop(reason),
     }
 }
@@ -350,17 +350,13 @@ pub(crate) fn refused<A: Copy>(config: &Config, flow: &Flow<A>) -> u32 {
 
 /// The way of a packet whose connection was just entered.
 #[inline(always)]
-fn scheduled<'e, A: Addr, E: Tables<A>>(env: &'e E, config: &Config, index: u32) -> Verdict<'e, A> {
+fn scheduled<'e, A: Addr, E: Tables<A>>(env: &'e E, index: u32) -> Verdict<'e, A> {
     let entry = if index == PASSING { env.passing() } else { table::entry(env, index + 1) };
     let Some(entry) = entry else { return Verdict::Drop(Reason::Inconsistent) };
     let dest_index = entry.dest.get();
     let Some(dest) = env.dest(dest_index) else { return Verdict::Drop(Reason::Inconsistent) };
-    let word = Word(entry.word.get());
-    if defence::counts(config) && index != PASSING {
-        // Who changes the word meanwhile leaves a connection that counts no packets.
-        env.compare_exchange(&entry.word, word.0, word.0 | COUNTS);
-    }
-    Verdict::Forward(Forward { entry, dest, dest_index, method: word.forward(), reply: false })
+    let method = Word(entry.word.get()).forward();
+    Verdict::Forward(Forward { entry, dest, dest_index, method, reply: false })
 }
 
 /// Index in `SLOTS` of the service that the packet is for: by its mark, else its address and port,

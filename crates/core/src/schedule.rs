@@ -6,6 +6,7 @@ use rvs_wire::protocol;
 use crate::addr::Addr;
 use crate::app;
 use crate::conn::{COUNTS, INACTIVE, NO_OUTPUT, REPLY, TEMPLATE, Word};
+use crate::defence;
 use crate::dest;
 use crate::env::Tables;
 use crate::flow::Flow;
@@ -204,7 +205,8 @@ fn connect<A: Addr, E: Tables<A>>(
     let method = row.forward as u32;
     let masquerade = method == ForwardMethod::Masquerade as u32;
     let app = if masquerade { app::flag(&flow.key) } else { 0 };
-    let flags = INACTIVE | app | if masquerade { 0 } else { NO_OUTPUT };
+    let counts = if env.config().is_some_and(defence::counts) { COUNTS } else { 0 };
+    let flags = INACTIVE | app | counts | if masquerade { 0 } else { NO_OUTPUT };
     let word = live(tcp::State::None as u32, method, flags);
     let expires = env.now().after(ticks(tcp::State::None.default_timeout())).0;
 
