@@ -93,6 +93,12 @@ impl<A: Ip> Forward<'_, A> {
         Tunnel(self.dest.tunnel.get())
     }
 
+    /// Whether a checksum in the outer header covers the packet.
+    #[inline(always)]
+    pub fn is_covered(&self, way: &Way) -> bool {
+        way.extra != 0 && self.tunnel().has_checksum()
+    }
+
     /// MTU of the route to the destination if it has one of its own and a packet of `len` bytes,
     /// outer header included, is too big for it; else 0. The kernel's look-up for eBPF leaves it
     /// out unless it is locked, IPVS does not (`tests/oracle/recorded/mtu_route.jsonl`).

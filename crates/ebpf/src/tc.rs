@@ -440,9 +440,9 @@ fn has_fixed_segments<A: Ip>(flow: &Flow<A>, tunnel: Tunnel) -> bool {
 /// for [`rvs_cover`](crate::cover::rvs_cover), which computes it first.
 #[inline(always)]
 pub fn finish<A: Ip>(frame: &mut Frame, route: &Route, forward: &Forward<'_, A>, way: &Way) -> i32 {
-    let covered = way.extra != 0 && forward.tunnel().has_checksum();
     let action = transmit(frame, route, way.family);
-    if covered && action == cover::REDIRECT { cover::PENDING } else { action }
+    // Not asked before: see `xdp::send`.
+    if forward.is_covered(way) && action == cover::REDIRECT { cover::PENDING } else { action }
 }
 
 /// Sends the frame out: with the neighbour's address, or by way of its resolution.

@@ -23,7 +23,8 @@ fn oracle() -> Option<PathBuf> {
 /// runs it. Panics if it fails.
 pub fn run(interpreter: &str, script: &str, binaries: &[&str], limit: u32) -> Option<String> {
     let file = format!("tests/netns/tests/{script}");
-    run_files(&format!("{interpreter} {script}"), &[&file], binaries, limit)
+    let files = [&*file, "tests/netns/tests/vm.py"];
+    run_files(&format!("{interpreter} {script}"), &files, binaries, limit)
 }
 
 /// The same for a command line and the files that it needs, by their paths in the workspace.

@@ -3,7 +3,8 @@
  client 10.0.1.2 fd01::2 -- 10.0.1.1 fd01::1 director 10.0.2.1 fd02::1 -- nat 10.0.2.2 fd02::2, port 9000
     |                                                 10.0.3.1 fd03::1 -- dr 10.0.3.2 fd03::2, port 80 of the virtual address
     `-- 10.0.7.2 fd07::2 ------------------ replies ---------------------- 10.0.7.1 fd07::1 --'"""
-import ctypes, hashlib, os, socket, subprocess, sys, threading, time
+import hashlib, os, socket, threading, time
+from vm import bracket, inside, rvsd, sh
 
 VIP = {4: '10.9.9.9', 6: 'fd99::9'}
 CLIENT = {4: '10.0.1.2', 6: 'fd01::2'}
@@ -13,32 +14,6 @@ OWN = {4: '10.0.2.1', 6: 'fd02::1'}
 SCTP = 132
 UP = bytes(i * 7 & 255 for i in range(200_000))
 DOWN = bytes(i * 11 & 255 for i in range(150_000))
-libc = ctypes.CDLL(None, use_errno=True)
-
-
-def sh(line, **k):
-    done = subprocess.run(line, shell=True, capture_output=True, text=True, **k)
-    if done.returncode:
-        sys.exit(f'{line}: {done.stdout}{done.stderr}')
-    return done.stdout
-
-
-def inside(name, make):
-    """What `make` returns, called in the namespace."""
-    if not name:
-        return make()
-    own, other = os.open('/proc/self/ns/net', 0), os.open('/run/netns/' + name, 0)
-    libc.setns(other, 0x40000000)
-    try:
-        return make()
-    finally:
-        libc.setns(own, 0x40000000)
-        os.close(own)
-        os.close(other)
-
-
-def bracket(addr):
-    return f'[{addr}]' if ':' in addr else addr
 
 
 def network():
@@ -101,21 +76,6 @@ def serve():
             listener.settimeout(None)
             listener.listen(8)
             threading.Thread(target=listen, args=(listener,), daemon=True).start()
-
-
-def rvsd(mode):
-    os.makedirs('/run/rvs', exist_ok=True)
-    log = open('/run/rvsd.log', 'w')
-    sizes = '--connections 4096 --services 256 --destinations 1024'
-    interfaces = '--interface v-client --interface v-nat --interface v-dr'
-    daemon = subprocess.Popen(f'./rvsd --mode {mode} {sizes} {interfaces}'.split(), stderr=log)
-    for _ in range(4000):
-        if 'rvsd: ready' in open('/run/rvsd.log').read():
-            return daemon
-        if daemon.poll() is not None:
-            break
-        time.sleep(0.1)
-    sys.exit(f'rvsd is not ready, {daemon.poll()}: ' + open('/run/rvsd.log').read())
 
 
 def errors():
@@ -184,7 +144,7 @@ for program in ('rvsd', 'ipvsadm', 'rvs'):
 print(sh('uname -sr').strip())
 network()
 serve()
-daemon = rvsd('tc')
+daemon = rvsd('v-client', 'v-nat', 'v-dr', mode='tc')
 # Senders leave checksums, and the cutting of messages into packets, to a device.
 round_('super-packets', ['-m', '-g'])
 local()
@@ -194,7 +154,7 @@ round_('segments', ['-m', '-g'])
 daemon.terminate()
 daemon.wait()
 # XDP passes on what has no checksum yet.
-daemon = rvsd('xdp')
+daemon = rvsd('v-client', 'v-nat', 'v-dr', mode='xdp')
 round_('punted', ['-m', '-g'])
 for n in 'client', 'nat', 'dr':
     sh(f'ip netns exec {n} ethtool -K eth0 tx off gro on')

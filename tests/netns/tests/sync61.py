@@ -2,28 +2,10 @@
 of connections. One LAN; the VIPs are routed to the director whose turn it is.
 
  client 10.0.0.2 (masquerading), 10.0.0.22 (direct routing, tunnels) fd00::2, ::22 | RVS 10.0.0.1 fd00::1 | kernel 10.0.0.3 fd00::3 | server 10.0.0.11 fd00::11"""
-import ctypes, os, select, socket, subprocess, sys, threading, time
+import os, select, socket, sys, threading, time
+from vm import inside, rvsd, sh
 
 VIP, VIP6 = '10.9.9.9', 'fd99::9'
-libc = ctypes.CDLL(None, use_errno=True)
-
-
-def sh(line, check=True):
-    done = subprocess.run(line, shell=True, capture_output=True, text=True)
-    if check and done.returncode:
-        sys.exit(f'{line}: {done.stdout}{done.stderr}')
-    return done.stdout
-
-
-def inside(name, make):
-    own, other = os.open('/proc/self/ns/net', 0), os.open('/run/netns/' + name, 0)
-    libc.setns(other, 0x40000000)
-    try:
-        return make()
-    finally:
-        libc.setns(own, 0x40000000)
-        os.close(own)
-        os.close(other)
 
 
 def network():
@@ -165,19 +147,6 @@ class Rvs:
     def version(s, v): sh(f'./rvs sysctl net.ipv4.vs.sync_version={v}')
 
 
-def rvsd():
-    os.makedirs('/run/rvs', exist_ok=True)
-    log = open('/run/rvsd.log', 'w')
-    daemon = subprocess.Popen('./rvsd --connections 4096 --services 256 --destinations 1024 --interface lan'.split(), stderr=log)
-    for _ in range(4000):
-        if 'rvsd: ready' in open('/run/rvsd.log').read():
-            return daemon
-        if daemon.poll() is not None:
-            break
-        time.sleep(0.1)
-    sys.exit(open('/run/rvsd.log').read())
-
-
 def round_(master, backup, version, more, name):
     for d in master, backup:
         d.adm('-C')
@@ -241,7 +210,7 @@ kernel, rvs = Kernel(), Rvs()
 for version, more, name in ((1, '', 'version 1'), (0, '', 'version 0'), (1, '--mcast-group ff02::81', 'ff02::81')):
     for master, backup, who in ((kernel, rvs, 'kernel to rvs'), (rvs, kernel, 'rvs to kernel')):
         # Both begin without connections: a namespace and a data path of their own for each round.
-        daemon = rvsd()
+        daemon = rvsd('lan')
         round_(master, backup, version, more, f'{who}, {name}')
         daemon.terminate()
         daemon.wait()

@@ -4,15 +4,10 @@ The director is the VM's own namespace. Its interfaces end in namespace `far`, w
 `rs`. Replies of direct routing and tunnels go by a link of their own."""
 import os, subprocess, sys, time
 
+from vm import rvsd, sh
+
 VIP, VIP6 = '10.9.9.9', 'fd99::9'
 SIZE = 3_000_000
-
-
-def sh(line, fails=False):
-    done = subprocess.run(line, shell=True, capture_output=True, text=True)
-    if done.returncode and not fails:
-        sys.exit(f'{line}: {done.stdout}{done.stderr}')
-    return done.stdout
 
 
 def ends():
@@ -84,21 +79,7 @@ def scene(name):
 
 def clear():
     for line in ('for n in client rs; do ip -n $n link del eth0; done', 'for d in bond0 br0 eth0 eth1; do ip link del $d; done'):
-        sh(line, fails=True)
-
-
-def start(mode, *interfaces):
-    words = [word for i in interfaces for word in ('--interface', i)]
-    log = open('/tmp/rvsd.log', 'w')
-    rvsd = subprocess.Popen(['./rvsd', '--mode', mode, '--connections', '4096', '--services', '64', '--destinations', '64', *words],
-                            stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    for _ in range(4000):
-        if 'rvsd: ready' in open('/tmp/rvsd.log').read():
-            return rvsd
-        if rvsd.poll() is not None:
-            break
-        time.sleep(0.1)
-    sys.exit(f'rvsd is not ready: {open("/tmp/rvsd.log").read()}')
+        sh(line, check=False)
 
 
 def fetch(vip):
@@ -134,7 +115,7 @@ ip -n client route add {VIP} via 10.0.1.1; ip -n client -6 route add {VIP6} via 
             break
         time.sleep(0.1)
     else:
-        sys.exit(f'{name}: {attached}{open("/tmp/rvsd.log").read()}')
+        sys.exit(f'{name}: {attached}{open("/run/rvsd.log").read()}')
     for method, option in (('NAT', '-m'), ('DR', '-g'), ('TUN', '-i')):
         # The way back: by the director, or past it.
         by, by6 = ('10.0.2.1', 'fd00:2::1') if method == 'NAT' else ('10.0.7.2', 'fd07::2')
@@ -157,18 +138,18 @@ ip -n client route add {VIP} via 10.0.1.1; ip -n client -6 route add {VIP6} via 
     clear()
 
 
-sh('chmod +x rvsd ipvsadm rvs; mkdir -p /run/rvs; mount -t bpf bpf /sys/fs/bpf 2>/dev/null; modprobe 8021q; modprobe bonding; modprobe ipip; modprobe ip6_tunnel; ip link set lo up', fails=True)
+sh('chmod +x rvsd ipvsadm rvs; mkdir -p /run/rvs; mount -t bpf bpf /sys/fs/bpf 2>/dev/null; modprobe 8021q; modprobe bonding; modprobe ipip; modprobe ip6_tunnel; ip link set lo up', check=False)
 print('Linux', os.uname().release, flush=True)
 ends()
 time.sleep(1)
 # Interfaces that were named come back under their names, with VLANs.
 veth('eth0'); veth('eth1')
-rvsd = start('xdp', 'eth0', 'eth1')
+director = rvsd('eth0', 'eth1', mode='xdp')
 clear()
 for name in ('vlan', 'qinq', 'from a vlan to a nic'):
     play(name, 'xdp')
-rvsd.terminate(); rvsd.wait()
-sh('./rvs down', fails=True)
-start('tc')
+director.terminate(); director.wait()
+sh('./rvs down', check=False)
+rvsd(mode='tc')
 for name in ('vlan', 'qinq', 'from a vlan to a nic', 'two nics', 'bridge', 'bond'):
     play(name, 'tc')

@@ -15,7 +15,8 @@ const SCENES: [(&str, &[&str]); 6] = [
 
 #[test]
 fn services_on_vlans_bridges_and_bonds_answer() {
-    let files = ["vlan61.py", "fragments.py"].map(|file| format!("tests/netns/tests/{file}"));
+    let files =
+        ["vlan61.py", "vm.py", "fragments.py"].map(|file| format!("tests/netns/tests/{file}"));
     let files: Vec<&str> = files.iter().map(String::as_str).collect();
     let binaries = ["rvsd", "ipvsadm", "rvs"];
     let Some(stdout) = vm::run_files("python3 -u vlan61.py", &files, &binaries, 850) else {
