@@ -48,6 +48,12 @@ const FORWARD_SHIFT: u32 = 12;
 pub const APP: u32 = 1 << 25;
 /// Learnt from another director (`IP_VS_CONN_F_SYNC`).
 pub const SYNCED: u32 = 1 << 24;
+const PACKETS_SHIFT: u32 = 26;
+const PACKETS: u32 = 0xf << PACKETS_SHIFT;
+/// A connection that counts its client's packets, and has seen none (`in_pkts`).
+pub const COUNTS: u32 = 1 << PACKETS_SHIFT;
+/// A connection counts no further than this: the kernel asks for no more (`todrop_entry`).
+const MOST_PACKETS: u32 = 9;
 
 /// State of the reply entry of a UDP flow: its connection knows that it was answered.
 pub const ANSWERED: u32 = 1;
@@ -98,6 +104,30 @@ impl Word {
         self.0 & flag != 0
     }
 
+    /// Packets of the client, as far as they are counted; `None` for an entry that counts none.
+    #[inline(always)]
+    pub const fn packets(self) -> Option<u32> {
+        ((self.0 & PACKETS) >> PACKETS_SHIFT).checked_sub(1)
+    }
+
+    /// Whether the next packet is to be counted.
+    #[inline(always)]
+    pub const fn counts(self) -> bool {
+        // Without a count the difference wraps.
+        (self.0 & PACKETS).wrapping_sub(COUNTS) < MOST_PACKETS << PACKETS_SHIFT
+    }
+
+    /// The same entry with one packet more, if it counts them.
+    #[inline(always)]
+    pub const fn counted(self) -> Self {
+        if self.counts() { Self(self.0 + COUNTS) } else { self }
+    }
+
+    /// The same entry, not counting packets.
+    pub const fn uncounted(self) -> Self {
+        Self(self.0 & !PACKETS)
+    }
+
     /// The forwarding method's number.
     #[inline(always)]
     pub const fn forward(self) -> u32 {
@@ -117,5 +147,17 @@ mod tests {
         assert_eq!((other.state(), other.forward()), (4, 3));
         assert!(other.has(REPLY) && other.has(TEMPLATE) && !other.has(INACTIVE | NO_OUTPUT));
         assert_eq!(other.dead().life(), DEAD);
+    }
+
+    #[test]
+    fn packets_are_counted_up_to_nine_by_entries_that_count() {
+        let other = Word::live(4, ForwardMethod::Tunnel, SYNCED);
+        assert_eq!((other.packets(), other.counted()), (None, other));
+        let mut word = Word::live(4, ForwardMethod::Tunnel, SYNCED | COUNTS);
+        for packets in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9] {
+            assert_eq!((word.packets(), word.counts()), (Some(packets), packets < 9));
+            assert_eq!(word.uncounted(), other);
+            word = word.counted();
+        }
     }
 }

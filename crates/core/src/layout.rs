@@ -90,6 +90,10 @@ pub const CONFIG_ENGINE: u32 = 8;
 /// In [`Config::flags`]: clients' packets are the host's, because connections are only taken from
 /// another director (`backup_only`).
 pub const CONFIG_BACKUP_ONLY: u32 = 1 << 8;
+/// In [`Config::flags`]: connections count their first packets, because `drop_entry` may ask.
+pub const CONFIG_COUNT_PACKETS: u32 = 1 << 9;
+/// In [`Config::flags`]: connections that nobody seems to need are ended (`drop_entry`).
+pub const CONFIG_DROP_ENTRY: u32 = 1 << 10;
 
 /// Key of `SERVICES4` and `SERVICES6`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -256,16 +256,44 @@ fn opening<'e, A: Addr, E: Tables<A>>(
     if slot >= REFUSED {
         return refusal(slot);
     }
+    match pick(env, flow, slot) {
+        Ok(index) => scheduled(env, index),
+        Err(reason) => Verdict::Drop(reason),
+    }
+}
+
+/// Enters a connection to a destination of the service in `slot`; the index of its entry.
+#[inline(always)]
+fn pick<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, slot: u32) -> Result<u32, Reason> {
     let mut outcome = env.schedule(flow, slot, Picked::NOTHING);
     let version = outcome.asks();
     if version != 0 {
         let row = env.cached(&flow.key, Place { slot, version });
         outcome = env.schedule(flow, slot, Picked { version, row });
     }
-    match outcome.entry() {
-        Ok(index) => scheduled(env, index),
-        Err(reason) => Verdict::Drop(reason),
+    outcome.entry()
+}
+
+/// Opens a connection for an ICMP error about a packet of none, which `flow` has the key of, if it is
+/// for a service; whether only this error is to take it (one-packet scheduling), or why it is dropped.
+#[inline(always)]
+pub(crate) fn schedule_error<A: Addr, E: Tables<A>>(
+    env: &E,
+    config: &Config,
+    flow: &mut Flow<A>,
+) -> Result<bool, Reason> {
+    if config.flags.get() & CONFIG_BACKUP_ONLY != 0 {
+        return Ok(false);
     }
+    mark(env, config, flow);
+    let slot = service(env, config, flow);
+    if slot == NONE {
+        return Ok(false);
+    }
+    if defence::drops(config) {
+        return Err(Reason::Defence);
+    }
+    pick(env, flow, slot).map(|index| index == PASSING)
 }
 
 /// Numbers from here on say why a packet is not balanced, where otherwise an index is: for functions
@@ -477,7 +505,7 @@ pub fn expiry<'c, A: Copy>(
 
 /// Changes the word of a live entry, whatever others make of it meanwhile.
 #[inline(always)]
-fn change<A: Addr, E: Tables<A>>(env: &E, entry: &Conn<A>, to: impl Fn(Word) -> Word) {
+pub(crate) fn change<A: Addr, E: Tables<A>>(env: &E, entry: &Conn<A>, to: impl Fn(Word) -> Word) {
     for _ in 0..RETRIES {
         let word = Word(entry.word.get());
         let new = to(word);
@@ -526,7 +554,7 @@ fn settled<A: Copy>(
 ) -> Option<u32> {
     let word = Word(forward.entry.word.get());
     let state = word.state();
-    if forward.reply && now.reached(Tick(forward.entry.expires.get())) {
+    if word.counts() || forward.reply && now.reached(Tick(forward.entry.expires.get())) {
         return None;
     }
     if flow.key.protocol == protocol::TCP as u32 {
@@ -580,6 +608,9 @@ pub fn transition<A: Addr, E: Tables<A>>(env: &E, entry: &Conn<A>, flags: u8) {
             (state, tcp::is_active(state), tcp::State::Established as u32)
         });
         (state, config.tcp_timeouts.get((state & 15) as usize).map_or(0, |timeout| timeout.get()))
+    } else if !reply {
+        change(env, conn, Word::counted);
+        return renew(conn, env.now().after(config.udp_timeout.get()));
     } else {
         assure(env, conn.control.get());
         (ANSWERED, config.udp_timeout.get())
@@ -626,6 +657,7 @@ fn advance<A: Addr, E: Tables<A>>(
         state = to;
         let mut new = old.with_state(state);
         new = if active { Word(new.0 & !INACTIVE) } else { Word(new.0 | INACTIVE) };
+        new = if reply { new } else { new.counted() };
         // Only a live connection changes: an ended one was counted out already.
         if new == old || !old.is_live() {
             break;

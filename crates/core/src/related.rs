@@ -19,8 +19,9 @@ use crate::flow::{Flow, Ip, L3, v6};
 use crate::headers;
 use crate::layout::Key;
 use crate::packet::Packet;
-use crate::pipeline::{Forward, Verdict, of_entry};
+use crate::pipeline::{self, Forward, Verdict, of_entry};
 use crate::reason::Reason;
+use crate::sysctl::Sysctl;
 use crate::table;
 use crate::types::Family;
 
@@ -58,13 +59,30 @@ pub trait Errors: Ip {
     ) -> Option<Delta>;
 }
 
-/// The connection that the error is about.
+/// The connection that the error is about; `alone` is what [`open`] said.
 #[inline(always)]
-pub fn resolve<'e, A: Addr, E: Tables<A>>(env: &'e E, related: &Related<A>) -> Verdict<'e, A> {
-    match table::entry(env, env.find(&related.flow.key)) {
+pub fn resolve<'e, A: Addr, E: Tables<A>>(
+    env: &'e E,
+    related: &Related<A>,
+    alone: bool,
+) -> Verdict<'e, A> {
+    let entry = if alone { env.passing() } else { table::entry(env, env.find(&related.flow.key)) };
+    match entry {
         Some(entry) => of_entry(env, entry),
         None => Verdict::Pass(Reason::Icmp),
     }
+}
+
+/// Opens a connection for an error about a packet of none, if `schedule_icmp` asks for that and there
+/// is a service: the error is taken for a packet that opens connections. Whether the connection is
+/// there for this error alone, or why the error is dropped.
+#[inline(always)]
+pub fn open<A: Addr, E: Tables<A>>(env: &E, related: &mut Related<A>) -> Result<bool, Reason> {
+    let Some(config) = env.config() else { return Ok(false) };
+    if config.sysctl(Sysctl::ScheduleIcmp) == 0 || env.find(&related.flow.key) != 0 {
+        return Ok(false);
+    }
+    pipeline::schedule_error(env, config, &mut related.flow)
 }
 
 /// Translates the error of a masqueraded connection and takes one off its TTL. `None` if a header

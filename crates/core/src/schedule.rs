@@ -5,12 +5,13 @@ use rvs_wire::protocol;
 
 use crate::addr::Addr;
 use crate::app;
-use crate::conn::{INACTIVE, NO_OUTPUT, REPLY, TEMPLATE, Word};
+use crate::conn::{COUNTS, INACTIVE, NO_OUTPUT, REPLY, TEMPLATE, Word};
+use crate::defence;
 use crate::dest;
 use crate::env::Tables;
 use crate::flow::Flow;
 use crate::layout::{Conn, Dest, Key, Row, Slot, Version};
-use crate::pipeline::{end, partner};
+use crate::pipeline::{change, end, partner};
 use crate::proto::tcp;
 use crate::reason::Reason;
 use crate::sched::{self, NONE, RowOf};
@@ -204,7 +205,8 @@ fn connect<A: Addr, E: Tables<A>>(
     let method = row.forward as u32;
     let masquerade = method == ForwardMethod::Masquerade as u32;
     let app = if masquerade { app::flag(&flow.key) } else { 0 };
-    let flags = INACTIVE | app | if masquerade { 0 } else { NO_OUTPUT };
+    let counts = if env.config().is_some_and(defence::counts) { COUNTS } else { 0 };
+    let flags = INACTIVE | app | counts | if masquerade { 0 } else { NO_OUTPUT };
     let word = live(tcp::State::None as u32, method, flags);
     let expires = env.now().after(ticks(tcp::State::None.default_timeout())).0;
 
@@ -333,6 +335,9 @@ fn persistent<A: Addr, E: Tables<A>>(
         env.repeat(version.rows.get(), &mut row);
         if row.found != NONE && !quiescent(env, template) {
             template.expires.set(env.now().after(template.pair.get()).0);
+            if version.flags.get() & ServiceFlags::ONEPACKET.bits() != 0 {
+                change(env, template, Word::counted);
+            }
             return Ok((row.found, number));
         }
         end(env, template);
@@ -364,7 +369,7 @@ pub(crate) fn fill_template<A: Addr, E: Tables<A>>(
     template.control.set(0);
     template.pair.set(timeout);
     template.expires.set(env.now().after(timeout).0);
-    let word = live(0, row.forward as u32, TEMPLATE);
+    let word = live(0, row.forward as u32, TEMPLATE | COUNTS).counted();
     dest::bind(env, dest, word);
     table::publish(env, template, word);
 }

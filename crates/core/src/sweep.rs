@@ -1,11 +1,12 @@
-//! Ends what has expired. rvsd calls it for every entry of the connection table, again and again;
+//! Ends what has expired. rvsd calls it for every entry of the connection table, twice a second;
 //! the entries that it ends are cleared one RCU grace period later.
 
 use crate::addr::Addr;
 use crate::app;
-use crate::conn::{CACHE, DEAD, FREE, REPLY, TEMPLATE, Word};
+use crate::conn::{ASSURED, CACHE, DEAD, FREE, REPLY, TEMPLATE, Word};
+use crate::defence;
 use crate::env::Tables;
-use crate::layout::{Conn, Key};
+use crate::layout::{CONFIG_DROP_ENTRY, Conn, Key};
 use crate::pe;
 use crate::pipeline::{end, expiry};
 use crate::sched::cache;
@@ -47,7 +48,7 @@ pub fn sweep<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>, now: Tick) -> Swept
     }
     let used = word.has(TEMPLATE) && conn.control.get() != 0;
     if !has_expired(env, conn, now) && (used || !bereft(env, conn)) {
-        return Swept::Live;
+        return if dropped(env, conn, now) { Swept::Dead } else { Swept::Live };
     }
     if used {
         conn.pair.set(ticks(CONTROL_TIMEOUT));
@@ -55,6 +56,31 @@ pub fn sweep<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>, now: Tick) -> Swept
         return Swept::Live;
     }
     if end(env, conn) { Swept::Dead } else { Swept::Live }
+}
+
+/// Ends `conn` if `drop_entry` asks for it, with its template if that has no other and never had one
+/// that was established. Entries that count packets in vain stop.
+fn dropped<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>, now: Tick) -> bool {
+    let Some(config) = env.config() else { return false };
+    let (flags, word) = (config.flags.get(), Word(conn.word.get()));
+    if !defence::counts(config) && !word.has(TEMPLATE) && word.packets().is_some() {
+        env.compare_exchange(&conn.word, word.0, word.uncounted().0);
+    }
+    if flags & CONFIG_DROP_ENTRY == 0 {
+        return false;
+    }
+    let expires = expiry(conn, |number| table::entry(env, number));
+    if !defence::ends(env, config, conn, (now, expires)) || !end(env, conn) {
+        return false;
+    }
+    if !word.has(TEMPLATE)
+        && let Some(template) = table::entry(env, conn.control.get())
+        && template.control.get() == 0
+        && Word(template.word.get()).state() != ASSURED
+    {
+        end(env, template);
+    }
+    true
 }
 
 /// Whether a connection has expired. What its replies say is asked once its own time is over, and

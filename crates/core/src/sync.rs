@@ -7,7 +7,8 @@
 
 use crate::addr::Addr;
 use crate::app;
-use crate::conn::{CACHE, INACTIVE, NO_OUTPUT, REPLY, SYNCED, TEMPLATE, Word};
+use crate::conn::{CACHE, COUNTS, INACTIVE, NO_OUTPUT, REPLY, SYNCED, TEMPLATE, Word};
+use crate::defence;
 use crate::dest;
 use crate::env::Tables;
 use crate::layout::{CallId, Conn, Key};
@@ -177,7 +178,11 @@ fn enter<A: Addr, E: Tables<A>>(
         table::abandon(env, conn);
         return refused;
     }
-    let word = arrival.word();
+    let mut word = arrival.word();
+    if !arrival.template && env.config().is_some_and(defence::counts) {
+        // The kernel takes it for one that has had as many packets as `sync_threshold` says first.
+        word = Word(word.0 | COUNTS).counted().counted().counted();
+    }
     dest::bind(env, dest, word);
     table::publish(env, conn, word);
     match instead {

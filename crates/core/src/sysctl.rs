@@ -52,6 +52,8 @@ sysctls! {
     /// When a SYN or INIT on a connection opens a new one: 0 never; else after TIME_WAIT and CLOSE
     /// (SCTP: CLOSED); 2 and 3 after FIN_WAIT as well if replies are not seen.
     ConnReuseMode = "conn_reuse_mode", 1, ANY;
+    /// Whether connections that nobody seems to need are ended before their time.
+    DropEntry = "drop_entry", 0, MODE;
     /// Whether new connections are dropped.
     DropPacket = "drop_packet", 0, MODE;
     /// Whether a connection ends once its destination is gone, so that its next packet opens another.
@@ -64,6 +66,8 @@ sysctls! {
     LblcrExpiration = "lblcr_expiration", 86_400, SECONDS;
     /// Whether rates are estimated.
     RunEstimation = "run_estimation", 1, ANY;
+    /// Whether an ICMP error about a packet of no connection opens one, as that packet would.
+    ScheduleIcmp = "schedule_icmp", 0, ANY;
     /// Whether TCP states advance by what destinations send, not by what clients claim.
     SecureTcp = "secure_tcp", 0, MODE;
     /// Whether any TCP packet but a RST opens a connection.
@@ -108,20 +112,20 @@ pub const SETTINGS: [(&str, Kind); 28] = [
     ("am_droprate", Kind::Changes(Sysctl::AmDroprate)),
     ("amemthresh", Kind::Changes(Sysctl::Amemthresh)),
     ("backup_only", Kind::Changes(Sysctl::BackupOnly)),
-    ("cache_bypass", Kind::Fixed("0", "there is no cache bypass")),
+    ("cache_bypass", Kind::Fixed("0", "a packet for which there is no destination is answered, and never goes to its own address")),
     ("conn_reuse_mode", Kind::Changes(Sysctl::ConnReuseMode)),
     ("conntrack", Kind::Fixed("0", "packets are balanced before netfilter tracks them, and it does not see them")),
-    ("drop_entry", Kind::Fixed("0", "established connections are told apart by their packets, which are not counted one by one")),
+    ("drop_entry", Kind::Changes(Sysctl::DropEntry)),
     ("drop_packet", Kind::Changes(Sysctl::DropPacket)),
     ("expire_nodest_conn", Kind::Changes(Sysctl::ExpireNodestConn)),
     ("expire_quiescent_template", Kind::Changes(Sysctl::ExpireQuiescentTemplate)),
     ("ignore_tunneled", Kind::Fixed("0", "tunneled packets are not looked into")),
     ("lblc_expiration", Kind::Changes(Sysctl::LblcExpiration)),
     ("lblcr_expiration", Kind::Changes(Sysctl::LblcrExpiration)),
-    ("nat_icmp_send", Kind::Fixed("0", "packets of real servers without a connection are the host's")),
+    ("nat_icmp_send", Kind::Fixed("0", "packets of real servers without a connection are the host's, which knows no real servers")),
     ("pmtu_disc", Kind::Fixed("1", "packets too big for the way on are always answered")),
     ("run_estimation", Kind::Changes(Sysctl::RunEstimation)),
-    ("schedule_icmp", Kind::Fixed("0", "ICMP opens no connections")),
+    ("schedule_icmp", Kind::Changes(Sysctl::ScheduleIcmp)),
     ("secure_tcp", Kind::Changes(Sysctl::SecureTcp)),
     ("sloppy_sctp", Kind::Changes(Sysctl::SloppySctp)),
     ("sloppy_tcp", Kind::Changes(Sysctl::SloppyTcp)),

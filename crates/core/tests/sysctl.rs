@@ -35,7 +35,7 @@ fn defaults_and_writes_are_the_kernel_s() {
         let (Kind::Changes(sysctl), false) = (kind, written.is_empty()) else { continue };
         let ours = kind.parse(name, written);
         // "Memory is short" lasted no moment.
-        let modes = [Sysctl::DropPacket, Sysctl::SecureTcp];
+        let modes = [Sysctl::DropEntry, Sysctl::DropPacket, Sysctl::SecureTcp];
         let expected = match (modes.contains(sysctl), written.trim(), row["errno"].as_str()) {
             (true, "2", None) => Ok(Some((*sysctl, 2))),
             (.., None) => Ok(Some((*sysctl, after.parse().expect("a number")))),

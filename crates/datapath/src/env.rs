@@ -2,6 +2,7 @@
 //! that the programs run.
 
 use std::cell::Cell;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use rvs_core::addr::{V4, V6};
@@ -47,7 +48,8 @@ impl Env for Shared<'_> {
     }
 
     fn random(&self) -> u32 {
-        0
+        // The keys are random, and others each time.
+        RandomState::new().build_hasher().finish() as u32
     }
 
     fn config(&self) -> Option<&Config> {

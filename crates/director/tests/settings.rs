@@ -99,8 +99,10 @@ fn settings_are_set_or_refused_with_the_kernel_s_errno() {
         ("secure_tcp", "3", 0, "3"),
         ("secure_tcp", "4", 22, "3"),
         ("sync_version", "0", 0, "0"),
-        ("drop_entry", "0", 0, "0"),
-        ("drop_entry", "1", 95, "0"),
+        ("drop_entry", "3", 0, "3"),
+        ("drop_entry", "4", 22, "3"),
+        ("conntrack", "0", 0, "0"),
+        ("conntrack", "1", 95, "0"),
     ] {
         assert_eq!(set(&mut director, name, value), errno, "{name}={value}");
         assert_eq!(get(&mut director, name).as_deref(), Some(after), "{name}={value}");

@@ -161,7 +161,7 @@ where
     Kernel: Tables<A>,
 {
     let Ok(related) = A::related(&frame, outline::<A>(frame)) else { return NEXT };
-    match related::resolve(&Kernel, &related) {
+    match related::resolve(&Kernel, &related, false) {
         Verdict::Forward(_) => to_loopback(&mut frame),
         _ => NEXT,
     }

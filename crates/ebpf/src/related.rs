@@ -47,10 +47,14 @@ where
     Kernel: Tables<A>,
 {
     let outline = outline::<A>(frame);
-    if is_broken::<A>(frame, outline) {
+    let alone = match open::<A>(frame, outline) {
+        Ok(alone) => alone,
+        Err(action) => return action,
+    };
+    if is_broken::<A>(frame, outline, alone) {
         return drop(Reason::BadChecksum);
     }
-    translate::<A>(frame, outline)
+    translate::<A>(frame, outline, alone)
 }
 
 /// See [`Errors::outline`].
@@ -59,10 +63,22 @@ pub fn outline<A: Errors>(frame: Frame) -> u32 {
     A::outline(&Kernel, &frame)
 }
 
+/// See [`related::open`].
+#[inline(never)]
+fn open<A: Errors>(frame: Frame, outline: u32) -> Result<bool, i32>
+where
+    Kernel: Tables<A>,
+{
+    // LLVM would pass what is read of the context instead of the context.
+    let frame = Frame(core::hint::black_box(frame.0));
+    let Ok(mut related) = A::related(&frame, outline) else { return Ok(false) };
+    related::open(&Kernel, &mut related).map_err(drop)
+}
+
 /// Whether the error is about a masqueraded connection's packet and its checksum is wrong: the kernel,
 /// which changes it, drops it then.
 #[inline(never)]
-fn is_broken<A: Errors>(frame: Frame, outline: u32) -> bool
+fn is_broken<A: Errors>(frame: Frame, outline: u32, alone: bool) -> bool
 where
     Kernel: Tables<A>,
 {
@@ -82,11 +98,14 @@ where
     if cover::sum(&frame, flow.l4, len).is_some_and(|sum| fold(sum + pseudo) == 0xffff) {
         return false;
     }
-    matches!(related::resolve(&Kernel, &related), Verdict::Forward(forward) if forward.is_masqueraded())
+    matches!(
+        related::resolve(&Kernel, &related, alone),
+        Verdict::Forward(forward) if forward.is_masqueraded()
+    )
 }
 
 #[inline(never)]
-fn translate<A: Errors>(mut frame: Frame, outline: u32) -> i32
+fn translate<A: Errors>(mut frame: Frame, outline: u32, alone: bool) -> i32
 where
     Kernel: Tables<A>,
 {
@@ -94,7 +113,7 @@ where
         Ok(related) => related,
         Err(reason) => return pass(reason),
     };
-    let forward = match related::resolve(&Kernel, &related) {
+    let forward = match related::resolve(&Kernel, &related, alone) {
         Verdict::Forward(forward) => forward,
         Verdict::Pass(reason) => return pass(reason),
         Verdict::Drop(reason) => return drop(reason),

@@ -307,7 +307,7 @@ impl<M: Memory> Datapath for Services<M> {
         let changed = config.sysctl(sysctl) != value;
         config.set_sysctl(sysctl, value);
         // What other settings mean to these shows within a second, as in the kernel.
-        if changed && matches!(sysctl, Sysctl::DropPacket | Sysctl::SecureTcp) {
+        if changed && matches!(sysctl, Sysctl::DropEntry | Sysctl::DropPacket | Sysctl::SecureTcp) {
             self.defend(self.available);
         }
         self.update_backup_only();

@@ -68,7 +68,9 @@ impl Replay {
         };
         let number = |flag: &str| value(flag).and_then(|word| word.parse().ok());
         let at = |at: &str| -> SocketAddr { at.parse().expect("an address and a port") };
+        let sctp = value("--sctp-service").map(at);
         let key = match (value("-f"), value("-t"), value("-u")) {
+            _ if let Some(vip) = sctp => service(Protocol::Sctp, &vip.ip().to_string(), vip.port()),
             (Some(mark), ..) => fwmark(Family::V4, mark.parse().expect("a mark")),
             (_, Some(vip), _) => service(Protocol::Tcp, &at(vip).ip().to_string(), at(vip).port()),
             (.., vip) => {
@@ -82,6 +84,7 @@ impl Replay {
                 let timeout = words.contains(&"-p").then(|| number("-p").unwrap_or(360));
                 let mut flags = ServiceFlags::empty();
                 flags.set(ServiceFlags::PERSISTENT, timeout.is_some());
+                flags.set(ServiceFlags::ONEPACKET, words.contains(&"-o"));
                 let mask = value("-M").map(|mask| match mask.parse::<Ipv4Addr>() {
                     Ok(mask) => mask.to_bits(),
                     Err(_) => mask.parse().expect("a prefix length"),
@@ -152,6 +155,13 @@ impl Replay {
             let step = left.min(ticks(1) / 2);
             self.age(step);
             left -= step;
+        }
+    }
+
+    /// Goes on by some seconds, sweeping twice in each.
+    pub fn pass_seconds(&mut self, seconds: u32) {
+        for half in 0..2 * seconds {
+            self.age(ticks(half + 1) / 2 - ticks(half) / 2);
         }
     }
 
@@ -226,6 +236,7 @@ impl Replay {
                 protocol: match row.protocol {
                     0 => "IP".into(),
                     6 => "TCP".into(),
+                    132 => "SCTP".into(),
                     _ => "UDP".into(),
                 },
                 client: SocketAddr::new(row.client, row.client_port),
@@ -243,9 +254,23 @@ impl Replay {
     /// Of a destination: method, weight, active and inactive connections, templates. The port of
     /// a destination is that of its service in these recordings.
     pub fn dest(&self, addr: IpAddr, port: u16) -> Option<(&'static str, [u32; 4])> {
-        let found = self.services.iter().flat_map(|s| s.dests.iter().map(move |d| (s, d)));
-        let mut found = found.filter(|(_, d)| d.key.addr == addr && d.key.port == port);
-        let (service, dest) = found.next()?;
+        let service = self.services.iter().find(|s| has(s, addr, port))?;
+        self.status(service, addr, port)
+    }
+
+    /// The same of the service that was added last of those that have the destination.
+    pub fn last_dest(&self, addr: IpAddr, port: u16) -> Option<(&'static str, [u32; 4])> {
+        let service = self.services.iter().rfind(|s| has(s, addr, port))?;
+        self.status(service, addr, port)
+    }
+
+    fn status(
+        &self,
+        service: &Service,
+        addr: IpAddr,
+        port: u16,
+    ) -> Option<(&'static str, [u32; 4])> {
+        let dest = service.dests.iter().find(|d| d.key.addr == addr && d.key.port == port)?;
         let status = self.bench.datapath.dest_status(&service.key, &dest.key);
         let method = match dest.forward {
             ForwardMethod::Masquerade => "Masq",
@@ -285,6 +310,10 @@ impl Replay {
             }
         }
     }
+}
+
+fn has(service: &Service, addr: IpAddr, port: u16) -> bool {
+    service.dests.iter().any(|dest| dest.key.addr == addr && dest.key.port == port)
 }
 
 fn age<A: Copy>(conn: &Conn<A>, step: u32) {

@@ -56,17 +56,19 @@ fn settings_read_and_change_as_the_kernel_s_and_outlive_rvsd() -> Result<(), Lab
     let expected = "net.ipv4.vs.conn_reuse_mode = 2\nnet.ipv4.vs.sloppy_tcp = 1\n";
     assert_eq!(printed.as_deref(), Ok(expected));
     // 2 means that memory is short, which it is not.
-    let printed = sysctl(&director, &["drop_packet=2", "drop_packet"])?;
-    assert_eq!(printed, Ok("net.ipv4.vs.drop_packet = 1\n".repeat(2)));
+    for name in ["drop_packet", "drop_entry"] {
+        let printed = sysctl(&director, &[&format!("{name}=2"), name])?;
+        assert_eq!(printed, Ok(format!("net.ipv4.vs.{name} = 1\n").repeat(2)));
+    }
     for (word, error) in [
         ("drop_packet=4", "rvs: drop_packet is a number from 0 to 3\n"),
         ("amemthresh=x", "rvs: amemthresh is a number from -2147483648 to 2147483647\n"),
         ("nosuch=1", "rvs: no setting nosuch\n"),
         ("nosuch", "rvs: no setting nosuch\n"),
         (
-            "drop_entry=1",
-            "rvs: drop_entry cannot be changed: established connections are told apart by their \
-             packets, which are not counted one by one\n",
+            "conntrack=1",
+            "rvs: conntrack cannot be changed: packets are balanced before netfilter tracks them, \
+             and it does not see them\n",
         ),
     ] {
         assert_eq!(sysctl(&director, &[word])?, Err(error.to_owned()), "{word}");

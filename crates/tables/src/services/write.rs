@@ -6,10 +6,7 @@ use std::net::IpAddr;
 use rvs_core::addr::{Addr, V4, V6, words};
 use rvs_core::control::{Change, DatapathError};
 use rvs_core::dest;
-use rvs_core::layout::{
-    CONFIG_BACKUP_ONLY, CONFIG_ENGINE, CONFIG_FWMARK, CONFIG_PORT_ZERO, CONFIG_SECURE_TCP, Row,
-    Slot,
-};
+use rvs_core::layout::{CONFIG_ENGINE, CONFIG_FWMARK, CONFIG_PORT_ZERO, Row, Slot};
 use rvs_core::ours;
 use rvs_core::sched::{self, dh, mh, rr, sh, wrr};
 use rvs_core::tunnel::Tunnel;
@@ -443,7 +440,7 @@ impl<M: Memory> Services<M> {
                 }
             }
         }
-        let kept = config.flags.get() & (CONFIG_SECURE_TCP | CONFIG_BACKUP_ONLY);
+        let kept = config.flags.get() & !(CONFIG_PORT_ZERO | CONFIG_FWMARK | CONFIG_ENGINE);
         config.flags.set(flags | kept);
     }
 }
