@@ -5,7 +5,15 @@ use std::process::Command;
 #[test]
 fn the_smallest_run_measures_every_row_through_both_hooks() {
     let output = Command::new("unshare")
-        .args(["--net", env!("CARGO_BIN_EXE_rvs-bench"), "--rounds", "1", "--live", "1"])
+        .args([
+            "--net",
+            env!("CARGO_BIN_EXE_rvs-bench"),
+            "datapath",
+            "--rounds",
+            "1",
+            "--live",
+            "1",
+        ])
         .output()
         .expect("unshare(1) of util-linux");
     let text = String::from_utf8_lossy(&output.stdout);
