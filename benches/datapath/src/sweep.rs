@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use rustix::thread::ClockId;
+use rustix::time::{ClockId, clock_gettime};
 use rvs_bench_ebpf::{Control, RVS};
 use rvs_core::types::{Family, ForwardMethod, Protocol, Scheduler};
 use rvs_datapath::{Maps, sweeper};
@@ -57,7 +57,7 @@ pub fn run(rounds: u32, quick: bool) -> Result<Measured> {
         samples
     })?;
     for conn in maps.conns4.iter().flat_map(|set| &set.ways) {
-        conn.expires.set(rvs_datapath::env::now().wrapping_sub(1));
+        conn.expires.set(rvs_datapath::env::now().0.wrapping_sub(1));
     }
     let expired = pass(maps, 0, live * 2)?;
     let rank = |samples: &[f64], part: f64| {
@@ -91,7 +91,7 @@ pub fn run(rounds: u32, quick: bool) -> Result<Measured> {
 /// CPU time of a pass in milliseconds; an error unless it found and cleared as many entries.
 fn pass(maps: &Maps, live: u32, cleared: u32) -> Result<f64> {
     let cpu = || {
-        let time = rustix::thread::clock_gettime(ClockId::ThreadCPUTime);
+        let time = clock_gettime(ClockId::ThreadCPUTime);
         time.tv_sec as f64 * 1e3 + time.tv_nsec as f64 / 1e6
     };
     let before = cpu();

@@ -59,11 +59,14 @@ impl Line {
                 "link add {outside} type veth peer name {inside} address 02:00:00:00:00:0{mac} \
                  netns {namespace}"
             ))?;
-            // Frames of XDP arrive where NAPI runs: GRO has it run without a program as well.
-            ethtool(&["-K", outside, "gro", "on"])?;
             ip(&format!("link set {outside} up"))?;
-            host.run(&format!("ethtool -K {inside} gro on"))?;
             host.ip(&format!("link set {inside} up"))?;
+            // Frames of XDP arrive where NAPI runs. GRO has it run without a program as well, and
+            // its change is noticed on devices that are up.
+            ethtool(&["-K", outside, "gro", "off"])?;
+            ethtool(&["-K", outside, "gro", "on"])?;
+            host.run(&format!("ethtool -K {inside} gro off"))?;
+            host.run(&format!("ethtool -K {inside} gro on"))?;
         }
         host.ip("link set lo up")?;
         host.ip(&format!("addr add 10.8.0.1/24 dev {way_in}"))?;
