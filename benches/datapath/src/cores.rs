@@ -36,6 +36,7 @@ pub fn run(rounds: u32, quick: bool) -> Result<Measured> {
         ..template(vip, Client::Sends, ACK)
     };
     let last = last_cpu()?;
+    ensure!(last > 0, "this machine has one CPU");
     let (mut one, mut two) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         one.push(rate(&mut programs, &control(0), packets)?);
@@ -56,7 +57,6 @@ pub fn run(rounds: u32, quick: bool) -> Result<Measured> {
         })?;
         two.push(together);
     }
-    ensure!(last > 0, "this machine has one CPU");
     let (one, two) = (median(one), median(two));
     println!("Million packets a second, established, DR, XDP; medians of {rounds}.\n");
     println!("| cores | | ratio |\n|---|---:|---:|");

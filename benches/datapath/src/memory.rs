@@ -26,7 +26,7 @@ pub fn run(quick: bool) -> Result<Measured> {
     let found = table::live(stage.bench.datapath.maps(), Family::V4);
     ensure!(found == 2 * connections as usize, "{found} entries of {connections} connections");
     let mut maps = Vec::new();
-    for entry in std::fs::read_dir(stage::pin()).context("the pinned maps")? {
+    for entry in std::fs::read_dir(stage::pin().join("maps")).context("the pinned maps")? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         maps.extend(memlock(&entry.path())?.map(|bytes| (name, bytes)));

@@ -86,7 +86,8 @@ pub fn pin() -> PathBuf {
 
 /// The last CPU: the first has most of the machine's interrupts.
 pub fn last_cpu() -> Result<usize> {
-    Ok(std::thread::available_parallelism()?.get() - 1)
+    let cpus = aya::util::online_cpus().map_err(|(_, error)| error)?;
+    Ok(*cpus.last().context("a CPU")? as usize)
 }
 
 /// Moves this thread to a CPU, for good.

@@ -37,7 +37,7 @@ pub fn run(rounds: u32, quick: bool) -> Result<Measured> {
     let maps = stage.bench.datapath.maps();
     let mut cost = Vec::new();
     for _ in 0..rounds {
-        cost.push(pass(maps, live * 2, 0)?);
+        cost.push(pass(maps, live * 2)?);
     }
     let quiet = packets(&mut stage.programs, &packet, time)?;
     let stop = AtomicBool::new(false);
@@ -47,7 +47,7 @@ pub fn run(rounds: u32, quick: bool) -> Result<Measured> {
             stay_on(0)?;
             let maps = Maps::open(&pin).context("open the pinned maps")?;
             while !stop.load(Ordering::Relaxed) {
-                pass(&maps, live * 2, 0)?;
+                pass(&maps, live * 2)?;
             }
             Ok(())
         });
@@ -59,7 +59,10 @@ pub fn run(rounds: u32, quick: bool) -> Result<Measured> {
     for conn in maps.conns4.iter().flat_map(|set| &set.ways) {
         conn.expires.set(rvs_datapath::env::now().0.wrapping_sub(1));
     }
-    let expired = pass(maps, 0, live * 2)?;
+    // The entries of a pair that are met in the other order end in the second pass.
+    let (expired, found) = timed(|| [sweeper::pass(maps), sweeper::pass(maps)]);
+    let cleared = found[0].cleared + found[1].cleared;
+    ensure!(cleared == live * 2 && found[1].live == 0, "{found:?} of {live} pairs");
     let rank = |samples: &[f64], part: f64| {
         let index = (samples.len() as f64 * part) as usize;
         samples.get(index.min(samples.len() - 1)).copied().unwrap_or(f64::NAN)
@@ -75,7 +78,7 @@ pub fn run(rounds: u32, quick: bool) -> Result<Measured> {
     println!("{live} masqueraded connections, in tables made for as many.\n");
     println!("| what | |\n|---|---:|");
     println!("| CPU time of a pass, nothing expired | {:.1} ms |", measured["sweep/CPU"]);
-    println!("| CPU time of a pass that ends and clears all | {expired:.1} ms |");
+    println!("| CPU time of the two passes that end and clear all | {expired:.1} ms |");
     for (name, samples) in [("no pass runs", &quiet), ("passes run without a break", &busy)] {
         println!(
             "| a packet by itself while {name}: p50, p99.99, largest of {} | {:.2}, {:.2}, {:.2} µs |",
@@ -88,17 +91,22 @@ pub fn run(rounds: u32, quick: bool) -> Result<Measured> {
     Ok(measured)
 }
 
-/// CPU time of a pass in milliseconds; an error unless it found and cleared as many entries.
-fn pass(maps: &Maps, live: u32, cleared: u32) -> Result<f64> {
+/// CPU time of a pass in milliseconds; an error unless it found as many entries live and no other.
+fn pass(maps: &Maps, live: u32) -> Result<f64> {
+    let (cost, pass) = timed(|| sweeper::pass(maps));
+    ensure!(pass == sweeper::Pass { live, cleared: 0 }, "{pass:?}, not {live}");
+    Ok(cost)
+}
+
+/// CPU time of something on this thread, in milliseconds, and its result.
+fn timed<T>(work: impl FnOnce() -> T) -> (f64, T) {
     let cpu = || {
         let time = clock_gettime(ClockId::ThreadCPUTime);
         time.tv_sec as f64 * 1e3 + time.tv_nsec as f64 / 1e6
     };
     let before = cpu();
-    let pass = sweeper::pass(maps);
-    let cost = cpu() - before;
-    ensure!(pass == sweeper::Pass { live, cleared }, "{pass:?}, not {live} and {cleared}");
-    Ok(cost)
+    let result = work();
+    (cpu() - before, result)
 }
 
 /// Microseconds of packets that have a run each, sorted.

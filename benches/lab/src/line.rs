@@ -27,6 +27,8 @@ pub enum Kind {
     Forward,
     /// The kernel's forwarding with a dnat rule of nftables.
     Nft,
+    /// The kernel's IPVS.
+    Ipvs,
     /// rvsd with this `--mode`.
     Rvs(&'static str),
 }
@@ -85,6 +87,7 @@ impl Line {
             Kind::Bare => programs = Some(bare(&host, &way_in, &way_out)?),
             Kind::Forward => {}
             Kind::Nft => dnat(&host)?,
+            Kind::Ipvs => services(|words| Ok(host.run(&format!("ipvsadm {words}"))?))?,
             Kind::Rvs(mode) => director = Some(rvs(&host, mode, &way_in, &way_out)?),
         }
         give_a_core(&host, &way_in)?;
@@ -118,11 +121,17 @@ pub fn dnat(host: &Host) -> Result<()> {
 fn rvs(host: &Host, mode: &str, way_in: &str, way_out: &str) -> Result<Director> {
     let args = ["--mode", mode, "--interface", way_in, "--interface", way_out];
     let director = Director::start_beside(host, &args)?;
-    for (vip, method) in [(NAT, "-m"), (DR, "-g")] {
-        director.ipvsadm(&format!("-A -u {vip} -s wlc"))?;
-        director.ipvsadm(&format!("-a -u {vip} -r {SERVER} {method}"))?;
-    }
+    services(|words| Ok(director.ipvsadm(words)?))?;
     Ok(director)
+}
+
+/// The two services, by an ipvsadm.
+fn services(ipvsadm: impl Fn(&str) -> Result<String>) -> Result<()> {
+    for (vip, method) in [(NAT, "-m"), (DR, "-g")] {
+        ipvsadm(&format!("-A -u {vip} -s wlc"))?;
+        ipvsadm(&format!("-a -u {vip} -r {SERVER} {method}"))?;
+    }
+    Ok(())
 }
 
 /// Has the packets that come in by an interface processed by a thread, on the last CPU.
@@ -133,7 +142,8 @@ pub fn give_a_core(host: &Host, interface: &str) -> Result<()> {
         .args(["netns", "exec", &host.namespace(), "sh", "-c", &write])
         .status()?;
     ensure!(status.success(), "no thread for {interface}");
-    let last = std::thread::available_parallelism()?.get() - 1;
+    let cpus = aya::util::online_cpus().map_err(|(_, error)| error)?;
+    let last = *cpus.last().context("a CPU")? as usize;
     let threads = threads(&format!("napi/{interface}-"))?;
     ensure!(!threads.is_empty(), "no thread napi/{interface}-*");
     for thread in threads {

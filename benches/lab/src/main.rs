@@ -17,9 +17,10 @@ use anyhow::{Context, Result};
 use lexopt::prelude::*;
 
 const HELP: &str = "\
-Usage: rvs-bench-lab packets|control|stream [--quick] [--record FILE]
+Usage: rvs-bench-lab packets|ipvs|control|stream [--quick] [--record FILE]
 
   packets        packets a second, small UDP packets of many flows
+  ipvs           the same beside the kernel's IPVS, which this machine must have
   control        loading, changing and listing 10,000 services
   stream         TCP streams and requests through NAT by TC
   --quick        shorter, smaller, fewer rounds
@@ -46,6 +47,7 @@ fn main() -> Result<()> {
     }
     let measured = match part.as_deref() {
         Some("packets") => packets::run(quick)?,
+        Some("ipvs") => packets::run_with_ipvs(quick)?,
         Some("control") => control::run(quick)?,
         Some("stream") => stream::run(quick)?,
         _ => anyhow::bail!("which part? --help lists them"),

@@ -26,7 +26,7 @@ struct Part {
     quick: &'static [&'static str],
 }
 
-const PARTS: [Part; 9] = [
+const PARTS: [Part; 10] = [
     Part {
         name: "datapath",
         program: "rvs-bench",
@@ -41,7 +41,10 @@ const PARTS: [Part; 9] = [
     Part { name: "lab", program: "rvs-bench-lab", args: &["packets"], quick: &["--quick"] },
     Part { name: "control", program: "rvs-bench-lab", args: &["control"], quick: &["--quick"] },
     Part { name: "stream", program: "rvs-bench-lab", args: &["stream"], quick: &["--quick"] },
+    Part { name: VM, program: "rvs-bench-lab", args: &["ipvs"], quick: &["--quick"] },
 ];
+/// The part that runs in the oracle VM, whose kernel has IPVS.
+const VM: &str = "vm";
 
 /// What the command line asks for.
 #[derive(Default)]
@@ -130,9 +133,17 @@ fn measure(options: &Options) -> Result<(Measured, Printed)> {
 fn run_part(part: &Part, quick: bool, record: &Path) -> Result<(Measured, String)> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     let target = target.unwrap_or_else(|| workspace().join("target"));
-    let mut command = Command::new("unshare");
-    command.arg("--net").arg(target.join("release").join(part.program)).args(part.args);
-    command.args(if quick { part.quick } else { &[] }).arg("--record").arg(record);
+    let programs = target.join("release");
+    let more = if quick { part.quick } else { &[] };
+    let (mut command, record) = if part.name == VM {
+        let words = [part.args, more].concat().join(" ");
+        (in_vm(&programs, part.program, &words, record)?, record.join("record"))
+    } else {
+        let mut command = Command::new("unshare");
+        command.arg("--net").arg(programs.join(part.program)).args(part.args);
+        command.args(more).arg("--record").arg(record);
+        (command, record.to_owned())
+    };
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     let mut text = String::new();
     let stdout = child.stdout.as_mut().context("its stdout is a pipe")?;
@@ -141,6 +152,25 @@ fn run_part(part: &Part, quick: bool, record: &Path) -> Result<(Measured, String
     let status = child.wait()?;
     ensure!(status.success(), "{} failed ({status})", line(&command));
     Ok((serde_json::from_slice(&std::fs::read(record)?)?, text))
+}
+
+/// A command that runs a program in the oracle VM; what it records goes to the folder `out`.
+fn in_vm(programs: &Path, program: &str, words: &str, out: &Path) -> Result<Command> {
+    let oracle = std::env::var_os("RVS_ORACLE").map(PathBuf::from);
+    let oracle = oracle.unwrap_or_else(|| workspace().join("../shared/oracle"));
+    let oracle = oracle.join("ipvs-oracle");
+    ensure!(oracle.exists(), "no {}", oracle.display());
+    std::fs::create_dir_all(out)?;
+    let script = out.join("script.sh");
+    let files = [program, "rvsd", "ipvsadm", "rvs"];
+    let line =
+        format!("RVS_BIN_DIR=/in exec unshare --net ./{program} {words} --record /out/record");
+    std::fs::write(&script, format!("chmod +x {}\n{line}\n", files.join(" ")))?;
+    let mut command = Command::new(oracle);
+    // Two CPUs, 2 GiB, five minutes.
+    command.args(["-s", "2", "-m", "2048", "-t", "300", "-o"]).arg(out).arg(&script);
+    command.args(files.map(|name| programs.join(name)));
+    Ok(command)
 }
 
 fn check(options: &Options, now: &Record, path: &Path) -> Result<()> {
