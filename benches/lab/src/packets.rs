@@ -49,7 +49,7 @@ fn compare(
     quick: bool,
 ) -> Result<Measured> {
     let (rounds, time) =
-        if quick { (1, Duration::from_millis(100)) } else { (7, Duration::from_secs(1)) };
+        if quick { (1, Duration::from_millis(100)) } else { (5, Duration::from_secs(1)) };
     rustix::thread::sched_setaffinity(None, &only(0)).context("the generator's CPU")?;
     let mut topology = Topology::new().prefix("rvs-bench");
     for (host, ..) in lines {
