@@ -120,7 +120,9 @@ pub fn dnat(host: &Host) -> Result<()> {
 
 fn rvs(host: &Host, mode: &str, way_in: &str, way_out: &str) -> Result<Director> {
     let args = ["--mode", mode, "--interface", way_in, "--interface", way_out];
-    let director = Director::start_beside(host, &args)?;
+    let log = host.lab_dir().join(format!("{}-rvsd.log", host.name()));
+    let said = || std::fs::read_to_string(&log).unwrap_or_default();
+    let director = Director::start_beside(host, &args).with_context(said)?;
     services(|words| Ok(director.ipvsadm(words)?))?;
     Ok(director)
 }
