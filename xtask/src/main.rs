@@ -30,9 +30,11 @@ Usage: cargo xtask COMMAND
                              need root). --quick leaves out the virtual machine and long loads
   lint [--advisories]        rustfmt, clippy (the eBPF programs included) and cargo-deny;
                              --advisories also asks the advisory database on the network
-  bench [--rounds N] [--live N,N,...]
-                             setup, then what a packet costs in the data path (root), against a bare
-                             program and one look-up
+  bench [--quick] [--check] [--only PART,...] [--docs FOLDER]
+                             setup and build, then every figure that has a goal (root, ten minutes on
+                             a quiet machine), written to docs/benchmarks.md, benchmarks.json and
+                             curves. --check compares with benchmarks.json and fails where a goal that
+                             was met falls back by more than a tenth
   parity [--seed N] [--scenarios N] [--minutes N]
                              setup and build, then random services, changes and packets, given to the
                              kernel's IPVS and to RVS side by side in a virtual machine; from a random

@@ -41,6 +41,15 @@ impl Report {
         samples.get(samples.len() / 2).copied()
     }
 
+    /// All medians, named `PREFIX/HOOK/ROW/LIVE`.
+    pub fn medians(&self, prefix: &str) -> Vec<(String, f64)> {
+        let name = |(row, tc, live): &(usize, bool, u32)| {
+            let (hook, row) = (if *tc { "tc" } else { "xdp" }, self.rows.get(*row)?);
+            Some((format!("{prefix}/{hook}/{row}/{live}"), self.median(row, *tc, *live)?))
+        };
+        self.samples.keys().filter_map(name).collect()
+    }
+
     /// A table for each hook. A cell: nanoseconds a packet, wrapper included; the ratio to the bare
     /// program; the ratio to the look-up, for new connections to the insert.
     pub fn markdown(&self, family: &str) -> String {

@@ -21,6 +21,25 @@ pub fn live(maps: &Maps, family: Family) -> usize {
     }
 }
 
+/// How many of these flows have a live entry that their client's packets find, IPv4.
+pub fn live_flows(maps: &Maps, flows: std::ops::Range<u32>) -> usize {
+    let entries = maps.conns4.iter().flat_map(|set| &set.ways);
+    let live = entries.filter(|conn| Word(conn.word.get()).is_live());
+    live.filter(|conn| sends(conn) && flows.contains(&flow(conn, 0))).count()
+}
+
+/// Whether an entry's packets come from a client.
+fn sends<A: Addr>(conn: &Conn<A>) -> bool {
+    CLIENT_PREFIX.contains(&(u32::from_be(conn.key.get().src.to_words()[0]) >> 16))
+}
+
+/// The flow of an entry; `last` is the index of the last word of an address.
+fn flow<A: Addr>(conn: &Conn<A>, last: usize) -> u32 {
+    let key = conn.key.get();
+    let (addr, port) = if sends(conn) { (key.src, key.sport_be) } else { (key.dst, key.dport_be) };
+    (u32::from_be(addr.to_words()[last]) & 0xffff) << 16 | u32::from(u16::from_be(port))
+}
+
 /// Forgets the flows from number `first` on, and all of them with 0. Nothing else may use the table
 /// at this moment.
 pub fn clear(maps: &Maps, family: Family, first: u32) {
@@ -36,19 +55,12 @@ pub fn clear(maps: &Maps, family: Family, first: u32) {
 
 /// `last` is the index of the last word of an address.
 fn clear_in<A: Addr>(sets: &[ConnSet<A>], first: u32, last: usize) {
-    let client = |addr: A| CLIENT_PREFIX.contains(&(u32::from_be(addr.to_words()[0]) >> 16));
-    let flow = |conn: &Conn<A>| {
-        let key = conn.key.get();
-        let sends = client(key.src);
-        let (addr, port) = if sends { (key.src, key.sport_be) } else { (key.dst, key.dport_be) };
-        (u32::from_be(addr.to_words()[last]) & 0xffff) << 16 | u32::from(u16::from_be(port))
-    };
     for set in sets {
         for conn in &set.ways {
             if first == 0 {
                 conn.overflow.set(0);
             }
-            if conn.word.get() != FREE && flow(conn) >= first {
+            if conn.word.get() != FREE && flow(conn, last) >= first {
                 conn.word.set(FREE);
                 conn.key.set(Default::default());
             }

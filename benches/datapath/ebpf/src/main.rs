@@ -6,8 +6,8 @@
 #![no_std]
 #![no_main]
 
-use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_TX};
-use aya_ebpf::btf_maps::{Array, HashMap, ProgramArray};
+use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_TX};
+use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, ProgramArray};
 use aya_ebpf::helpers::generated::{bpf_redirect, bpf_xdp_adjust_head};
 use aya_ebpf::macros::{btf_map, classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
@@ -228,3 +228,40 @@ macro_rules! reference {
 }
 reference!(look_up_xdp, look_up_tc, found);
 reference!(insert_xdp, insert_tc, inserted);
+
+/// Packets that [`count_xdp`] has seen.
+#[btf_map]
+static COUNT: PerCpuArray<u64, 1> = PerCpuArray::new();
+/// Where [`redirect_xdp`] sends to: an interface index.
+#[btf_map]
+static WAY_OUT: Array<u32, 1> = Array::new();
+
+/// The generator of the lab: sends the frame of the next flow out of the interface by which the
+/// live frame claims to have come.
+#[xdp(frags)]
+pub fn generate_xdp(ctx: XdpContext) -> u32 {
+    let Some(control) = control() else { return XDP_ABORTED };
+    if ctx.data() + LEN4 > ctx.data_end() {
+        return XDP_ABORTED;
+    }
+    write::<LEN4>(control, ctx.data());
+    XDP_TX
+}
+
+/// The sink of the lab.
+#[xdp(frags)]
+pub fn count_xdp(_: XdpContext) -> u32 {
+    if let Some(count) = COUNT.get_ptr_mut(0) {
+        // SAFETY: this CPU's own, and the program is not interrupted by itself.
+        unsafe { *count += 1 };
+    }
+    XDP_DROP
+}
+
+/// The least that forwards between two interfaces by XDP.
+#[xdp(frags)]
+pub fn redirect_xdp(_: XdpContext) -> u32 {
+    let Some(way_out) = WAY_OUT.get(0) else { return XDP_ABORTED };
+    // SAFETY: a helper without pointers.
+    unsafe { bpf_redirect(*way_out, 0) as u32 }
+}

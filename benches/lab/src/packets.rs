@@ -1,0 +1,131 @@
+//! Packets a second through each kind of director: generator on the first CPU, director and sink
+//! on the last, small UDP packets over veth.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use rvs_testkit::lab::Topology;
+
+use crate::line::{DR, Kind, Line, NAT, SERVER, only};
+use crate::programs::Programs;
+use crate::{Measured, median};
+
+/// A line's host, its kind, and the rows measured there with where their packets go.
+type Plan = (&'static str, Kind, &'static [(&'static str, &'static str)]);
+
+const LINES: &[Plan] = &[
+    ("bare", Kind::Bare, &[("bare", SERVER)]),
+    ("forward", Kind::Forward, &[("forward", SERVER)]),
+    ("nft", Kind::Nft, &[("nft", NAT)]),
+    ("xdp", Kind::Rvs("xdp"), &[("XDP NAT", NAT), ("XDP DR", DR)]),
+    ("tc", Kind::Rvs("tc"), &[("TC NAT", NAT), ("TC DR", DR)]),
+];
+/// Those of a machine that has the kernel's IPVS.
+const IPVS_LINES: &[Plan] = &[
+    ("bare", Kind::Bare, &[("bare", SERVER)]),
+    ("forward", Kind::Forward, &[("forward", SERVER)]),
+    ("ipvs", Kind::Ipvs, &[("IPVS NAT", NAT), ("IPVS DR", DR)]),
+    ("xdp", Kind::Rvs("xdp"), &[("XDP NAT", NAT), ("XDP DR", DR)]),
+];
+const FLOWS: [u32; 2] = [1 << 10, 1 << 16];
+
+/// Measures against nftables.
+pub fn run(quick: bool) -> Result<Measured> {
+    compare("lab", LINES, &FLOWS, "nft", quick)
+}
+
+/// Measures against the kernel's IPVS, which this machine must have.
+pub fn run_with_ipvs(quick: bool) -> Result<Measured> {
+    compare("vm", IPVS_LINES, &FLOWS[..1], "IPVS NAT", quick)
+}
+
+/// Measures all rows, in turn, and prints their table.
+fn compare(
+    part: &str,
+    lines: &[Plan],
+    numbers: &[u32],
+    reference: &str,
+    quick: bool,
+) -> Result<Measured> {
+    let (rounds, time) =
+        if quick { (1, Duration::from_millis(100)) } else { (5, Duration::from_secs(1)) };
+    rustix::thread::sched_setaffinity(None, &only(0)).context("the generator's CPU")?;
+    let mut topology = Topology::new().prefix("rvs-bench");
+    for (host, ..) in lines {
+        topology = topology.attach(host, "lan", &[]);
+    }
+    let lab = topology.build()?;
+    let mut programs = Programs::load()?;
+    let mut rows = Vec::new();
+    for (number, (host, kind, of)) in lines.iter().copied().enumerate() {
+        let line = Line::build(&lab, host, number, kind, &mut programs)
+            .with_context(|| format!("the line {host}"))?;
+        rows.push((line, of));
+    }
+    let mut samples: std::collections::BTreeMap<(&str, u32), Vec<f64>> = Default::default();
+    for round in 0..rounds {
+        for flows in numbers.iter().copied() {
+            for (line, of) in &rows {
+                for (row, dst) in *of {
+                    programs.flows(dst.parse::<SocketAddr>()?, flows)?;
+                    if round == 0 {
+                        open(&mut programs, line, flows).with_context(|| (*row).to_owned())?;
+                    }
+                    let rate = rate(&mut programs, line, time)?;
+                    ensure!(rate > 1000.0, "{row}, {flows} flows: {rate:.0} packets a second");
+                    samples.entry((row, flows)).or_default().push(rate);
+                }
+            }
+        }
+    }
+    let measured: Measured = samples
+        .into_iter()
+        .map(|((row, flows), samples)| (format!("{part}/{row}/{flows}"), median(samples)))
+        .collect();
+    print(&measured, part, lines, numbers, reference);
+    println!("\nMedians of {rounds}.");
+    Ok(measured)
+}
+
+/// Sends every flow's packets slowly enough that each flow is known to the director afterwards.
+fn open(programs: &mut Programs, line: &Line, flows: u32) -> Result<()> {
+    programs.in_turn(true)?;
+    let before = programs.counted()?;
+    let limit = Instant::now() + Duration::from_secs(20);
+    while programs.counted()? - before < u64::from(flows) * 4 {
+        ensure!(Instant::now() < limit, "hardly a packet gets through");
+        programs.send(line.generator)?;
+    }
+    programs.in_turn(false)
+}
+
+/// Packets a second that reach the sink while the generator sends all it can.
+fn rate(programs: &mut Programs, line: &Line, time: Duration) -> Result<f64> {
+    // The queues fill first.
+    programs.send(line.generator)?;
+    let (before, start) = (programs.counted()?, Instant::now());
+    while start.elapsed() < time {
+        programs.send(line.generator)?;
+    }
+    Ok((programs.counted()? - before) as f64 / start.elapsed().as_secs_f64())
+}
+
+fn print(measured: &Measured, part: &str, lines: &[Plan], numbers: &[u32], reference: &str) {
+    println!(
+        "Million packets a second at the sink · ratio to {reference} · ratio to the bare redirect. \
+         64-byte UDP over veth, flows\ndrawn at random; generator (live XDP frames) on one core, \
+         director and sink (XDP) on the other.\n"
+    );
+    let heads: String = numbers.iter().map(|flows| format!(" {flows} flows |")).collect();
+    println!("| director |{heads}\n|---|{}", "---:|".repeat(numbers.len()));
+    for (row, _) in lines.iter().flat_map(|(.., rows)| *rows) {
+        let cell = |flows: &u32| {
+            let of = |row: &str| measured.get(&format!("{part}/{row}/{flows}")).copied();
+            let rate = of(row).unwrap_or(f64::NAN);
+            let to = |row: &str| rate / of(row).unwrap_or(f64::NAN);
+            format!(" {:.3} · {:.2} · {:.2} |", rate / 1e6, to(reference), to("bare"))
+        };
+        println!("| {row} |{}", numbers.iter().map(cell).collect::<String>());
+    }
+}
