@@ -73,7 +73,8 @@ struct Curves {
 impl Curves {
     fn put(&mut self, key: ServiceKey, scheduler: Scheduler, dests: u32) -> Result<()> {
         let flags = ServiceFlags::empty();
-        let config = ServiceConfig { scheduler, flags, timeout: 0, netmask: u32::MAX };
+        let config =
+            ServiceConfig { scheduler, flags, timeout: 0, netmask: u32::MAX, engine: None };
         // Behind the default route, whose neighbour is known.
         let addr = |n: u32| format!("11.{}.{}.{}", n >> 16, n >> 8 & 255, n & 255);
         let server = |n| dest(&addr(n + 1), PORT, ForwardMethod::DirectRoute, 1);

@@ -105,11 +105,9 @@ fn bare(host: &Host, way_in: &str, way_out: &str) -> Result<Programs> {
 
 /// What IPVS's masquerading does, by nftables.
 pub fn dnat(host: &Host) -> Result<()> {
-    let rules = format!(
-        "add table ip t\n\
-         add chain ip t in {{ type nat hook prerouting priority dstnat; }}\n\
-         add rule ip t in ip daddr 10.200.0.1 meta l4proto {{ tcp, udp }} dnat to 10.9.0.2\n"
-    );
+    let rules = "add table ip t\n\
+         add chain ip t in { type nat hook prerouting priority dstnat; }\n\
+         add rule ip t in ip daddr 10.200.0.1 meta l4proto { tcp, udp } dnat to 10.9.0.2\n";
     let path = host.lab_dir().join("dnat.nft");
     std::fs::write(&path, rules)?;
     host.run(&format!("nft -f {}", path.display()))?;

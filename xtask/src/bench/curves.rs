@@ -100,6 +100,6 @@ mod tests {
         assert_eq!(names.unwrap(), ["cost-by-flows.svg"]);
         let text = text.unwrap();
         assert!(text.starts_with("<svg") && text.contains("ns a packet by flows"), "{text}");
-        assert_eq!(text.matches("<polyline").count() >= 2, true, "{text}");
+        assert!(text.matches("<polyline").count() >= 2, "{text}");
     }
 }
