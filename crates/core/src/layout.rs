@@ -177,8 +177,8 @@ pub struct Row {
     pub tunnel_port: u16,
     /// Tunnel flags.
     pub tunnel_flags: u16,
-    /// Unused.
-    pub reserved: u16,
+    /// Port that new connections go to, network byte order; 0 if each goes to the packet's own.
+    pub port_be: u16,
 }
 
 /// `MARKS`: a rule by which a packet gets a mark. Immutable while it is in force.

@@ -165,10 +165,10 @@ pub(crate) fn enter<A: Addr, E: Tables<A>>(
     Ok(entry)
 }
 
-/// The port that the destination serves: the packet's own where none is configured.
+/// The port that the destination serves.
 #[inline(always)]
-fn port_at<A: Addr>(dest: &Dest, flow: &Flow<A>) -> u16 {
-    match dest.port_be.get() as u16 {
+fn port_at<A: Addr>(row: &Row, flow: &Flow<A>) -> u16 {
+    match row.port_be {
         0 => flow.key.dport_be,
         port => port,
     }
@@ -183,7 +183,7 @@ fn pass<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, row: &Row) -> Result<u32
     let conn = env.passing().ok_or(Reason::Inconsistent)?;
     conn.dest.set(row.dest);
     conn.target.set(A::from_words(dest.addr.get()));
-    let port_be = port_at(dest, flow);
+    let port_be = port_at(row, flow);
     conn.target_port_be.set(port_be as u32);
     conn.word.set(live(0, row.forward as u32, 0).0);
     Ok(PASSING)
@@ -200,7 +200,7 @@ fn connect<A: Addr, E: Tables<A>>(
 ) -> Result<u32, Reason> {
     let dest = env.dest(row.dest).ok_or(Reason::Inconsistent)?;
     let target = A::from_words(dest.addr.get());
-    let port_be = port_at(dest, flow);
+    let port_be = port_at(row, flow);
     let method = row.forward as u32;
     let masquerade = method == ForwardMethod::Masquerade as u32;
     let app = if masquerade { app::flag(&flow.key) } else { 0 };
@@ -360,7 +360,7 @@ pub(crate) fn fill_template<A: Addr, E: Tables<A>>(
 ) {
     template.dest.set(row.dest);
     template.target.set(A::from_words(dest.addr.get()));
-    template.target_port_be.set(dest.port_be.get());
+    template.target_port_be.set(row.port_be.into());
     template.control.set(0);
     template.pair.set(timeout);
     template.expires.set(env.now().after(timeout).0);

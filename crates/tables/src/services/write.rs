@@ -13,7 +13,9 @@ use rvs_core::layout::{
 use rvs_core::ours;
 use rvs_core::sched::{self, dh, mh, rr, sh, wrr};
 use rvs_core::tunnel::Tunnel;
-use rvs_core::types::{DestConfig, Family, Protocol, Scheduler, ServiceConfig, ServiceKey};
+use rvs_core::types::{
+    DestConfig, Family, Protocol, Scheduler, ServiceConfig, ServiceFlags, ServiceKey,
+};
 
 use super::{Placed, Retired, Service, Services};
 use crate::memory::{Memory, ServiceHash};
@@ -51,7 +53,7 @@ impl<M: Memory> Services<M> {
         };
         let placed = self.place(position, slot, dests, &taken);
         self.open_gate(key, dests);
-        self.write_version(key.family(), &taken, position, config, &placed, change);
+        self.write_version(key, &taken, position, config, &placed, change);
         let removed = self.replaced(position, &placed);
         match position {
             Some(position) => self.switch(position, config, &taken, placed),
@@ -201,7 +203,7 @@ impl<M: Memory> Services<M> {
 
     fn write_version(
         &mut self,
-        family: Family,
+        key: &ServiceKey,
         taken: &Taken,
         position: Option<usize>,
         config: &ServiceConfig,
@@ -216,7 +218,7 @@ impl<M: Memory> Services<M> {
                 tunnel_type: placed.config.tunnel_type,
                 tunnel_port: placed.config.tunnel_port,
                 tunnel_flags: placed.config.tunnel_flags,
-                reserved: 0,
+                port_be: port(key, config, &placed.config).to_be(),
             };
             self.maps.write_row(index, row);
         }
@@ -225,7 +227,7 @@ impl<M: Memory> Services<M> {
         match config.scheduler {
             Scheduler::Sh => sh::fill(&weights, &mut table),
             Scheduler::Dh => dh::fill(weights.len() as u32, &mut table),
-            Scheduler::Mh => mh::fill(&mut self.maglev(family, placed), &mut table),
+            Scheduler::Mh => mh::fill(&mut self.maglev(key.family(), placed), &mut table),
             _ => {}
         }
         self.maps.write_table(taken.table, &table);
@@ -446,6 +448,14 @@ impl<M: Memory> Services<M> {
         let kept = config.flags.get() & (CONFIG_SECURE_TCP | CONFIG_BACKUP_ONLY);
         config.flags.set(flags | kept);
     }
+}
+
+/// The port that new connections to a destination go to; 0 if each goes to the packet's own, as all
+/// of a client's do whom persistence keeps at one destination whatever the port
+/// (`tests/oracle/recorded/any_port.jsonl`).
+fn port(key: &ServiceKey, config: &ServiceConfig, dest: &DestConfig) -> u16 {
+    let any = matches!(key, ServiceKey::Fwmark { .. } | ServiceKey::Address { port: 0, .. });
+    if any && config.flags.contains(ServiceFlags::PERSISTENT) { 0 } else { dest.key.port }
 }
 
 /// Writes the service's name into its slot, for a restarted rvsd to read.
