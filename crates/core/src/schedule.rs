@@ -186,6 +186,7 @@ fn pass<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, row: &Row) -> Result<u32
     let port_be = port_at(row, flow);
     conn.target_port_be.set(port_be as u32);
     conn.word.set(live(0, row.forward as u32, 0).0);
+    dest::pass(dest);
     Ok(PASSING)
 }
 
