@@ -42,7 +42,7 @@ impl<M: Memory> Services<M> {
             Ok(taken) => taken,
             // What was deleted just now may be all that is missing: a restore clears first.
             Err(_) => {
-                self.tick();
+                self.forget();
                 self.take(position, key, config, dests)?
             }
         };
