@@ -95,9 +95,10 @@ pub struct Flow {
 /// What happens. Services are meant by their number in the case.
 #[derive(Clone, Copy, Debug)]
 pub enum Step {
-    /// A client's packet: TCP flags, bytes of payload.
+    /// A client's packet: TCP flags, bytes of payload. One without SYN may be of another flow, which is
+    /// known.
     Client(Flow, &'static str, usize),
-    /// What the destination of that client's connection sends to it.
+    /// What the destination of that client's connection, or of another's, sends to it.
     Server(Flow, &'static str, usize),
     /// Time passes.
     Wait(Jiffies),

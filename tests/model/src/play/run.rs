@@ -7,7 +7,7 @@ use rvs_core::sysctl::Sysctl;
 use rvs_core::types::{ForwardMethod, ServiceFlags, Timeouts};
 
 use super::Target;
-use super::case::{Case, SERVICES, Step};
+use super::case::{Case, Flow, SERVICES, Step};
 use super::frame::{self, TTL, build};
 use crate::listing::Row;
 use crate::{Fate, Jiffies, Model, Packet, Tie};
@@ -115,11 +115,12 @@ impl<T: Target> Play<'_, T> {
     fn step(&mut self, step: &Step) -> Result<(), End> {
         match *step {
             Step::Client(flow, flags, payload) => {
-                let (src, dst) = (self.case.client_at(&flow), self.case.virt(&flow));
-                self.packet(flow.service, src, dst, flags, payload)?;
+                let opens = flags.contains('S');
+                let (client, virt) = if opens { self.ends(&flow) } else { self.known(&flow) };
+                self.packet(flow.service, client, virt, flags, payload)?;
             }
             Step::Server(flow, flags, payload) => {
-                let (client, virt) = (self.case.client_at(&flow), self.case.virt(&flow));
+                let (client, virt) = self.known(&flow);
                 let rows = self.model.rows();
                 let row = rows.iter().find(|row| (row.client, row.virt) == (client, virt));
                 // Of a connection that is not known.
@@ -138,6 +139,26 @@ impl<T: Target> Play<'_, T> {
             }
         }
         Ok(())
+    }
+
+    /// Client and virtual address of a flow.
+    fn ends(&self, flow: &Flow) -> (SocketAddr, SocketAddr) {
+        (self.case.client_at(flow), self.case.virt(flow))
+    }
+
+    /// The same of a flow to that service which has a connection, if any has; of the flow itself if it is
+    /// from the client's second port.
+    fn known(&self, flow: &Flow) -> (SocketAddr, SocketAddr) {
+        let ends = self.ends(flow);
+        let rows = self.model.rows();
+        let here = |row: &&Row| !row.template && row.virt.ip() == ends.1.ip();
+        let mut known: Vec<_> =
+            rows.iter().filter(here).map(|row| (row.client, row.virt)).collect();
+        known.sort();
+        if flow.port == 1 || known.contains(&ends) {
+            return ends;
+        }
+        known.get(usize::from(flow.client) % known.len().max(1)).copied().unwrap_or(ends)
     }
 
     fn packet(
@@ -312,6 +333,7 @@ impl<T: Target> Play<'_, T> {
         while let Some(due) = self.model.due() {
             self.wait(due - self.now)?;
         }
+        self.sweep();
         self.compare().map_err(|why| format!("in the end: {why}"))?;
         for (key, _, dests) in self.model.services().collect::<Vec<_>>() {
             for dest in dests {
