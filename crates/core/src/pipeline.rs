@@ -12,6 +12,7 @@
 use rvs_wire::{Ipv4, Ipv6, protocol, tcp_flags};
 
 use crate::addr::Addr;
+use crate::app;
 use crate::conn::{ANSWERED, ASSURED, CACHE, INACTIVE, NO_OUTPUT, REPLY, TEMPLATE, Word};
 use crate::defence;
 use crate::dest;
@@ -216,9 +217,13 @@ pub fn mark<A: Addr, E: Tables<A>>(env: &E, config: &Config, flow: &mut Flow<A>)
 }
 
 /// Whether the packet is one that opens a connection: of TCP a SYN (not a SYN that also resets) or of
-/// SCTP an INIT; the host answers anything else.
+/// SCTP an INIT; the host answers anything else, and whatever comes from FTP's data port
+/// (`tests/oracle/recorded/ftp_service.jsonl`).
 #[inline(always)]
 fn may_open<A: Copy>(config: &Config, flow: &Flow<A>) -> bool {
+    if flow.key.sport_be == (app::FTP - 1).to_be() {
+        return false;
+    }
     match flow.key.protocol as u8 {
         protocol::TCP => match flow.tcp_flags & (tcp_flags::SYN | tcp_flags::RST) {
             tcp_flags::SYN => true,

@@ -96,6 +96,10 @@ impl Model {
     /// A packet that belongs to no connection.
     fn open(&mut self, packet: &Packet) -> Fate {
         let Some(key) = self.service_for(packet) else { return Fate::Left };
+        // FTP's servers open data connections from this port, and nothing else should.
+        if packet.src.port() == 20 {
+            return Fate::Left;
+        }
         if packet.protocol == Protocol::Tcp {
             let opens = packet.has('S') || self.settings.sloppy_tcp;
             if !opens || packet.has('R') {

@@ -134,7 +134,7 @@ fn agree(hook: Hook) {
     let wanted = std::env::var("PROPTEST_CASES").map(|text| text.parse().expect("a number"));
     let persistence = FileFailurePersistence::WithSource("regressions");
     let config = Config {
-        cases: wanted.unwrap_or(60),
+        cases: wanted.unwrap_or(70),
         failure_persistence: Some(Box::new(persistence)),
         source_file: Some(file!()),
         max_shrink_iters: 300,

@@ -86,7 +86,7 @@ pub struct Flow {
     pub service: usize,
     /// Which client.
     pub client: u8,
-    /// From which of its ports.
+    /// From which of its ports; 2 is FTP's data port.
     pub port: u16,
     /// To port 80 (0) or 81 (1).
     pub to: u16,
@@ -215,7 +215,10 @@ impl Case {
     /// same, because the answers of one server to one port belong to the newer connection only ("Ideal
     /// and reality").
     pub(super) fn client_at(&self, flow: &Flow) -> SocketAddr {
-        let port = 1000 * (flow.service as u16 + 1) + 10 * flow.to + flow.port;
+        let port = match flow.port {
+            2 => 20,
+            port => 1000 * (flow.service as u16 + 1) + 10 * flow.to + port,
+        };
         SocketAddr::new(self.client(flow.client), port)
     }
 
@@ -281,9 +284,10 @@ fn wait() -> impl Strategy<Value = Jiffies> {
 
 fn step() -> impl Strategy<Value = Step> {
     let service = 0..SERVICES;
-    let flow = (service.clone(), 0..CLIENTS, prop::bool::weighted(0.3), prop::bool::weighted(0.07));
+    let port = prop_oneof![20 => Just(0u16), 9 => Just(1), 1 => Just(2)];
+    let flow = (service.clone(), 0..CLIENTS, port, prop::bool::weighted(0.07));
     let flow = flow.prop_map(|(service, client, port, to)| {
-        let (port, to) = (port.into(), to.into());
+        let to = to.into();
         Flow { service, client, port, to }
     });
     let payload = prop::sample::select(vec![0usize, 0, 1, 17, 100]);
