@@ -139,11 +139,14 @@ fn try_schedule<A: Addr, E: Tables<A>>(
     if index == NONE {
         return Err(Reason::NoDest.into());
     }
-    Ok(enter(env, flow, version, index, control)?)
+    let port_be = (slot.port.get() as u16).to_be();
+    // FTP's data keeps its port.
+    let keeps = port_be != 0 && port_be != flow.key.dport_be;
+    Ok(enter(env, flow, version, index, control, keeps)?)
 }
 
 /// Enters a connection to the destination of row `index`, under the template `control` (its index,
-/// plus one) or none: the index of its entry.
+/// plus one) or none: the index of its entry. Its port is the destination's, too, if it `keeps` it.
 #[inline(always)]
 pub(crate) fn enter<A: Addr, E: Tables<A>>(
     env: &E,
@@ -151,13 +154,14 @@ pub(crate) fn enter<A: Addr, E: Tables<A>>(
     version: &Version,
     index: u32,
     control: u32,
+    keeps: bool,
 ) -> Result<u32, Reason> {
     let row = env.row(version.first_row.get().wrapping_add(index)).ok_or(Reason::Inconsistent)?;
     let one_packet = version.flags.get() & ServiceFlags::ONEPACKET.bits() != 0;
     let entry = if one_packet && flow.key.protocol == protocol::UDP as u32 {
         pass(env, flow, row)?
     } else {
-        connect(env, flow, row, control)?
+        connect(env, flow, row, control, keeps)?
     };
     if let Some(stats) = env.stats(row.dest) {
         stats.conns.set(stats.conns.get().wrapping_add(1));
@@ -198,10 +202,11 @@ fn connect<A: Addr, E: Tables<A>>(
     flow: &Flow<A>,
     row: &Row,
     control: u32,
+    keeps: bool,
 ) -> Result<u32, Reason> {
     let dest = env.dest(row.dest).ok_or(Reason::Inconsistent)?;
     let target = A::from_words(dest.addr.get());
-    let port_be = port_at(row, flow);
+    let port_be = if keeps { flow.key.dport_be } else { port_at(row, flow) };
     let method = row.forward as u32;
     let masquerade = method == ForwardMethod::Masquerade as u32;
     let app = if masquerade { app::flag(&flow.key) } else { 0 };
@@ -374,14 +379,13 @@ pub(crate) fn fill_template<A: Addr, E: Tables<A>>(
 /// in place of the address (`ip_vs_sched_persist`).
 #[inline(always)]
 pub(crate) fn template_key<A: Addr>(flow: &Flow<A>, slot: &Slot, version: &Version) -> Key<A> {
-    let any_port = slot.port.get() == 0;
     let by_mark = slot.protocol.get() == 0;
     let mark = || A::from_words([flow.mark.to_be(), 0, 0, 0]);
     Key {
         src: flow.key.src.and(netmask(A::FAMILY, version.netmask.get())),
         dst: if by_mark { mark() } else { flow.key.dst },
         sport_be: 0,
-        dport_be: if any_port { 0 } else { flow.key.dport_be },
+        dport_be: (slot.port.get() as u16).to_be(),
         protocol: TEMPLATE_KEY | if by_mark { 0 } else { flow.key.protocol },
     }
 }
