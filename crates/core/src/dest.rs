@@ -36,6 +36,17 @@ pub fn unbind<E: Env>(env: &E, dest: &Dest, word: Word) {
     relieve(dest);
 }
 
+/// Counts a packet in and out that leaves no connection behind: to its destination it is one for a
+/// moment, which may be one too many.
+#[inline(always)]
+pub fn pass(dest: &Dest) {
+    let upper = dest.upper.get();
+    if upper != 0 && total(dest).wrapping_add(1) >= upper {
+        dest.overload.set(1);
+        relieve(dest);
+    }
+}
+
 /// Gives a destination other thresholds, which hold for the connections that it has
 /// (`tests/oracle/recorded/thresholds.jsonl`).
 pub fn set_thresholds(dest: &Dest, upper: u32, lower: u32) {

@@ -24,7 +24,7 @@ use crate::addr::{Addr, V4, V6};
 use crate::sysctl;
 
 /// Version of everything in this file. rvsd adopts pinned maps of its own version only.
-pub const LAYOUT_VERSION: u32 = 4;
+pub const LAYOUT_VERSION: u32 = 5;
 
 /// TCP state numbers are below this: size of the timeout table.
 pub const TCP_STATES: usize = 16;
@@ -181,8 +181,8 @@ pub struct Row {
     pub tunnel_port: u16,
     /// Tunnel flags.
     pub tunnel_flags: u16,
-    /// Unused.
-    pub reserved: u16,
+    /// Port that new connections go to, network byte order; 0 if each goes to the packet's own.
+    pub port_be: u16,
 }
 
 /// `MARKS`: a rule by which a packet gets a mark. Immutable while it is in force.

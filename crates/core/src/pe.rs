@@ -220,7 +220,7 @@ pub fn enter<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>) -> u32 {
     let Some(asked) = env.asked() else { return passed(Reason::NotOurs) };
     let Some(version) = env.version(asked.version.get()) else { return passed(Reason::NotOurs) };
     let (server, template) = (asked.dest.get() != 0, asked.template.get());
-    match schedule::enter(env, flow, version, asked.row.get(), template) {
+    match schedule::enter(env, flow, version, asked.row.get(), template, false) {
         Ok(PASSING) => {}
         Ok(_) => return AGAIN,
         Err(_) if server => return passed(Reason::NotOurs),

@@ -9,9 +9,12 @@
 //!             └─miss─► service? ─► schedule ───┘  └─► punt, ICMP error
 //! ```
 
+use core::cell::Cell;
+
 use rvs_wire::{Ipv4, Ipv6, protocol, tcp_flags};
 
 use crate::addr::Addr;
+use crate::app;
 use crate::conn::{ANSWERED, ASSURED, CACHE, INACTIVE, NO_OUTPUT, REPLY, TEMPLATE, Word};
 use crate::defence;
 use crate::dest;
@@ -33,7 +36,7 @@ use crate::sysctl::Sysctl;
 use crate::table;
 use crate::time::Tick;
 use crate::tunnel::Tunnel;
-use crate::types::{Family, ForwardMethod};
+use crate::types::{Family, ForwardMethod, ServiceFlags};
 
 /// How often a state change is tried again when another CPU changed the connection meanwhile.
 const RETRIES: u32 = 4;
@@ -222,9 +225,13 @@ pub fn mark<A: Addr, E: Tables<A>>(env: &E, config: &Config, flow: &mut Flow<A>)
 }
 
 /// Whether the packet is one that opens a connection: of TCP a SYN (not a SYN that also resets) or of
-/// SCTP an INIT; the host answers anything else.
+/// SCTP an INIT; the host answers anything else, and whatever comes from FTP's data port
+/// (`tests/oracle/recorded/ftp_service.jsonl`).
 #[inline(always)]
 fn may_open<A: Copy>(config: &Config, flow: &Flow<A>) -> bool {
+    if flow.key.sport_be == (app::FTP - 1).to_be() {
+        return false;
+    }
     match flow.key.protocol as u8 {
         protocol::TCP => match flow.tcp_flags & (tcp_flags::SYN | tcp_flags::RST) {
             tcp_flags::SYN => true,
@@ -366,8 +373,9 @@ fn scheduled<'e, A: Addr, E: Tables<A>>(env: &'e E, index: u32) -> Verdict<'e, A
 }
 
 /// Index in `SLOTS` of the service that the packet is for: by its mark, else its address and port,
-/// else its address with port 0 (`ip_vs_service_find`). [`NONE`] if it is for none: an `Option` that
-/// is tested twice leaves its number unset in one of LLVM's paths ("!read_ok").
+/// else by the persistent service of FTP at its address, if it may be FTP's data, else its address with
+/// port 0 (`ip_vs_service_find`; `tests/oracle/recorded/ftp_service.jsonl`). [`NONE`] if it is for none:
+/// an `Option` that is tested twice leaves its number unset in one of LLVM's paths ("!read_ok").
 #[inline(always)]
 pub(crate) fn service<A: Addr, E: Tables<A>>(env: &E, config: &Config, flow: &Flow<A>) -> u32 {
     if flow.mark != 0
@@ -391,10 +399,30 @@ pub(crate) fn service<A: Addr, E: Tables<A>>(env: &E, config: &Config, flow: &Fl
     {
         return slot;
     }
+    if proto == protocol::TCP
+        && may_be_data(port, ports)
+        && let Some(slot) = env.service(&ServiceAddr::new(flow.key.dst, app::FTP.to_be(), proto))
+    {
+        return if is_persistent(env, slot) { slot } else { NONE };
+    }
     if port_zero && let Some(slot) = env.service(&ServiceAddr::new(flow.key.dst, 0, proto)) {
         return slot;
     }
     NONE
+}
+
+/// Whether a packet to this port may be of an FTP service among these ports.
+#[inline(always)]
+fn may_be_data(port: usize, ports: &[Cell<u64>; 1024]) -> bool {
+    const FTP: usize = app::FTP as usize;
+    (port == FTP - 1 || port >= 1024)
+        && ports.first().is_some_and(|bits| bits.get() >> FTP & 1 != 0)
+}
+
+#[inline(always)]
+fn is_persistent<A: Addr, E: Tables<A>>(env: &E, slot: u32) -> bool {
+    let version = env.slot(slot).and_then(|slot| env.version(slot.version.get()));
+    version.is_some_and(|version| version.flags.get() & ServiceFlags::PERSISTENT.bits() != 0)
 }
 
 /// Whether the packet is what a new connection begins with (`is_new_conn`).

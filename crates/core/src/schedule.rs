@@ -140,11 +140,14 @@ fn try_schedule<A: Addr, E: Tables<A>>(
     if index == NONE {
         return Err(Reason::NoDest.into());
     }
-    Ok(enter(env, flow, version, index, control)?)
+    let port_be = (slot.port.get() as u16).to_be();
+    // FTP's data keeps its port.
+    let keeps = port_be != 0 && port_be != flow.key.dport_be;
+    Ok(enter(env, flow, version, index, control, keeps)?)
 }
 
 /// Enters a connection to the destination of row `index`, under the template `control` (its index,
-/// plus one) or none: the index of its entry.
+/// plus one) or none: the index of its entry. Its port is the destination's, too, if it `keeps` it.
 #[inline(always)]
 pub(crate) fn enter<A: Addr, E: Tables<A>>(
     env: &E,
@@ -152,13 +155,14 @@ pub(crate) fn enter<A: Addr, E: Tables<A>>(
     version: &Version,
     index: u32,
     control: u32,
+    keeps: bool,
 ) -> Result<u32, Reason> {
     let row = env.row(version.first_row.get().wrapping_add(index)).ok_or(Reason::Inconsistent)?;
     let one_packet = version.flags.get() & ServiceFlags::ONEPACKET.bits() != 0;
     let entry = if one_packet && flow.key.protocol == protocol::UDP as u32 {
         pass(env, flow, row)?
     } else {
-        connect(env, flow, row, control)?
+        connect(env, flow, row, control, keeps)?
     };
     if let Some(stats) = env.stats(row.dest) {
         stats.conns.set(stats.conns.get().wrapping_add(1));
@@ -166,10 +170,10 @@ pub(crate) fn enter<A: Addr, E: Tables<A>>(
     Ok(entry)
 }
 
-/// The port that the destination serves: the packet's own where none is configured.
+/// The port that the destination serves.
 #[inline(always)]
-fn port_at<A: Addr>(dest: &Dest, flow: &Flow<A>) -> u16 {
-    match dest.port_be.get() as u16 {
+fn port_at<A: Addr>(row: &Row, flow: &Flow<A>) -> u16 {
+    match row.port_be {
         0 => flow.key.dport_be,
         port => port,
     }
@@ -184,9 +188,10 @@ fn pass<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, row: &Row) -> Result<u32
     let conn = env.passing().ok_or(Reason::Inconsistent)?;
     conn.dest.set(row.dest);
     conn.target.set(A::from_words(dest.addr.get()));
-    let port_be = port_at(dest, flow);
+    let port_be = port_at(row, flow);
     conn.target_port_be.set(port_be as u32);
     conn.word.set(live(0, row.forward as u32, 0).0);
+    dest::pass(dest);
     Ok(PASSING)
 }
 
@@ -198,10 +203,11 @@ fn connect<A: Addr, E: Tables<A>>(
     flow: &Flow<A>,
     row: &Row,
     control: u32,
+    keeps: bool,
 ) -> Result<u32, Reason> {
     let dest = env.dest(row.dest).ok_or(Reason::Inconsistent)?;
     let target = A::from_words(dest.addr.get());
-    let port_be = port_at(dest, flow);
+    let port_be = if keeps { flow.key.dport_be } else { port_at(row, flow) };
     let method = row.forward as u32;
     let masquerade = method == ForwardMethod::Masquerade as u32;
     let app = if masquerade { app::flag(&flow.key) } else { 0 };
@@ -365,7 +371,7 @@ pub(crate) fn fill_template<A: Addr, E: Tables<A>>(
 ) {
     template.dest.set(row.dest);
     template.target.set(A::from_words(dest.addr.get()));
-    template.target_port_be.set(dest.port_be.get());
+    template.target_port_be.set(row.port_be.into());
     template.control.set(0);
     template.pair.set(timeout);
     template.expires.set(env.now().after(timeout).0);
@@ -378,14 +384,13 @@ pub(crate) fn fill_template<A: Addr, E: Tables<A>>(
 /// in place of the address (`ip_vs_sched_persist`).
 #[inline(always)]
 pub(crate) fn template_key<A: Addr>(flow: &Flow<A>, slot: &Slot, version: &Version) -> Key<A> {
-    let any_port = slot.port.get() == 0;
     let by_mark = slot.protocol.get() == 0;
     let mark = || A::from_words([flow.mark.to_be(), 0, 0, 0]);
     Key {
         src: flow.key.src.and(netmask(A::FAMILY, version.netmask.get())),
         dst: if by_mark { mark() } else { flow.key.dst },
         sport_be: 0,
-        dport_be: if any_port { 0 } else { flow.key.dport_be },
+        dport_be: (slot.port.get() as u16).to_be(),
         protocol: TEMPLATE_KEY | if by_mark { 0 } else { flow.key.protocol },
     }
 }

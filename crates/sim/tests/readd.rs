@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use rvs_core::control::{Datapath, Stats};
+use rvs_core::time::ticks;
 use rvs_core::types::{ForwardMethod, Protocol, Scheduler, ServiceFlags};
 use rvs_sim::{Frame, SimDatapath};
 use serde_json::Value;
 
-use common::{dest, key, put, sim};
+use common::{Packet, dest, key, put, run, sim};
 
 /// Destinations by service.
 type Table = BTreeMap<SocketAddr, Vec<SocketAddr>>;
@@ -111,4 +112,35 @@ fn what_comes_back_counts_as_in_the_kernel() {
         sim.tick();
     }
     assert_eq!(sim.everything(&mut |_| {}), before);
+}
+
+/// A destination that nothing uses, deleted for so many seconds.
+#[test]
+fn an_unused_destination_is_remembered_as_long_as_in_the_kernel() {
+    let recorded = include_str!("../../../tests/oracle/recorded/readd_idle.jsonl");
+    let (vip, server) = (([10, 9, 1, 1], 90).into(), ([10, 1, 0, 14], 90).into());
+    let (service, flags) = (key(Protocol::Udp, vip), ServiceFlags::empty());
+    let server = dest(server, ForwardMethod::Masquerade, 1);
+    for line in recorded.lines() {
+        let row: Value = serde_json::from_str(line).expect("a recorded row");
+        let mut sim = sim(16);
+        put(&mut sim, service, Scheduler::Rr, flags, &[server]);
+        for port in 4300..4303 {
+            let client = ([10, 0, 0, 2], port).into();
+            let packet =
+                Packet { payload: vec![0; 5], ..Packet::new(Protocol::Udp, client, vip, 0) };
+            run(&sim, &packet);
+        }
+        sim.maps().advance(ticks(300));
+        sim.maps().sweep();
+        put(&mut sim, service, Scheduler::Rr, flags, &[]);
+        for _ in 0..row["wait"].as_u64().expect("seconds") {
+            sim.tick();
+            sim.maps().advance(ticks(1));
+        }
+        put(&mut sim, service, Scheduler::Rr, flags, &[server]);
+        assert_eq!(numbers(sim.service_stats(&service)), row["service"], "{line}");
+        assert_eq!(numbers(sim.dest_status(&service, &server.key).stats), row["dest"], "{line}");
+    }
+    assert_eq!(recorded.lines().count(), 6);
 }

@@ -49,3 +49,36 @@ fn changed_thresholds_hold_for_the_connections_there_are() {
     }
     assert_eq!(rows, 270);
 }
+
+/// So many flows, then single packets (`-E -o`): which of them went on.
+#[derive(Deserialize)]
+struct Single {
+    flows: u16,
+    thresholds: [u32; 2],
+    taken: usize,
+    then: Vec<usize>,
+}
+
+#[test]
+fn a_single_packet_may_be_one_too_many() {
+    let recorded = include_str!("../../../tests/oracle/recorded/ops_full.jsonl");
+    for line in recorded.lines() {
+        let row: Single = serde_json::from_str(line).expect("a recorded row");
+        let [upper_threshold, lower_threshold] = row.thresholds;
+        let server = dest(([10, 0, 0, 1], 8080).into(), ForwardMethod::Masquerade, 1);
+        let servers = [DestConfig { upper_threshold, lower_threshold, ..server }];
+        let service = key(Protocol::Udp, VIP.into());
+        let mut sim = sim(16);
+        let is_sent = |sim: &SimDatapath, port: u16| {
+            let packet = Packet::new(Protocol::Udp, ([203, 0, 113, 7], port).into(), VIP.into(), 0);
+            run(sim, &packet).0 == Outcome::Sent
+        };
+        put(&mut sim, service, Scheduler::Rr, ServiceFlags::empty(), &servers);
+        let taken = (1000..).take(row.flows.into()).filter(|port| is_sent(&sim, *port)).count();
+        assert_eq!(taken, row.taken, "{line}");
+        put(&mut sim, service, Scheduler::Rr, ServiceFlags::ONEPACKET, &servers);
+        let then = (2000..).take(row.then.len()).map(|port| is_sent(&sim, port).into());
+        assert_eq!(then.collect::<Vec<usize>>(), row.then, "{line}");
+    }
+    assert_eq!(recorded.lines().count(), 48);
+}

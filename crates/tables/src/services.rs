@@ -19,7 +19,7 @@ use rvs_core::layout::{CONFIG_BACKUP_ONLY, DAEMON_WORDS, MARK_RULES, MarkRule, W
 use rvs_core::mark::InForce;
 use rvs_core::proto::tcp;
 use rvs_core::sysctl::Sysctl;
-use rvs_core::time::{seconds, ticks};
+use rvs_core::time::{Tick, seconds, ticks};
 use rvs_core::timeout::Timeout;
 use rvs_core::types::{DestConfig, DestKey, ServiceConfig, ServiceKey, Timeouts};
 
@@ -52,7 +52,14 @@ struct Trash {
     service: u32,
     /// What it had counted when it left, by CPU.
     counted: Vec<Stats>,
+    /// Since when no connection has used it.
+    idle: Option<Tick>,
 }
+
+/// Seconds for which a destination that left and is not used is remembered, with what it counted
+/// (`IP_VS_DEST_TRASH_PERIOD`; `tests/oracle/recorded/readd_idle.jsonl`). The kernel looks once a
+/// minute, so it may be a minute more there.
+const TRASH_PERIOD: u32 = 120;
 
 /// What may be used again after a grace period.
 enum Retired {
@@ -151,14 +158,29 @@ impl<M: Memory> Services<M> {
 
     /// Frees what no packet and no connection uses any more. To be called every second or so.
     pub fn tick(&mut self) {
-        let mut gone = Vec::new();
-        self.trash.retain(|trash| {
+        self.release(ticks(TRASH_PERIOD));
+    }
+
+    /// Frees at once what [`tick`](Self::tick) would free in time.
+    pub fn forget(&mut self) {
+        self.release(0);
+    }
+
+    /// Frees what has not been used for so many ticks.
+    fn release(&mut self, period: u32) {
+        let (now, mut gone) = (self.maps.now(), Vec::new());
+        self.trash.retain_mut(|trash| {
             let Some(dest) = self.maps.dests().get(trash.index as usize) else { return false };
             let used = dest.active.get() | dest.inactive.get() | dest.persist.get() != 0;
-            if !used {
+            let since = *trash.idle.get_or_insert(now);
+            let keep = used || !now.reached(since.after(period));
+            if used {
+                trash.idle = None;
+            }
+            if !keep {
                 gone.push(trash.clone());
             }
-            used
+            keep
         });
         for trash in gone {
             self.absorb(&trash);

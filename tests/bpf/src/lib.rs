@@ -12,7 +12,10 @@ use std::process::Command;
 
 use aya::TestRun as _;
 use aya::programs::{TestRunOptions, TestRunResult};
+use rvs_core::conn::{CACHE, Word};
 use rvs_core::control::{Change, Datapath};
+use rvs_core::layout::Conn;
+use rvs_core::sched::cache::SET;
 use rvs_core::types::{
     DestConfig, DestKey, Family, ForwardMethod, Protocol, Scheduler, ServiceConfig, ServiceFlags,
     ServiceKey,
@@ -216,6 +219,13 @@ impl Bench {
         }
     }
 
+    /// Makes every connection some ticks older.
+    pub fn age(&self, ticks: u32) {
+        let maps = self.datapath.maps();
+        maps.conns4.iter().flat_map(|set| &set.ways).for_each(|conn| age(conn, ticks));
+        maps.conns6.iter().flat_map(|set| &set.ways).for_each(|conn| age(conn, ticks));
+    }
+
     /// How many packets were counted for a reason.
     pub fn reason(&self, reason: rvs_core::reason::Reason) -> u64 {
         let found = self.datapath.maps().reasons().into_iter().find(|(r, _)| *r == reason);
@@ -232,6 +242,14 @@ impl Default for Bench {
 impl Drop for Bench {
     fn drop(&mut self) {
         let _ = rvs_datapath::attach::remove(&self.pin);
+    }
+}
+
+fn age<A: Copy>(conn: &Conn<A>, step: u32) {
+    conn.expires.set(conn.expires.get().wrapping_sub(step));
+    let word = Word(conn.word.get());
+    if word.has(CACHE) && word.state() == SET {
+        conn.control.set(conn.control.get().wrapping_sub(step));
     }
 }
 

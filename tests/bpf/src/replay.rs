@@ -4,10 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::frame::{Flags, build};
 use crate::{Bench, Hook, Outcome, Verdict, dest, fwmark, service};
-use rvs_core::conn::{CACHE, FREE, Word};
+use rvs_core::conn::FREE;
 use rvs_core::control::{Change, Datapath};
-use rvs_core::layout::Conn;
-use rvs_core::sched::cache::SET;
 use rvs_core::sysctl::{self, Kind};
 use rvs_core::time::ticks;
 use rvs_core::types::{
@@ -167,9 +165,7 @@ impl Replay {
 
     /// Makes every connection some ticks older, and sweeps once.
     fn age(&mut self, step: u32) {
-        let maps = self.bench.datapath.maps();
-        maps.conns4.iter().flat_map(|set| &set.ways).for_each(|conn| age(conn, step));
-        maps.conns6.iter().flat_map(|set| &set.ways).for_each(|conn| age(conn, step));
+        self.bench.age(step);
         self.sweep();
         self.aged += step;
     }
@@ -314,12 +310,4 @@ impl Replay {
 
 fn has(service: &Service, addr: IpAddr, port: u16) -> bool {
     service.dests.iter().any(|dest| dest.key.addr == addr && dest.key.port == port)
-}
-
-fn age<A: Copy>(conn: &Conn<A>, step: u32) {
-    conn.expires.set(conn.expires.get().wrapping_sub(step));
-    let word = Word(conn.word.get());
-    if word.has(CACHE) && word.state() == SET {
-        conn.control.set(conn.control.get().wrapping_sub(step));
-    }
 }

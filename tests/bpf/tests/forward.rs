@@ -237,7 +237,8 @@ fn a_full_table_refuses_new_connections_and_keeps_the_old() {
         let packet =
             |port: u16| build(Protocol::Udp, socket(V4[0], port), vip, SYN, b"first packet");
         let mut alive = Vec::new();
-        for port in 1..60_000u16 {
+        // Nothing opens from port 20.
+        for port in 21..60_000u16 {
             match bench.run(Hook::Xdp, &packet(port)).verdict {
                 Verdict::Sent => alive.push(port),
                 Verdict::Drop => {}

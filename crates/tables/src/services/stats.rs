@@ -89,7 +89,7 @@ impl<M: Memory> Services<M> {
     /// A destination as it leaves its service.
     pub(super) fn new_trash(&self, slot: u32, key: DestKey, index: u32) -> Trash {
         let counted = self.maps.stats_by_cpu(index);
-        Trash { slot, key, index, service: self.sequence_of(slot), counted }
+        Trash { slot, key, index, service: self.sequence_of(slot), counted, idle: None }
     }
 
     fn sequence_of(&self, slot: u32) -> u32 {

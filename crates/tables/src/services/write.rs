@@ -10,7 +10,9 @@ use rvs_core::layout::{CONFIG_ENGINE, CONFIG_FWMARK, CONFIG_PORT_ZERO, Row, Slot
 use rvs_core::ours;
 use rvs_core::sched::{self, dh, mh, rr, sh, wrr};
 use rvs_core::tunnel::Tunnel;
-use rvs_core::types::{DestConfig, Family, Protocol, Scheduler, ServiceConfig, ServiceKey};
+use rvs_core::types::{
+    DestConfig, Family, Protocol, Scheduler, ServiceConfig, ServiceFlags, ServiceKey,
+};
 
 use super::{Placed, Retired, Service, Services};
 use crate::memory::{Memory, ServiceHash};
@@ -37,7 +39,7 @@ impl<M: Memory> Services<M> {
             Ok(taken) => taken,
             // What was deleted just now may be all that is missing: a restore clears first.
             Err(_) => {
-                self.tick();
+                self.forget();
                 self.take(position, key, config, dests)?
             }
         };
@@ -48,7 +50,7 @@ impl<M: Memory> Services<M> {
         };
         let placed = self.place(position, slot, dests, &taken);
         self.open_gate(key, dests);
-        self.write_version(key.family(), &taken, position, config, &placed, change);
+        self.write_version(key, &taken, position, config, &placed, change);
         let removed = self.replaced(position, &placed);
         match position {
             Some(position) => self.switch(position, config, &taken, placed),
@@ -198,7 +200,7 @@ impl<M: Memory> Services<M> {
 
     fn write_version(
         &mut self,
-        family: Family,
+        key: &ServiceKey,
         taken: &Taken,
         position: Option<usize>,
         config: &ServiceConfig,
@@ -213,7 +215,7 @@ impl<M: Memory> Services<M> {
                 tunnel_type: placed.config.tunnel_type,
                 tunnel_port: placed.config.tunnel_port,
                 tunnel_flags: placed.config.tunnel_flags,
-                reserved: 0,
+                port_be: port(key, config, &placed.config).to_be(),
             };
             self.maps.write_row(index, row);
         }
@@ -222,7 +224,7 @@ impl<M: Memory> Services<M> {
         match config.scheduler {
             Scheduler::Sh => sh::fill(&weights, &mut table),
             Scheduler::Dh => dh::fill(weights.len() as u32, &mut table),
-            Scheduler::Mh => mh::fill(&mut self.maglev(family, placed), &mut table),
+            Scheduler::Mh => mh::fill(&mut self.maglev(key.family(), placed), &mut table),
             _ => {}
         }
         self.maps.write_table(taken.table, &table);
@@ -443,6 +445,14 @@ impl<M: Memory> Services<M> {
         let kept = config.flags.get() & !(CONFIG_PORT_ZERO | CONFIG_FWMARK | CONFIG_ENGINE);
         config.flags.set(flags | kept);
     }
+}
+
+/// The port that new connections to a destination go to; 0 if each goes to the packet's own, as all
+/// of a client's do whom persistence keeps at one destination whatever the port
+/// (`tests/oracle/recorded/any_port.jsonl`).
+fn port(key: &ServiceKey, config: &ServiceConfig, dest: &DestConfig) -> u16 {
+    let any = matches!(key, ServiceKey::Fwmark { .. } | ServiceKey::Address { port: 0, .. });
+    if any && config.flags.contains(ServiceFlags::PERSISTENT) { 0 } else { dest.key.port }
 }
 
 /// Writes the service's name into its slot, for a restarted rvsd to read.
