@@ -13,6 +13,7 @@ use crate::mark;
 use crate::pe;
 use crate::pipeline::{asked_for, transition};
 use crate::reason::Reason;
+use crate::room;
 use crate::sched::{self, NONE, Place, pick_cached};
 use crate::schedule::{Picked, Scheduled, schedule};
 use crate::table;
@@ -76,8 +77,8 @@ pub trait Tables<A: Addr>: Env {
     /// This CPU's entry for packets that leave no connection behind: it is in no set, and holds what
     /// it is filled with until the packet is done.
     fn passing(&self) -> Option<&Conn<A>>;
-    /// Number of sets, less one; the number is a power of two.
-    fn set_mask(&self, config: &Config) -> u32;
+    /// Number of sets.
+    fn sets(&self, config: &Config) -> u32;
     /// Index in `SLOTS` of the service with this address.
     fn service(&self, addr: &ServiceAddr<A>) -> Option<u32>;
 
@@ -110,7 +111,7 @@ pub trait Tables<A: Addr>: Env {
     /// Index, plus one, of an entry claimed for this key; 0 if all in reach are taken.
     #[inline(always)]
     fn claim(&self, key: &Key<A>) -> u32 {
-        table::claim(self, key).map_or(0, |(_, index)| index + 1)
+        room::claim(self, key).map_or(0, |(_, index)| index + 1)
     }
 
     /// [`pick_cached`](crate::sched::pick_cached).

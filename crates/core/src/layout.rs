@@ -41,10 +41,10 @@ pub struct Config {
     pub flags: Cell<u32>,
     /// Seed of the connection hash, drawn at random when the maps are made.
     pub seed: Cell<u64>,
-    /// Number of sets of the IPv4 connection table, less one.
-    pub mask4: Cell<u32>,
-    /// Number of sets of the IPv6 connection table, less one.
-    pub mask6: Cell<u32>,
+    /// Number of sets of the IPv4 connection table.
+    pub sets4: Cell<u32>,
+    /// Number of sets of the IPv6 connection table.
+    pub sets6: Cell<u32>,
     /// Timeout of a UDP flow, in ticks.
     pub udp_timeout: Cell<u32>,
     /// Settings of the host's loopback that rvsd changed, and what they were: `rvs down` needs it.
@@ -297,6 +297,9 @@ pub const INTERFACE_NO_TX: u16 = 4;
 
 /// Elements of `INTERFACES`. XDP leaves interfaces with higher numbers to TC.
 pub const INTERFACES: u32 = 4096;
+
+/// Entries that are made for each connection that there is to be room for: a masqueraded one takes two.
+pub const ENTRIES: u32 = 3;
 
 /// Ways of a set of the connection table.
 pub const WAYS: usize = 8;

@@ -28,6 +28,7 @@ pub mod pipeline;
 pub mod proto;
 pub mod reason;
 pub mod related;
+pub mod room;
 pub mod sched;
 pub mod schedule;
 pub mod sweep;

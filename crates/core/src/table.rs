@@ -1,13 +1,13 @@
 //! The connection table: set-associative, one cache line an entry, full keys, no locks.
 //!
-//! A seeded hash gives a key its home set and a stride. An insert that finds the home set full
-//! marks it as overflowed and goes on by the stride, [`PROBES`] sets in all; a look-up follows only
+//! A seeded hash gives a key its home set and a step. An insert that finds the home set full
+//! marks it as overflowed and goes on by the step, [`PROBES`] sets in all; a look-up follows only
 //! while sets are marked. ARCHITECTURE.md has the measurement behind this choice.
 
 use crate::addr::Addr;
 use crate::conn::{BUSY, FREE, Word};
 use crate::env::Tables;
-use crate::layout::{Conn, Key, PROBES, WAYS, split_entry};
+use crate::layout::{Conn, ConnSet, Key, PROBES, WAYS, split_entry};
 
 /// Spreads a key over 64 bits; `seed` keeps outsiders from choosing colliding flows.
 #[inline(always)]
@@ -23,11 +23,19 @@ pub fn hash<A: Addr>(key: &Key<A>, seed: u64) -> u64 {
     h ^ h >> 32
 }
 
-/// Home set of a key with this hash, and the odd step to the next set: of neighbours that
-/// overflow, each goes its own way.
+/// Home set of a key with this hash among so many, and the odd step to the next set: of neighbours
+/// that overflow, each goes its own way. Halves of the hash are scaled down instead of divided.
 #[inline(always)]
-fn path(hash: u64, mask: u32) -> (u32, u32) {
-    ((hash >> 32) as u32 & mask, hash as u32 | 1)
+fn path(hash: u64, sets: u32) -> (u32, u32) {
+    let below = |end: u32, half: u64| (half * end as u64 >> 32) as u32;
+    (below(sets, hash >> 32), below(sets, hash & 0xffff_ffff) | 1)
+}
+
+/// The next set of a path.
+#[inline(always)]
+fn next(index: u32, step: u32, sets: u32) -> u32 {
+    let index = index.wrapping_add(step);
+    if index >= sets { index.wrapping_sub(sets) } else { index }
 }
 
 #[inline(always)]
@@ -43,8 +51,8 @@ fn same<A: Addr>(a: Key<A>, b: &Key<A>) -> bool {
 #[inline(always)]
 pub fn find<'e, A: Addr, E: Tables<A>>(env: &'e E, key: &Key<A>) -> Option<(&'e Conn<A>, u32)> {
     let config = env.config()?;
-    let mask = env.set_mask(config);
-    let (mut index, stride) = path(hash(key, config.seed.get()), mask);
+    let sets = env.sets(config);
+    let (mut index, step) = path(hash(key, config.seed.get()), sets);
     for _ in 0..PROBES {
         let set = env.set(index)?;
         for (way, conn) in set.ways.iter().enumerate() {
@@ -59,7 +67,7 @@ pub fn find<'e, A: Addr, E: Tables<A>>(env: &'e E, key: &Key<A>) -> Option<(&'e 
         if set.ways.first()?.overflow.get() == 0 {
             return None;
         }
-        index = index.wrapping_add(stride) & mask;
+        index = next(index, step, sets);
     }
     None
 }
@@ -69,8 +77,8 @@ pub fn find<'e, A: Addr, E: Tables<A>>(env: &'e E, key: &Key<A>) -> Option<(&'e 
 #[inline(always)]
 pub fn claim<'e, A: Addr, E: Tables<A>>(env: &'e E, key: &Key<A>) -> Option<(&'e Conn<A>, u32)> {
     let config = env.config()?;
-    let mask = env.set_mask(config);
-    let (mut index, stride) = path(hash(key, config.seed.get()), mask);
+    let sets = env.sets(config);
+    let (mut index, step) = path(hash(key, config.seed.get()), sets);
     for _ in 0..PROBES {
         let set = env.set(index)?;
         for (way, conn) in set.ways.iter().enumerate() {
@@ -83,9 +91,16 @@ pub fn claim<'e, A: Addr, E: Tables<A>>(env: &'e E, key: &Key<A>) -> Option<(&'e
         if overflow.get() == 0 {
             overflow.set(1);
         }
-        index = index.wrapping_add(stride) & mask;
+        index = next(index, step, sets);
     }
     None
+}
+
+/// The set that a key is looked up in first.
+#[inline(always)]
+pub fn home<'e, A: Addr, E: Tables<A>>(env: &'e E, key: &Key<A>) -> Option<&'e ConnSet<A>> {
+    let config = env.config()?;
+    env.set(path(hash(key, config.seed.get()), env.sets(config)).0)
 }
 
 /// The entry with this index, plus one; `None` for 0.

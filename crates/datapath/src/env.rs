@@ -130,8 +130,8 @@ impl Tables<V4> for Shared<'_> {
         None
     }
 
-    fn set_mask(&self, config: &Config) -> u32 {
-        config.mask4.get()
+    fn sets(&self, config: &Config) -> u32 {
+        config.sets4.get()
     }
 
     fn service(&self, _: &ServiceAddr<V4>) -> Option<u32> {
@@ -153,8 +153,8 @@ impl Tables<V6> for Shared<'_> {
         None
     }
 
-    fn set_mask(&self, config: &Config) -> u32 {
-        config.mask6.get()
+    fn sets(&self, config: &Config) -> u32 {
+        config.sets6.get()
     }
 
     fn service(&self, _: &ServiceAddr<V6>) -> Option<u32> {

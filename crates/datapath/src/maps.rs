@@ -9,7 +9,7 @@ use rvs_core::addr::{V4, V6};
 use rvs_core::control::Stats;
 use rvs_core::fragment::{Note, NoteKey, Slow};
 use rvs_core::layout::{
-    CallId, Config, ConnSet, Dest, Interface, LAYOUT_VERSION, MarkRule, Row, Slot, Version, WAYS,
+    CallId, Config, ConnSet, Dest, ENTRIES, Interface, LAYOUT_VERSION, MarkRule, Row, Slot, Version, WAYS,
 };
 use rvs_core::reason::Reason;
 
@@ -51,7 +51,7 @@ pub const MAPS: [&str; 27] = [
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
     /// Connections per address family; rounded up to a power of two. A masqueraded connection
-    /// takes two of the four entries that are made for each.
+    /// takes two of the [`ENTRIES`] that are made for each.
     pub connections: u32,
     /// Services.
     pub services: u32,
@@ -69,7 +69,7 @@ impl Sizes {
     /// Number of elements by map.
     pub(crate) fn entries(&self) -> [(&'static str, u32); 15] {
         let connections = self.connections.clamp(8, 1 << 26).next_power_of_two();
-        let sets = connections * 4 / WAYS as u32;
+        let sets = connections / WAYS as u32 * ENTRIES;
         let destinations = self.destinations.max(1) + 1;
         let cpus = aya::util::nr_cpus().map_or(1 << 12, |cpus| cpus as u32);
         // Room for the old and the new version of everything, and for what waits to be freed.

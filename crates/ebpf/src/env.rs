@@ -17,6 +17,7 @@ use rvs_core::mark;
 use rvs_core::pe;
 use rvs_core::pipeline::{asked_for, transition};
 use rvs_core::reason::Reason;
+use rvs_core::room;
 use rvs_core::sched::{self, NONE, Place, pick_cached};
 use rvs_core::schedule::{Picked, Scheduled, schedule};
 use rvs_core::table;
@@ -203,8 +204,8 @@ impl Tables<V4> for Kernel {
     }
 
     #[inline(always)]
-    fn set_mask(&self, config: &Config) -> u32 {
-        config.mask4.get()
+    fn sets(&self, config: &Config) -> u32 {
+        config.sets4.get()
     }
 
     #[inline(always)]
@@ -288,8 +289,8 @@ impl Tables<V6> for Kernel {
     }
 
     #[inline(always)]
-    fn set_mask(&self, config: &Config) -> u32 {
-        config.mask6.get()
+    fn sets(&self, config: &Config) -> u32 {
+        config.sets6.get()
     }
 
     #[inline(always)]
@@ -397,7 +398,7 @@ macro_rules! global {
         #[inline(never)]
         pub extern "C" fn $claim(key: *const Key<$addr>) -> u32 {
             // SAFETY: see the macro.
-            let claimed = unsafe { key.as_ref() }.and_then(|key| table::claim(&Kernel, key));
+            let claimed = unsafe { key.as_ref() }.and_then(|key| room::claim(&Kernel, key));
             claimed.map_or(0, |(_, index)| index + 1)
         }
 

@@ -18,7 +18,7 @@ use rvs_tables::{Memory, ServiceHash, initialise};
 /// Capacities.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
-    /// Sets of each connection table, of four entries each; rounded up to a power of two.
+    /// Sets of each connection table.
     pub sets: u32,
     /// Services.
     pub services: u32,
@@ -64,13 +64,13 @@ fn zeroed<T: Default>(len: u32) -> Vec<T> {
 impl Plain {
     /// Empty tables. `seed` is that of the connection hash and of random numbers.
     pub fn new(sizes: &Sizes, seed: u64) -> Self {
-        let sets = sizes.sets.next_power_of_two();
+        let sets = sizes.sets.max(1);
         let config = Config {
             layout: Cell::default(),
             flags: Cell::default(),
             seed: Cell::default(),
-            mask4: Cell::default(),
-            mask6: Cell::default(),
+            sets4: Cell::default(),
+            sets6: Cell::default(),
             udp_timeout: Cell::default(),
             loopback: Cell::default(),
             marks: Cell::default(),

@@ -27,9 +27,9 @@ pub trait Memory {
     fn versions(&self) -> &[Version];
     /// `DESTS`; the first is nobody's.
     fn dests(&self) -> &[Dest];
-    /// The IPv4 connection table: a power of two of sets.
+    /// The IPv4 connection table.
     fn conns4(&self) -> &[ConnSet<V4>];
-    /// The IPv6 connection table: a power of two of sets.
+    /// The IPv6 connection table.
     fn conns6(&self) -> &[ConnSet<V6>];
 
     /// `CALL_IDS`: a power of two of places.
@@ -120,8 +120,8 @@ impl ServiceHash {
 pub fn initialise<M: Memory>(memory: &M, seed: u64) {
     let config = memory.config();
     config.seed.set(seed);
-    config.mask4.set(memory.conns4().len() as u32 - 1);
-    config.mask6.set(memory.conns6().len() as u32 - 1);
+    config.sets4.set(memory.conns4().len() as u32);
+    config.sets6.set(memory.conns6().len() as u32);
     config.call_id_mask.set(memory.call_ids().len() as u32 - 1);
     config.udp_timeout.set(ticks(udp::DEFAULT_TIMEOUT));
     for (timeout, state) in config.tcp_timeouts.iter().zip(tcp::State::ALL) {

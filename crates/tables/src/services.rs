@@ -15,7 +15,7 @@ use std::net::IpAddr;
 
 use rvs_core::control::{Change, ConnRow, Datapath, DatapathError, DestStatus, Stats};
 use rvs_core::defence;
-use rvs_core::layout::{CONFIG_BACKUP_ONLY, DAEMON_WORDS, MARK_RULES, MarkRule, WAYS};
+use rvs_core::layout::{CONFIG_BACKUP_ONLY, DAEMON_WORDS, ENTRIES, MARK_RULES, MarkRule, WAYS};
 use rvs_core::mark::InForce;
 use rvs_core::proto::tcp;
 use rvs_core::sysctl::Sysctl;
@@ -382,7 +382,7 @@ impl<M: Memory> Datapath for Services<M> {
     fn conn_capacity(&self) -> u32 {
         // Masqueraded connections take two entries each, and half the entries stay free so that
         // inserts find room near their home set.
-        (self.maps.conns4().len() * WAYS / 4) as u32
+        (self.maps.conns4().len() * WAYS) as u32 / ENTRIES
     }
 
     fn for_each_conn(&self, f: &mut dyn FnMut(&ConnRow) -> bool) {
