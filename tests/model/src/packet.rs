@@ -59,15 +59,14 @@ impl Model {
         }
         if let Some(id) = self.find(|conn| is_request(conn, packet)) {
             let gone = !self.dest(self.conns[&id].dest).available;
-            if packet.has('S') && self.starts_over(id) {
-                self.end(id);
-            } else if gone && self.settings.expire_nodest_conn {
-                self.end(id);
-            } else if gone {
-                return Fate::Lost;
-            } else {
+            let anew = packet.has('S') && self.starts_over(id);
+            if !anew && !gone {
                 return self.forward(id, packet);
             }
+            if !anew && !self.settings.expire_nodest_conn {
+                return Fate::Lost;
+            }
+            self.end(id);
         }
         self.open(packet)
     }
