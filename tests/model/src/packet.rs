@@ -138,7 +138,8 @@ impl Model {
         fate
     }
 
-    /// The service of a packet: by its mark, else its address and port, else its address and any port.
+    /// The service of a packet: by its mark, else its address and port, else its address and any
+    /// port.
     fn service_for(&self, packet: &Packet) -> Option<ServiceKey> {
         let address =
             |port| ServiceKey::Address { protocol: packet.protocol, addr: packet.dst.ip(), port };
