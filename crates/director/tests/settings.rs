@@ -66,14 +66,14 @@ fn get(director: &mut Director<SimDatapath>, name: &str) -> Option<String> {
     answers.iter().flat_map(|datagram| Messages(datagram)).find_map(value)
 }
 
-/// Sends a SYN with this source port: Ethernet, IPv4, TCP.
+/// Sends a SYN with this source port from 2048 on: Ethernet, IPv4, TCP.
 fn syn(director: &Director<SimDatapath>, port: u8) {
     let mut frame = vec![0; 54];
     frame[12..16].copy_from_slice(&[8, 0, 0x45, 0]);
     frame[17] = 40;
     frame[22..24].copy_from_slice(&[64, 6]);
     frame[26..34].copy_from_slice(&[192, 0, 2, 70, 192, 0, 2, 1]);
-    frame[34..38].copy_from_slice(&[0, port, 0, 80]);
+    frame[34..38].copy_from_slice(&[8, port, 0, 80]);
     frame[46..48].copy_from_slice(&[0x50, 2]);
     assert_eq!(director.datapath().maps().run(&mut Frame::new(&frame)), Outcome::Sent);
 }

@@ -1,5 +1,5 @@
-//! Persistence for all ports looks at no destination's port, and a persistent service of FTP is for its
-//! data, too: packets and connections as the kernel has them.
+//! Persistence for all ports looks at no destination's port, and a persistent service of FTP is for
+//! its data, too: packets and connections as the kernel has them.
 
 mod common;
 
@@ -86,8 +86,8 @@ fn send(sim: &SimDatapath, sent: &Value) -> Value {
     json!([[format!("{a}.{b}.{c}.{d}"), u16::from_be_bytes([high, low])]])
 }
 
-/// Plays the lines of a recording; what is listed after each is for `templates` to change before it is
-/// compared.
+/// Plays the lines of a recording; what is listed after each is for `templates` to change before it
+/// is compared.
 fn play(recorded: &str, templates: impl Fn(&mut ConnRow)) -> usize {
     for line in recorded.lines() {
         let row: Value = serde_json::from_str(line).expect("a recorded row");
@@ -133,8 +133,8 @@ fn connections_keep_their_port_where_persistence_is_for_all() {
     assert_eq!(play(recorded, |_| {}), 4);
 }
 
-/// Templates of port 21 are listed with that port, the kernel's with 0: so there a service of port 0 at
-/// the same address has them, too, which is the case that is left out.
+/// Templates of port 21 are listed with that port, the kernel's with 0: so there a service of port
+/// 0 at the same address has them, too, which is the case that is left out.
 #[test]
 fn a_persistent_ftp_service_takes_its_data_and_port_20_opens_nothing() {
     let recorded = include_str!("../../../tests/oracle/recorded/ftp_service.jsonl");

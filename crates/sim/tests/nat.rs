@@ -19,7 +19,8 @@ use rvs_sim::{Frame, Outcome};
 type Trio = (SocketAddr, SocketAddr, SocketAddr);
 
 fn address(v6: bool) -> impl Strategy<Value = SocketAddr> {
-    (any::<[u8; 16]>(), 1u16..).prop_map(move |(octets, port)| {
+    // Nothing opens from port 20.
+    (any::<[u8; 16]>(), 21u16..).prop_map(move |(octets, port)| {
         let [a, b, c, d, ..] = octets;
         let addr: IpAddr = if v6 { octets.into() } else { [a, b, c, d].into() };
         SocketAddr::new(addr, port)

@@ -60,6 +60,8 @@ struct Trash {
 /// (`IP_VS_DEST_TRASH_PERIOD`; `tests/oracle/recorded/readd_idle.jsonl`). The kernel looks once a
 /// minute, so it may be a minute more there.
 const TRASH_PERIOD: u32 = 120;
+/// How many of them are remembered at most: each that is added is looked for among them.
+const TRASH_KEPT: usize = 1000;
 
 /// What may be used again after a grace period.
 enum Retired {
@@ -156,7 +158,8 @@ impl<M: Memory> Services<M> {
         config.flags.set(others | if only { CONFIG_BACKUP_ONLY } else { 0 });
     }
 
-    /// Frees what no packet and no connection uses any more. To be called every second or so.
+    /// Frees what no packet and no connection uses any more, destinations two minutes later. To be
+    /// called every second or so.
     pub fn tick(&mut self) {
         self.release(ticks(TRASH_PERIOD));
     }
@@ -169,6 +172,7 @@ impl<M: Memory> Services<M> {
     /// Frees what has not been used for so many ticks.
     fn release(&mut self, period: u32) {
         let (now, mut gone) = (self.maps.now(), Vec::new());
+        let period = if self.trash.len() > TRASH_KEPT { 0 } else { period };
         self.trash.retain_mut(|trash| {
             let Some(dest) = self.maps.dests().get(trash.index as usize) else { return false };
             let used = dest.active.get() | dest.inactive.get() | dest.persist.get() != 0;

@@ -84,8 +84,8 @@ impl Model {
         self.expire_nodest();
     }
 
-    /// `ipvsadm -a`: a destination that is not yet forgotten comes back with its connections and all that
-    /// it counted, unless its service is another than then.
+    /// `ipvsadm -a`: a destination that is not yet forgotten comes back with its connections and
+    /// all that it counted, unless its service is another than then.
     pub fn add_dest(&mut self, key: &ServiceKey, config: DestConfig) {
         let service_id = self.service_mut(key).id;
         let left = self.dests.iter().find(|(_, dest)| {
@@ -122,7 +122,8 @@ impl Model {
         self.dests_changed(key);
     }
 
-    /// Thresholds hold for the connections that there are (`tests/oracle/recorded/thresholds.jsonl`).
+    /// Thresholds hold for the connections that there are
+    /// (`tests/oracle/recorded/thresholds.jsonl`).
     fn configure(&mut self, id: Id, config: DestConfig) {
         self.dest_mut(id).config = config;
         self.unbound(id);
@@ -166,8 +167,8 @@ impl Model {
         }
     }
 
-    /// Forgets deleted destinations that were not used for two minutes. To be called now and then, as
-    /// the kernel looks for them once a minute: the first look sees that one is not used.
+    /// Forgets deleted destinations that were not used for two minutes. To be called now and then,
+    /// as the kernel looks for them once a minute: the first look sees that one is not used.
     pub fn tidy(&mut self) {
         let deleted = self.dests.iter().filter(|(_, dest)| !dest.available);
         let deleted: Vec<Id> = deleted.map(|(id, _)| *id).collect();

@@ -29,8 +29,8 @@ pub(crate) struct Conn {
     pub(crate) template: Option<Id>,
 }
 
-/// A template and the last of its connections end at one moment: whether the template lives on depends
-/// on which is looked at first, in the kernel, too.
+/// A template and the last of its connections end at one moment: whether the template lives on
+/// depends on which is looked at first, in the kernel, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tie;
 
@@ -59,8 +59,8 @@ impl Model {
         }
     }
 
-    /// A destination lost a connection or template: perhaps it takes new ones again. It does below its
-    /// lower threshold, or three quarters of the upper one if there is no lower one.
+    /// A destination lost a connection or template: perhaps it takes new ones again. It does below
+    /// its lower threshold, or three quarters of the upper one if there is no lower one.
     pub(crate) fn unbound(&mut self, id: Id) {
         let total = self.total(id);
         let dest = self.dest_mut(id);

@@ -1,5 +1,5 @@
-//! A model of IPVS: what ip_vs does to packets, connections and counters, written to be read and not
-//! to be fast. Nothing here knows how RVS works: of `rvs-core` it takes the words (services,
+//! A model of IPVS: what ip_vs does to packets, connections and counters, written to be read and
+//! not to be fast. Nothing here knows how RVS works: of `rvs-core` it takes the words (services,
 //! destinations, rows of listings), no decision. Lists are searched from end to end, counts are
 //! counted, and state tables are text.
 //!
@@ -14,9 +14,10 @@
 //! | `listing.rs` | `/proc/net/ip_vs_conn` | what is listed |
 //! | `play/` | | random cases, and the comparison with a data path |
 //!
-//! Left out: SCTP, ICMP errors, fragments, `secure_tcp`, `drop_packet`, FTP, persistence engines, sync
-//! daemons, and the schedulers mh, lblc, lblcr and twos. Where ARCHITECTURE.md, "Ideal and reality", says
-//! that RVS differs from the kernel on purpose, the model is RVS's; each place says so.
+//! Left out: SCTP, ICMP errors, fragments, `secure_tcp`, `drop_packet`, FTP, persistence engines,
+//! sync daemons, and the schedulers mh, lblc, lblcr and twos. Where ARCHITECTURE.md, "Ideal and
+//! reality", says that RVS differs from the kernel on purpose, the model is RVS's; each place says
+//! so.
 #![forbid(unsafe_code)]
 
 mod command;
@@ -43,8 +44,8 @@ use persist::Template;
 /// Names a destination, connection or template for ever.
 type Id = u64;
 
-/// The model's unit of time is RVS's, 2²⁷ ns, because that is what timeouts are rounded up to there;
-/// in the kernel it is 4 ms.
+/// The model's unit of time is RVS's, 2²⁷ ns, because that is what timeouts are rounded up to
+/// there; in the kernel it is 4 ms.
 pub type Jiffies = u64;
 
 /// A timeout of so many seconds.
@@ -59,8 +60,8 @@ pub struct Settings {
     pub expire_nodest_conn: bool,
     /// Templates of a destination of weight 0 end.
     pub expire_quiescent_template: bool,
-    /// Bit 0: a SYN opens a new connection where one is over. Bit 1: in FIN_WAIT, too, where replies
-    /// are not seen. (Any bit but none is bit 0, too.)
+    /// Bit 0: a SYN opens a new connection where one is over. Bit 1: in FIN_WAIT, too, where
+    /// replies are not seen. (Any bit but none is bit 0, too.)
     pub conn_reuse_mode: u8,
     /// Any packet of TCP opens a connection but a reset.
     pub sloppy_tcp: bool,

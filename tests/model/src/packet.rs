@@ -59,11 +59,11 @@ impl Model {
         }
         if let Some(id) = self.find(|conn| is_request(conn, packet)) {
             let gone = !self.dest(self.conns[&id].dest).available;
-            let over = packet.has('S') && self.starts_over(id);
-            if !over && !gone {
+            let anew = packet.has('S') && self.starts_over(id);
+            if !anew && !gone {
                 return self.forward(id, packet);
             }
-            if !over && !self.settings.expire_nodest_conn {
+            if !anew && !self.settings.expire_nodest_conn {
                 return Fate::Lost;
             }
             self.end(id);
@@ -138,7 +138,8 @@ impl Model {
         fate
     }
 
-    /// The service of a packet: by its mark, else its address and port, else its address and any port.
+    /// The service of a packet: by its mark, else its address and port, else its address and any
+    /// port.
     fn service_for(&self, packet: &Packet) -> Option<ServiceKey> {
         let address =
             |port| ServiceKey::Address { protocol: packet.protocol, addr: packet.dst.ip(), port };

@@ -75,8 +75,8 @@ impl Model {
         Some((dest, Some(id)))
     }
 
-    /// Whether templates may send connections to a destination. One of weight 0 takes them, and so does
-    /// one that is overloaded.
+    /// Whether templates may send connections to a destination. One of weight 0 takes them, and so
+    /// does one that is overloaded.
     fn is_valid(&self, dest: Id) -> bool {
         let dest = self.dest(dest);
         let quiesced = dest.config.weight == 0 && self.settings.expire_quiescent_template;

@@ -22,8 +22,8 @@ impl Position {
         Self { last: None, weight: heaviest_pass(weights) }
     }
 
-    /// Destinations came, went, or weigh something else: wrr begins at the head again, with as much of
-    /// its weight as there still is. rr goes on.
+    /// Destinations came, went, or weigh something else: wrr begins at the head again, with as much
+    /// of its weight as there still is. rr goes on.
     pub(crate) fn dests_changed(&mut self, scheduler: Scheduler, weights: &[u32]) {
         if scheduler == Scheduler::Rr {
             return;
@@ -144,8 +144,8 @@ fn rr(all: &[Candidate], position: Position) -> (Option<Id>, Position) {
     }
 }
 
-/// The next one in the list that weighs enough; what is enough falls from the greatest weight to the
-/// least, way after way through the list.
+/// The next one in the list that weighs enough; what is enough falls from the greatest weight to
+/// the least, way after way through the list.
 fn wrr(all: &[Candidate], position: Position) -> (Option<Id>, Position) {
     let weights: Vec<u32> = all.iter().map(|c| c.weight as u32).collect();
     let (heaviest, step) = (heaviest_pass(&weights), step(&weights));
@@ -175,8 +175,8 @@ fn sed(all: &[Candidate]) -> Option<Id> {
     least(all, |a, b| a.delay() * b.weight < b.delay() * a.weight)
 }
 
-/// Source hashing: destinations fill 256 buckets in turn, each as many as it weighs, one at least. If
-/// that of `home` takes no connection, the ones behind it may.
+/// Source hashing: destinations fill 256 buckets in turn, each as many as it weighs, one at least.
+/// If that of `home` takes no connection, the ones behind it may.
 fn sh(all: &[Candidate], home: usize, falls_back: bool) -> Option<Id> {
     let turn = all.iter().flat_map(|c| vec![c; c.weight.max(1) as usize]);
     let turn: Vec<&Candidate> = turn.take(256).collect();

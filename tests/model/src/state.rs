@@ -1,4 +1,5 @@
-//! States of connections. The tables are what a kernel answered: `tests/oracle/matrix.py` prints them.
+//! States of connections. The tables are what a kernel answered: `tests/oracle/matrix.py` prints
+//! them.
 
 use rvs_core::types::Timeouts;
 

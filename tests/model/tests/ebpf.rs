@@ -1,4 +1,5 @@
-//! The eBPF programs and the model agree on random cases, by both hooks. `PROPTEST_CASES` says how many.
+//! The eBPF programs and the model agree on random cases, by both hooks. `PROPTEST_CASES` says how
+//! many.
 
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -15,8 +16,8 @@ use rvs_tests_bpf::{Bench, Hook, Verdict, in_namespace};
 use rvs_tests_model::Jiffies;
 use rvs_tests_model::play::{Case, Played, Sent, Target, cases, play};
 
-/// How often a case is played again that failed. Two ticks of the machine's clock may pass where the
-/// model has one moment: then a connection ends a tick later than it should.
+/// How often a case is played again that failed. Two ticks of the machine's clock may pass where
+/// the model has one moment: then a connection ends a tick later than it should.
 const AGAIN: u32 = 5;
 
 /// The programs, and a clock that stands still between steps: connections are made younger as the
@@ -134,7 +135,7 @@ fn agree(hook: Hook) {
     let wanted = std::env::var("PROPTEST_CASES").map(|text| text.parse().expect("a number"));
     let persistence = FileFailurePersistence::WithSource("regressions");
     let config = Config {
-        cases: wanted.unwrap_or(70),
+        cases: wanted.unwrap_or(60),
         failure_persistence: Some(Box::new(persistence)),
         source_file: Some(file!()),
         max_shrink_iters: 300,

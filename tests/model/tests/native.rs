@@ -1,5 +1,6 @@
-//! The native data path and the model agree on random cases. `PROPTEST_CASES` says how many; what fails
-//! is made as short as it can be, and written beside this file to be tried first from then on.
+//! The native data path and the model agree on random cases. `PROPTEST_CASES` says how many; what
+//! fails is made as short as it can be, and written beside this file to be tried first from then
+//! on.
 
 use std::cell::RefCell;
 

@@ -14,7 +14,7 @@ use rvs_core::types::{
     DestConfig, Family, Protocol, Scheduler, ServiceConfig, ServiceFlags, ServiceKey,
 };
 
-use super::{Placed, Retired, Service, Services};
+use super::{Placed, Retired, Service, Services, Trash};
 use crate::memory::{Memory, ServiceHash};
 
 /// Places taken for a new version, given back if the change fails.
@@ -139,8 +139,9 @@ impl<M: Memory> Services<M> {
         for config in dests {
             let listed = position.and_then(|position| self.services.get(position));
             let listed = listed.and_then(|s| s.dests.iter().find(|d| d.config.key == config.key));
-            let trashed = self.trash.iter().position(|t| t.slot == slot && t.key == config.key);
             let added = listed.is_none();
+            let in_trash = |t: &Trash| t.slot == slot && t.key == config.key;
+            let trashed = if added { self.trash.iter().position(in_trash) } else { None };
             let index = match (listed, trashed) {
                 (Some(listed), _) => listed.index,
                 (None, Some(position)) => {

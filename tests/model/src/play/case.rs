@@ -1,4 +1,5 @@
-//! What happens in a case: data, so that proptest can leave out of a failing one what does not matter.
+//! What happens in a case: data, so that proptest can leave out of a failing one what does not
+//! matter.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -95,8 +96,8 @@ pub struct Flow {
 /// What happens. Services are meant by their number in the case.
 #[derive(Clone, Copy, Debug)]
 pub enum Step {
-    /// A client's packet: TCP flags, bytes of payload. One without SYN may be of another flow, which is
-    /// known.
+    /// A client's packet: TCP flags, bytes of payload. One without SYN may be of another flow,
+    /// which is known.
     Client(Flow, &'static str, usize),
     /// What the destination of that client's connection, or of another's, sends to it.
     Server(Flow, &'static str, usize),
@@ -211,9 +212,9 @@ impl Case {
         }
     }
 
-    /// Where a client's packets to a port come from: of no two virtual ports are a client's ports the
-    /// same, because the answers of one server to one port belong to the newer connection only ("Ideal
-    /// and reality").
+    /// Where a client's packets to a port come from: of no two virtual ports are a client's ports
+    /// the same, because the answers of one server to one port belong to the newer connection only
+    /// ("Ideal and reality").
     pub(super) fn client_at(&self, flow: &Flow) -> SocketAddr {
         let port = match flow.port {
             2 => 20,
@@ -301,12 +302,16 @@ fn step() -> impl Strategy<Value = Step> {
         .prop_map(|(flow, flags, payload)| Step::Server(flow, flags, payload));
     let set = (20u32..1000, 20u32..200, 20u32..400)
         .prop_map(|(tcp, tcp_fin, udp)| Step::Set(Timeouts { tcp, tcp_fin, udp }));
+    let dest = (service.clone(), server());
+    let dest = dest.prop_map(|(service, server)| Step::Dest(service, server));
+    let delete = (service.clone(), 0..SERVERS);
+    let delete = delete.prop_map(|(service, server)| Step::DeleteDest(service, server));
     prop_oneof![
         50 => client,
         25 => answer,
         10 => wait().prop_map(Step::Wait),
-        7 => (service.clone(), server()).prop_map(|(service, server)| Step::Dest(service, server)),
-        3 => (service.clone(), 0..SERVERS).prop_map(|(service, server)| Step::DeleteDest(service, server)),
+        7 => dest,
+        3 => delete,
         3 => (service.clone(), spec()).prop_map(|(service, spec)| Step::Service(service, spec)),
         1 => service.clone().prop_map(Step::DeleteService),
         1 => set,

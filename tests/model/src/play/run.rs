@@ -146,8 +146,8 @@ impl<T: Target> Play<'_, T> {
         (self.case.client_at(flow), self.case.virt(flow))
     }
 
-    /// The same of a flow to that service which has a connection, if any has; of the flow itself if it is
-    /// from the client's second port.
+    /// The same of a flow to that service which has a connection, if any has; of the flow itself if
+    /// it is from the client's second port.
     fn known(&self, flow: &Flow) -> (SocketAddr, SocketAddr) {
         let ends = self.ends(flow);
         let rows = self.model.rows();
@@ -191,7 +191,8 @@ impl<T: Target> Play<'_, T> {
         equal("connections of quiesced destinations", self.quiesced(), before)
     }
 
-    /// Connections that destinations of weight 0 ever got, without those that persistence gives them.
+    /// Connections that destinations of weight 0 ever got, without those that persistence gives
+    /// them.
     fn quiesced(&mut self) -> u64 {
         let mut conns = 0;
         for (key, config, dests) in self.model.services().collect::<Vec<_>>() {
@@ -319,7 +320,8 @@ impl<T: Target> Play<'_, T> {
         }
         equal("everything", datapath.everything(&mut |_| ()), self.model.total_stats())?;
         let total = datapath.everything(&mut |_| ());
-        // Clients' packets go to destinations in force only; answers of deleted ones are not counted.
+        // Clients' packets go to destinations in force only; answers of deleted ones are not
+        // counted.
         equal(
             "packets",
             (total.in_pkts, total.in_bytes),
