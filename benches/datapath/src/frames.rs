@@ -61,8 +61,8 @@ pub fn key<const WORDS: usize>(template: &Control, flow: u32) -> [u32; WORDS] {
     let mut put = |offset: u32, value: u16| {
         frame[offset as usize..][..2].copy_from_slice(&value.to_be_bytes());
     };
-    put(template.port, flow as u16);
-    put(template.addr, (flow >> 16) as u16);
+    put(template.port, rvs_bench_ebpf::port(flow));
+    put(template.addr, rvs_bench_ebpf::addr(flow));
     let start = if WORDS == 4 { 26 } else { 22 };
     let mut key = [6; WORDS];
     for (word, bytes) in key[..WORDS - 1].iter_mut().zip(frame[start..].chunks_exact(4)) {

@@ -15,7 +15,7 @@ use rvs_tests_bpf::{Hook, dest, service};
 use crate::frames::{Client, template};
 use crate::programs::{Programs, sent};
 use crate::stage::{self, PORT, Room, Stage, stay_on};
-use crate::{Measured, median};
+use crate::{Measured, median, table};
 
 const VIP: &str = "10.200.0.2";
 const SERVER: &str = "10.0.0.12";
@@ -35,9 +35,11 @@ pub fn run(rounds: u32, quick: bool) -> Result<Measured> {
     stage.establish(at(VIP)?, Some(at(SERVER)?), 0..live)?;
     let packet = Control { program: RVS, mask: live - 1, ..template(at(VIP)?, Client::Sends, ACK) };
     let maps = stage.bench.datapath.maps();
+    let entries = table::live(maps, Family::V4) as u32;
+    ensure!(table::holds(entries, live * 2), "{entries} entries of {live} pairs");
     let mut cost = Vec::new();
     for _ in 0..rounds {
-        cost.push(pass(maps, live * 2)?);
+        cost.push(pass(maps, entries)?);
     }
     let quiet = packets(&mut stage.programs, &packet, time)?;
     let stop = AtomicBool::new(false);
@@ -47,7 +49,7 @@ pub fn run(rounds: u32, quick: bool) -> Result<Measured> {
             stay_on(0)?;
             let maps = Maps::open(&pin).context("open the pinned maps")?;
             while !stop.load(Ordering::Relaxed) {
-                pass(&maps, live * 2)?;
+                pass(&maps, entries)?;
             }
             Ok(())
         });
@@ -62,7 +64,7 @@ pub fn run(rounds: u32, quick: bool) -> Result<Measured> {
     // The entries of a pair that are met in the other order end in the second pass.
     let (expired, found) = timed(|| [sweeper::pass(maps), sweeper::pass(maps)]);
     let cleared = found[0].cleared + found[1].cleared;
-    ensure!(cleared == live * 2 && found[1].live == 0, "{found:?} of {live} pairs");
+    ensure!(cleared == entries && found[1].live == 0, "{found:?} of {live} pairs");
     let rank = |samples: &[f64], part: f64| {
         let index = (samples.len() as f64 * part) as usize;
         samples.get(index.min(samples.len() - 1)).copied().unwrap_or(f64::NAN)
@@ -112,14 +114,16 @@ fn timed<T>(work: impl FnOnce() -> T) -> (f64, T) {
 /// Microseconds of packets that have a run each, sorted.
 fn packets(programs: &mut Programs, packet: &Control, time: Duration) -> Result<Vec<f64>> {
     let (mut samples, start) = (Vec::new(), Instant::now());
-    let mut random = 1_u32;
+    let (mut random, mut lost) = (1_u32, 0);
     while start.elapsed() < time {
         random = random.wrapping_mul(0x0019_660d).wrapping_add(0x3c6e_f35f) | 1;
         let packet = Control { random, ..*packet };
         let run = programs.run(Hook::Xdp, Family::V4, &packet, 1)?;
-        ensure!(run.verdict == sent(Hook::Xdp), "verdict {}", run.verdict);
+        lost += u32::from(run.verdict != sent(Hook::Xdp));
         samples.push(run.nanos / 1e3);
     }
+    // Of the flows that found no place.
+    ensure!(lost as usize <= samples.len() / 100, "{lost} of {} packets", samples.len());
     samples.sort_by(f64::total_cmp);
     Ok(samples)
 }

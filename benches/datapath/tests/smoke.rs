@@ -58,10 +58,10 @@ fn quick(part: &str) -> BTreeMap<String, f64> {
 }
 
 #[test]
-fn established_connections_survive_a_flood_that_fills_the_table() {
+fn established_connections_survive_a_flood_and_new_ones_get_in() {
     let measured = quick("flood");
     assert_eq!(measured["flood/survived"], 1.0, "{measured:?}");
-    assert!(measured["flood/full"] > 0.0 && measured["flood/let in"] <= 1.0, "{measured:?}");
+    assert!(measured["flood/full"] > 0.0 && measured["flood/let in"] > 0.02, "{measured:?}");
 }
 
 #[test]
@@ -78,10 +78,10 @@ fn curves_have_a_point_for_each_number() {
 }
 
 #[test]
-fn a_masqueraded_connection_takes_two_entries_of_64_bytes_of_the_four_made_for_it() {
+fn a_masqueraded_connection_takes_two_entries_of_64_bytes_of_the_three_made_for_it() {
     let measured = quick("memory");
-    assert_eq!(measured["memory/connection, in use"], 128.0);
-    assert!((256.0..260.0).contains(&measured["memory/connection"]), "{measured:?}");
+    assert!((127.9..=128.0).contains(&measured["memory/connection, in use"]), "{measured:?}");
+    assert!((192.0..196.0).contains(&measured["memory/connection"]), "{measured:?}");
 }
 
 #[test]

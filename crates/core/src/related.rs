@@ -73,16 +73,16 @@ pub fn resolve<'e, A: Addr, E: Tables<A>>(
     }
 }
 
-/// Opens a connection for an error about a packet of none, if `schedule_icmp` asks for that and there
+/// Opens a connection for an error about the packet `flow` ([`Related::flow`]) of none, if `schedule_icmp` asks for that and there
 /// is a service: the error is taken for a packet that opens connections. Whether the connection is
 /// there for this error alone, or why the error is dropped.
 #[inline(always)]
-pub fn open<A: Addr, E: Tables<A>>(env: &E, related: &mut Related<A>) -> Result<bool, Reason> {
+pub fn open<A: Addr, E: Tables<A>>(env: &E, flow: &mut Flow<A>) -> Result<bool, Reason> {
     let Some(config) = env.config() else { return Ok(false) };
-    if config.sysctl(Sysctl::ScheduleIcmp) == 0 || env.find(&related.flow.key) != 0 {
+    if config.sysctl(Sysctl::ScheduleIcmp) == 0 || env.find(&flow.key) != 0 {
         return Ok(false);
     }
-    pipeline::schedule_error(env, config, &mut related.flow)
+    pipeline::schedule_error(env, config, flow)
 }
 
 /// Translates the error of a masqueraded connection and takes one off its TTL. `None` if a header

@@ -27,7 +27,7 @@ pub fn hash<A: Addr>(key: &Key<A>, seed: u64) -> u64 {
 /// that overflow, each goes its own way. Halves of the hash are scaled down instead of divided.
 #[inline(always)]
 fn path(hash: u64, sets: u32) -> (u32, u32) {
-    let below = |end: u32, half: u64| (half * end as u64 >> 32) as u32;
+    let below = |end: u32, half: u64| ((half * end as u64) >> 32) as u32;
     (below(sets, hash >> 32), below(sets, hash & 0xffff_ffff) | 1)
 }
 

@@ -9,7 +9,8 @@ use rvs_core::addr::{V4, V6};
 use rvs_core::control::Stats;
 use rvs_core::fragment::{Note, NoteKey, Slow};
 use rvs_core::layout::{
-    CallId, Config, ConnSet, Dest, ENTRIES, Interface, LAYOUT_VERSION, MarkRule, Row, Slot, Version, WAYS,
+    CallId, Config, ConnSet, Dest, ENTRIES, Interface, LAYOUT_VERSION, MarkRule, Row, Slot,
+    Version, WAYS,
 };
 use rvs_core::reason::Reason;
 

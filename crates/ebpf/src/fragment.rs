@@ -28,8 +28,8 @@ pub const PENDING: i32 = 1 << 20;
 /// Bytes that must be readable directly: extension headers, the fragment header, TCP.
 const HEADERS: u32 = MOST_OFFSET + (Header::LEN + size_of::<Tcp>()) as u32;
 
-/// Where this CPU keeps the fragment that it is at.
-trait Scratch: Sized {
+/// Where this CPU keeps the fragment that it is at, or the packet that an ICMP error is about.
+pub trait Scratch: Sized {
     /// The place.
     fn place() -> Option<*mut Fragment<Self>>;
 }

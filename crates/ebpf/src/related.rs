@@ -5,7 +5,7 @@ use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use rvs_core::addr::{V4, V6};
 use rvs_core::env::Tables;
-use rvs_core::flow::L3;
+use rvs_core::flow::{Flow, L3};
 use rvs_core::packet::Packet as _;
 use rvs_core::pipeline::{Verdict, count};
 use rvs_core::reason::Reason;
@@ -16,6 +16,7 @@ use rvs_wire::{ETHERTYPE_IPV4, Ethernet, protocol};
 
 use crate::cover;
 use crate::env::Kernel;
+use crate::fragment::Scratch;
 use crate::local;
 use crate::route;
 use crate::tc::{self, Frame, drop, pass};
@@ -42,7 +43,7 @@ pub fn rvs_related(ctx: TcContext) -> i32 {
 
 /// The steps, each of a stack frame that is not below the others'.
 #[inline(always)]
-fn forward<A: Errors>(frame: Frame) -> i32
+fn forward<A: Errors + Scratch>(frame: Frame) -> i32
 where
     Kernel: Tables<A>,
 {
@@ -65,14 +66,33 @@ pub fn outline<A: Errors>(frame: Frame) -> u32 {
 
 /// See [`related::open`].
 #[inline(never)]
-fn open<A: Errors>(frame: Frame, outline: u32) -> Result<bool, i32>
+fn open<A: Errors + Scratch>(frame: Frame, outline: u32) -> Result<bool, i32>
 where
     Kernel: Tables<A>,
 {
+    let Some(place) = A::place() else { return Ok(false) };
+    // SAFETY: this CPU's own element; nothing else uses it until the packet is done.
+    let flow = unsafe { &mut (*place).flow };
+    if quoted::<A>(&frame, outline, flow) {
+        related::open(&Kernel, flow).map_err(drop)
+    } else {
+        Ok(false)
+    }
+}
+
+/// Reads what the error is about. A function of its own for its stack frame: scheduling is not on top
+/// of it.
+#[inline(never)]
+fn quoted<A: Errors>(frame: &Frame, outline: u32, flow: &mut Flow<A>) -> bool {
     // LLVM would pass what is read of the context instead of the context.
     let frame = Frame(core::hint::black_box(frame.0));
-    let Ok(mut related) = A::related(&frame, outline) else { return Ok(false) };
-    related::open(&Kernel, &mut related).map_err(drop)
+    match A::related(&frame, outline) {
+        Ok(related) => {
+            *flow = related.flow;
+            true
+        }
+        Err(_) => false,
+    }
 }
 
 /// Whether the error is about a masqueraded connection's packet and its checksum is wrong: the kernel,

@@ -19,13 +19,27 @@ pub const RVS: u32 = 3;
 /// Number of measured programs.
 pub const PROGRAMS: usize = 4;
 
+/// A flow's port: none that means something, as that of FTP's data does.
+pub const fn port(flow: u32) -> u16 {
+    1 << 15 | (flow & 0x7fff) as u16
+}
+
+/// The end of a flow's address.
+pub const fn addr(flow: u32) -> u16 {
+    (flow >> 15) as u16
+}
+
+/// The flow, below 2³¹, with this end of an address and this port.
+pub const fn flow(addr: u16, port: u16) -> u32 {
+    (addr as u32) << 15 | (port & 0x7fff) as u32
+}
+
 /// What the wrapper does before each run of a measured program.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Control {
-    /// The frame that the program is to see. Flow `n` has the low half of `n` in its port and the
-    /// high half in the last two bytes of its address, network byte order; each is written inverted
-    /// as well to where the same checksum covers it, so that all checksums stay right.
+    /// The frame that the program is to see. Flow `n` has the port [`port`] and [`addr`] in the last
+    /// two bytes of its address, network byte order; each is written inverted as well to where the same checksum covers it, so that all checksums stay right.
     pub frame: [u8; 128],
     /// Offset of the port.
     pub port: u32,

@@ -11,7 +11,7 @@ use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, ProgramArray};
 use aya_ebpf::helpers::generated::{bpf_redirect, bpf_xdp_adjust_head};
 use aya_ebpf::macros::{btf_map, classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
-use rvs_bench_ebpf::{Control, LEN4, LEN6, PROGRAMS};
+use rvs_bench_ebpf::{Control, LEN4, LEN6, PROGRAMS, addr, port};
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
@@ -64,11 +64,11 @@ fn write<const LEN: usize>(control: &mut Control, data: usize) {
         x
     };
     let flow = control.first + (number & control.mask);
-    put(control, control.port, flow as u16);
-    put(control, control.port_inverse, !(flow as u16));
-    put(control, control.header_inverse, !((flow >> 16) as u16));
-    put(control, control.addr_inverse, !((flow >> 16) as u16));
-    put(control, control.addr, (flow >> 16) as u16);
+    put(control, control.port, port(flow));
+    put(control, control.port_inverse, !port(flow));
+    put(control, control.header_inverse, !addr(flow));
+    put(control, control.addr_inverse, !addr(flow));
+    put(control, control.addr, addr(flow));
     let (from, to) = (control.frame.as_ptr().cast::<u64>(), data as *mut u64);
     for word in 0..LEN / 8 {
         // SAFETY: `LEN` is at most the template's length; the caller has checked the packet's.
