@@ -87,7 +87,14 @@ impl Line {
             Kind::Bare => programs = Some(bare(&host, &way_in, &way_out)?),
             Kind::Forward => {}
             Kind::Nft => dnat(&host)?,
-            Kind::Ipvs => services(|words| Ok(host.run(&format!("ipvsadm {words}"))?))?,
+            Kind::Ipvs => {
+                // It sees what is for the host itself only.
+                for vip in [NAT, DR] {
+                    let (addr, _) = vip.split_once(':').context("an address and a port")?;
+                    host.ip(&format!("addr add {addr}/32 dev lo"))?;
+                }
+                services(|words| Ok(host.run(&format!("ipvsadm {words}"))?))?;
+            }
             Kind::Rvs(mode) => director = Some(rvs(&host, mode, &way_in, &way_out)?),
         }
         give_a_core(&host, &way_in)?;
