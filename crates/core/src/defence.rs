@@ -136,8 +136,6 @@ pub(crate) fn ends<A: Addr, E: Tables<A>>(
 
 /// Whether the destination's service schedules packet by packet: templates are all that it has.
 fn is_one_packet<A: Addr, E: Tables<A>>(env: &E, dest: &Dest) -> bool {
-    let version = env.slot(dest.slot.get()).map(|slot| slot.version.get());
-    let version = version.and_then(|version| env.version(version));
-    dest.trash.get() == 0
-        && version.is_some_and(|version| version.flags.get() & ServiceFlags::ONEPACKET.bits() != 0)
+    let version = env.version_in(dest.slot.get());
+    dest.trash.get() == 0 && version.is_some_and(|version| version.has(ServiceFlags::ONEPACKET))
 }

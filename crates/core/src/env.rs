@@ -42,6 +42,11 @@ pub trait Env: Copy {
     fn slot(&self, index: u32) -> Option<&Slot>;
     /// A version of a service.
     fn version(&self, index: u32) -> Option<&Version>;
+    /// The version that is in force of the service in a slot.
+    #[inline(always)]
+    fn version_in(&self, slot: u32) -> Option<&Version> {
+        self.version(self.slot(slot)?.version.get())
+    }
     /// A row.
     fn row(&self, index: u32) -> Option<&Row>;
     /// A word of a hashing scheduler's table.

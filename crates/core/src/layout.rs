@@ -22,6 +22,7 @@ use core::cell::Cell;
 
 use crate::addr::{Addr, V4, V6};
 use crate::sysctl;
+use crate::types::ServiceFlags;
 
 /// Version of everything in this file. rvsd adopts pinned maps of its own version only.
 pub const LAYOUT_VERSION: u32 = 5;
@@ -163,6 +164,14 @@ pub struct Version {
     pub engine: Cell<u32>,
     /// Unused.
     pub reserved: [Cell<u32>; 2],
+}
+
+impl Version {
+    /// Whether the service has this flag.
+    #[inline(always)]
+    pub fn has(&self, flag: ServiceFlags) -> bool {
+        self.flags.get() & flag.bits() != 0
+    }
 }
 
 /// `ROWS`: a destination as one version of a service has it.

@@ -75,14 +75,8 @@ pub fn concerns<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, slot: u32) -> bo
         let from = ServiceAddr::new(flow.key.src, flow.key.sport_be, flow.key.protocol as u8);
         return flow.key.protocol == protocol::UDP as u32 && env.real_server(&from).is_some();
     }
-    let Some(slot) = env.slot(slot) else { return false };
-    let Some(version) = env.version(slot.version.get()) else { return false };
-    version.engine.get() != 0 && is_persistent(version)
-}
-
-#[inline(always)]
-fn is_persistent(version: &Version) -> bool {
-    version.flags.get() & ServiceFlags::PERSISTENT.bits() != 0
+    let Some(version) = env.version_in(slot) else { return false };
+    version.engine.get() != 0 && version.has(ServiceFlags::PERSISTENT)
 }
 
 /// Go on with the next step.
@@ -177,7 +171,7 @@ pub fn choose_for_server<A: Addr, E: Tables<A>>(env: &E, flow: &mut Flow<A>) -> 
     asked.row.set(row);
     asked.dest.set(dest_index);
     turn(flow, slot);
-    if is_persistent(version) {
+    if version.has(ServiceFlags::PERSISTENT) {
         if asked.call_id.len.get() == 0 {
             return untouched;
         }

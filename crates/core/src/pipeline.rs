@@ -403,7 +403,9 @@ pub(crate) fn service<A: Addr, E: Tables<A>>(env: &E, config: &Config, flow: &Fl
         && may_be_data(port, ports)
         && let Some(slot) = env.service(&ServiceAddr::new(flow.key.dst, app::FTP.to_be(), proto))
     {
-        return if is_persistent(env, slot) { slot } else { NONE };
+        let version = env.version_in(slot);
+        let persistent = version.is_some_and(|version| version.has(ServiceFlags::PERSISTENT));
+        return if persistent { slot } else { NONE };
     }
     if port_zero && let Some(slot) = env.service(&ServiceAddr::new(flow.key.dst, 0, proto)) {
         return slot;
@@ -417,12 +419,6 @@ fn may_be_data(port: usize, ports: &[Cell<u64>; 1024]) -> bool {
     const FTP: usize = app::FTP as usize;
     (port == FTP - 1 || port >= 1024)
         && ports.first().is_some_and(|bits| bits.get() >> FTP & 1 != 0)
-}
-
-#[inline(always)]
-fn is_persistent<A: Addr, E: Tables<A>>(env: &E, slot: u32) -> bool {
-    let version = env.slot(slot).and_then(|slot| env.version(slot.version.get()));
-    version.is_some_and(|version| version.flags.get() & ServiceFlags::PERSISTENT.bits() != 0)
 }
 
 /// Whether the packet is what a new connection begins with (`is_new_conn`).

@@ -73,13 +73,19 @@ pub fn resolve<'e, A: Addr, E: Tables<A>>(
     }
 }
 
-/// Opens a connection for an error about the packet `flow` ([`Related::flow`]) of none, if `schedule_icmp` asks for that and there
-/// is a service: the error is taken for a packet that opens connections. Whether the connection is
-/// there for this error alone, or why the error is dropped.
+/// Whether errors open connections at all (`schedule_icmp`).
+#[inline(always)]
+pub fn may_open<E: Env>(env: &E) -> bool {
+    env.config().is_some_and(|config| config.sysctl(Sysctl::ScheduleIcmp) != 0)
+}
+
+/// Opens a connection for an error about a packet, [`Related::flow`], of none, if there is a service:
+/// the error is taken for a packet that opens connections. Whether the connection is there for this
+/// error alone, or why the error is dropped.
 #[inline(always)]
 pub fn open<A: Addr, E: Tables<A>>(env: &E, flow: &mut Flow<A>) -> Result<bool, Reason> {
     let Some(config) = env.config() else { return Ok(false) };
-    if config.sysctl(Sysctl::ScheduleIcmp) == 0 || env.find(&flow.key) != 0 {
+    if env.find(&flow.key) != 0 {
         return Ok(false);
     }
     pipeline::schedule_error(env, config, flow)

@@ -130,7 +130,7 @@ fn try_schedule<A: Addr, E: Tables<A>>(
     let slot = env.slot(slot_index).ok_or(Reason::Inconsistent)?;
     let version = env.version(slot.version.get()).ok_or(Reason::Inconsistent)?;
     let mut control = 0;
-    let index = if version.flags.get() & ServiceFlags::PERSISTENT.bits() != 0 {
+    let index = if version.has(ServiceFlags::PERSISTENT) {
         let (index, template) = persistent(env, flow, slot, version, picked)?;
         control = template;
         index
@@ -158,7 +158,7 @@ pub(crate) fn enter<A: Addr, E: Tables<A>>(
     keeps: bool,
 ) -> Result<u32, Reason> {
     let row = env.row(version.first_row.get().wrapping_add(index)).ok_or(Reason::Inconsistent)?;
-    let one_packet = version.flags.get() & ServiceFlags::ONEPACKET.bits() != 0;
+    let one_packet = version.has(ServiceFlags::ONEPACKET);
     let entry = if one_packet && flow.key.protocol == protocol::UDP as u32 {
         pass(env, flow, row)?
     } else {
@@ -341,7 +341,7 @@ fn persistent<A: Addr, E: Tables<A>>(
         env.repeat(version.rows.get(), &mut row);
         if row.found != NONE && !quiescent(env, template) {
             template.expires.set(env.now().after(template.pair.get()).0);
-            if version.flags.get() & ServiceFlags::ONEPACKET.bits() != 0 {
+            if version.has(ServiceFlags::ONEPACKET) {
                 change(env, template, Word::counted);
             }
             return Ok((row.found, number));

@@ -70,6 +70,9 @@ fn open<A: Errors + Scratch>(frame: Frame, outline: u32) -> Result<bool, i32>
 where
     Kernel: Tables<A>,
 {
+    if !related::may_open(&Kernel) {
+        return Ok(false);
+    }
     let Some(place) = A::place() else { return Ok(false) };
     // SAFETY: this CPU's own element; nothing else uses it until the packet is done.
     let flow = unsafe { &mut (*place).flow };

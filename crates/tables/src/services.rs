@@ -384,8 +384,8 @@ impl<M: Memory> Datapath for Services<M> {
     }
 
     fn conn_capacity(&self) -> u32 {
-        // Masqueraded connections take two entries each, and half the entries stay free so that
-        // inserts find room near their home set.
+        // Masqueraded connections take two entries each, and a third of the entries stays free so
+        // that inserts find room near their home set.
         (self.maps.conns4().len() * WAYS) as u32 / ENTRIES
     }
 
