@@ -41,14 +41,15 @@ def plug(name):
 
 def hub():
     while True:
-        for port in select.select(list(PORTS.values()), [], [], 0.2)[0]:
-            try:
+        # Between two rounds ports are unplugged at any moment.
+        try:
+            for port in select.select(list(PORTS.values()), [], [], 0.2)[0]:
                 frame, (_, _, kind, *_) = port.recvfrom(65536)
                 if kind != socket.PACKET_OUTGOING:
                     for other in [p for p in PORTS.values() if p is not port]:
                         other.send(frame)
-            except OSError:
-                pass
+        except (OSError, ValueError):
+            pass
 
 
 SERVICES = f'''-A -t {VIP}:80 -s rr
@@ -107,7 +108,7 @@ def turn(last):
 def connect(kind, source, vip, port):
     family = socket.AF_INET6 if ':' in vip else socket.AF_INET
     sock = inside('client', lambda: socket.socket(family, kind))
-    sock.settimeout(10)
+    sock.settimeout(60)
     sock.bind((source, 0))
     sock.connect((vip, port))
     return sock

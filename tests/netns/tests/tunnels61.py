@@ -95,7 +95,7 @@ def errors():
 
 def socket_of(family, kind):
     sock = inside('client', lambda: socket.socket(socket.AF_INET if family == 4 else socket.AF_INET6, kind))
-    sock.settimeout(20)
+    sock.settimeout(60)
     sock.bind((CLIENT[family], 0))
     return sock
 

@@ -43,3 +43,10 @@ def rvsd(*interfaces, mode='auto'):
             break
         time.sleep(0.1)
     sys.exit(f'rvsd is not ready, {daemon.poll()}: ' + open('/run/rvsd.log').read())
+
+
+# Neighbours may take half a minute to answer instead of three seconds, in every namespace made from
+# now on: this VM is emulated, on a host that may be busy.
+for family in 'ipv4', 'ipv6':
+    for kind in 'mcast', 'ucast':
+        sh(f'sysctl -qw net.{family}.neigh.default.{kind}_solicit=30')
