@@ -25,7 +25,7 @@ use crate::sysctl;
 use crate::types::ServiceFlags;
 
 /// Version of everything in this file. rvsd adopts pinned maps of its own version only.
-pub const LAYOUT_VERSION: u32 = 5;
+pub const LAYOUT_VERSION: u32 = 6;
 
 /// TCP state numbers are below this: size of the timeout table.
 pub const TCP_STATES: usize = 16;
@@ -313,8 +313,9 @@ pub const ENTRIES: u32 = 3;
 /// Ways of a set of the connection table.
 pub const WAYS: usize = 8;
 
-/// Sets that a look-up may visit: the home set, and those that it overflowed into.
-pub const PROBES: u32 = 4;
+/// Sets that a look-up may visit: one in each of the first two parts of the table, the others in the
+/// last.
+pub const PROBES: u32 = 6;
 
 /// What a packet's connection is found by: its addresses, ports and protocol as they lie in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -350,6 +351,8 @@ pub struct Conn<A: Copy> {
     /// Entry index, plus one, of the other direction; 0 if there is none. In a template its
     /// timeout in ticks.
     pub pair: Cell<u32>,
+    /// In the first way only: a byte of the hash of each way's key.
+    pub tags: [Cell<u8>; WAYS],
     /// Where its packets go: the new destination address, in replies the new source address.
     pub target: Cell<A>,
     /// The port that goes with `target`, network byte order, in the low half.
@@ -360,7 +363,7 @@ pub struct Conn<A: Copy> {
     pub control: Cell<u32>,
     /// Of a template with a Call-ID, its index in `CALL_IDS`, plus one; else 0.
     pub call_id: Cell<u32>,
-    /// In the first way only: non-zero once an insert found the set full and went to the next.
+    /// In the first way only: non-zero once an insert found the set full and went on.
     pub overflow: Cell<u32>,
 }
 

@@ -1,8 +1,11 @@
 //! The connection table: set-associative, one cache line an entry, full keys, no locks.
 //!
-//! A seeded hash gives a key its home set and a step. An insert that finds the home set full
-//! marks it as overflowed and goes on by the step, [`PROBES`] sets in all; a look-up follows only
-//! while sets are marked. ARCHITECTURE.md has the measurement behind this choice.
+//! A seeded hash gives a key its home sets: one in each of the first two parts of the table, some in
+//! the last. The first part fits into a CPU's second-level cache, the second into its third, the last
+//! is all the rest. An insert takes the first free place; a set that it finds full it marks as
+//! overflowed, and a look-up goes on only while sets are marked. So few connections lie close together
+//! in however large a table. A byte of each key's hash lies at the head of its set: other connections'
+//! cache lines are not touched. ARCHITECTURE.md has the measurements behind this.
 
 use crate::addr::Addr;
 use crate::conn::{BUSY, FREE, Word};
@@ -23,19 +26,32 @@ pub fn hash<A: Addr>(key: &Key<A>, seed: u64) -> u64 {
     h ^ h >> 32
 }
 
-/// Home set of a key with this hash among so many, and the odd step to the next set: of neighbours
-/// that overflow, each goes its own way. Halves of the hash are scaled down instead of divided.
+/// Sets of the first part, at most: 256 KiB with IPv4, room for 4,096 entries.
+const NEAR: u32 = 1 << 9;
+/// Sets of the second part, at most: 8 MiB with IPv4, room for 131,072 entries.
+const MIDDLE: u32 = 1 << 14;
+/// The probe that is the first in the last part.
+const LAST: u32 = 2;
+
+/// The set of this probe for a key with this hash in a table of so many sets. Each probe of the last
+/// part takes other bits of the hash: of neighbours that overflow, each goes its own way.
 #[inline(always)]
-fn path(hash: u64, sets: u32) -> (u32, u32) {
-    let below = |end: u32, half: u64| ((half * end as u64) >> 32) as u32;
-    (below(sets, hash >> 32), below(sets, hash & 0xffff_ffff) | 1)
+fn place(probe: u32, hash: u64, sets: u32) -> u32 {
+    let (near, middle) = (NEAR.min(sets / 8), MIDDLE.min(sets / 4));
+    let (start, len) = match probe {
+        0 => (0, near),
+        1 => (near, middle),
+        _ => (near + middle, sets - near - middle),
+    };
+    let bits = hash.rotate_left(16 * probe.saturating_sub(LAST)) >> 32;
+    // Scaled down instead of divided.
+    start + ((bits * len as u64) >> 32) as u32
 }
 
-/// The next set of a path.
+/// What of a key's hash lies at the head of its set.
 #[inline(always)]
-fn next(index: u32, step: u32, sets: u32) -> u32 {
-    let index = index.wrapping_add(step);
-    if index >= sets { index.wrapping_sub(sets) } else { index }
+fn tag(hash: u64) -> u8 {
+    hash as u8
 }
 
 #[inline(always)]
@@ -51,12 +67,16 @@ fn same<A: Addr>(a: Key<A>, b: &Key<A>) -> bool {
 #[inline(always)]
 pub fn find<'e, A: Addr, E: Tables<A>>(env: &'e E, key: &Key<A>) -> Option<(&'e Conn<A>, u32)> {
     let config = env.config()?;
-    let sets = env.sets(config);
-    let (mut index, step) = path(hash(key, config.seed.get()), sets);
-    for _ in 0..PROBES {
+    let hash = hash(key, config.seed.get());
+    for probe in 0..PROBES {
+        let index = place(probe, hash, env.sets(config));
         let set = env.set(index)?;
-        for (way, conn) in set.ways.iter().enumerate() {
-            if same(conn.key.get(), key) && Word(conn.word.get()).is_live() {
+        let head = set.ways.first()?;
+        for (way, (conn, tagged)) in set.ways.iter().zip(&head.tags).enumerate() {
+            if tagged.get() == tag(hash)
+                && same(conn.key.get(), key)
+                && Word(conn.word.get()).is_live()
+            {
                 if size_of::<Conn<A>>() > 64 {
                     // The second cache line, on its way while the first is read.
                     core::hint::black_box(conn.control.get());
@@ -64,43 +84,42 @@ pub fn find<'e, A: Addr, E: Tables<A>>(env: &'e E, key: &Key<A>) -> Option<(&'e 
                 return Some((conn, index * WAYS as u32 + way as u32));
             }
         }
-        if set.ways.first()?.overflow.get() == 0 {
+        if head.overflow.get() == 0 {
             return None;
         }
-        index = next(index, step, sets);
     }
     None
 }
 
-/// Claims a free entry near the key's home set for the caller to fill in and publish; `None` if
+/// Claims a free entry of one of the key's sets for the caller to fill in and publish; `None` if
 /// all the sets in reach are full. The entry's key is written, its word is `BUSY`.
 #[inline(always)]
 pub fn claim<'e, A: Addr, E: Tables<A>>(env: &'e E, key: &Key<A>) -> Option<(&'e Conn<A>, u32)> {
     let config = env.config()?;
-    let sets = env.sets(config);
-    let (mut index, step) = path(hash(key, config.seed.get()), sets);
-    for _ in 0..PROBES {
+    let hash = hash(key, config.seed.get());
+    for probe in 0..PROBES {
+        let index = place(probe, hash, env.sets(config));
         let set = env.set(index)?;
-        for (way, conn) in set.ways.iter().enumerate() {
+        let head = set.ways.first()?;
+        for (way, (conn, tagged)) in set.ways.iter().zip(&head.tags).enumerate() {
             if conn.word.get() == FREE && env.compare_exchange(&conn.word, FREE, BUSY) == FREE {
                 conn.key.set(*key);
+                tagged.set(tag(hash));
                 return Some((conn, index * WAYS as u32 + way as u32));
             }
         }
-        let overflow = &set.ways.first()?.overflow;
-        if overflow.get() == 0 {
-            overflow.set(1);
+        if head.overflow.get() == 0 {
+            head.overflow.set(1);
         }
-        index = next(index, step, sets);
     }
     None
 }
 
-/// The set that a key is looked up in first.
+/// The first set of the table's last part that a key may lie in.
 #[inline(always)]
 pub fn home<'e, A: Addr, E: Tables<A>>(env: &'e E, key: &Key<A>) -> Option<&'e ConnSet<A>> {
     let config = env.config()?;
-    env.set(path(hash(key, config.seed.get()), env.sets(config)).0)
+    env.set(place(LAST, hash(key, config.seed.get()), env.sets(config)))
 }
 
 /// The entry with this index, plus one; `None` for 0.
