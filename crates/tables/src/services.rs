@@ -7,6 +7,7 @@ pub(crate) mod conns;
 mod gate;
 mod pe;
 mod stats;
+mod uses;
 mod write;
 
 use std::cell::Cell;
@@ -89,6 +90,7 @@ pub struct Services<M> {
     /// Real servers of services with a persistence engine, as the hash has them; no place where
     /// that is not known.
     real_servers: HashMap<ServiceHash, Option<u32>>,
+    uses: uses::Uses,
     /// Places taken since [`Services::take_new`] was called last.
     new: Vec<(u32, IpAddr)>,
     /// Services put in force since [`Services::take_changed`] was called last.

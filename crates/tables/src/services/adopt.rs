@@ -22,7 +22,7 @@ impl<M: Memory> Services<M> {
         let mut datapath = Self::view(maps);
         datapath.adopt_trash();
         datapath.adopt_hash();
-        datapath.update_ports();
+        datapath.adopt_uses();
         datapath.update_gate();
         datapath.adopt_real_servers();
         datapath
@@ -45,6 +45,7 @@ impl<M: Memory> Services<M> {
             retired: Vec::new(),
             sequence: 0,
             real_servers: HashMap::new(),
+            uses: HashMap::new(),
             new: Vec::new(),
             changed: Vec::new(),
             available: u64::MAX,

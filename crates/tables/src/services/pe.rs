@@ -1,11 +1,11 @@
-//! What persistence engines need of the configuration: whether there are any, and the real servers
-//! whose own packets they translate (`ip_vs_rs_hash`, `ip_vs_find_real_service`).
+//! What persistence engines need of the configuration: the real servers whose own packets they
+//! translate (`ip_vs_rs_hash`, `ip_vs_find_real_service`).
 
 use std::collections::HashMap;
 
 use rvs_core::addr::{Addr, V4, V6, words};
-use rvs_core::layout::{CONFIG_ENGINE, ServiceAddr};
-use rvs_core::types::{DestKey, Family, ForwardMethod, Protocol, ServiceConfig, ServiceKey};
+use rvs_core::layout::ServiceAddr;
+use rvs_core::types::{DestKey, Family, ForwardMethod, Protocol, ServiceKey};
 
 use super::Services;
 use crate::memory::{Memory, ServiceHash};
@@ -20,14 +20,6 @@ fn place(dest: &DestKey) -> ServiceHash {
 }
 
 impl<M: Memory> Services<M> {
-    /// To be called before a version with an engine is in force, so that its packets are given to it.
-    pub(super) fn expect_engine(&self, config: &ServiceConfig) {
-        if config.engine.is_some() {
-            let flags = &self.maps.config().flags;
-            flags.set(flags.get() | CONFIG_ENGINE);
-        }
-    }
-
     /// Takes over what the hash holds and puts it in order.
     pub(super) fn adopt_real_servers(&mut self) {
         self.real_servers = self.maps.real_servers().into_iter().map(|at| (at, None)).collect();

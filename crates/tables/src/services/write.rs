@@ -6,13 +6,11 @@ use std::net::IpAddr;
 use rvs_core::addr::{Addr, V4, V6, words};
 use rvs_core::control::{Change, DatapathError};
 use rvs_core::dest;
-use rvs_core::layout::{CONFIG_ENGINE, CONFIG_FWMARK, CONFIG_PORT_ZERO, Row, Slot};
+use rvs_core::layout::{Row, Slot};
 use rvs_core::ours;
 use rvs_core::sched::{self, dh, mh, rr, sh, wrr};
 use rvs_core::tunnel::Tunnel;
-use rvs_core::types::{
-    DestConfig, Family, Protocol, Scheduler, ServiceConfig, ServiceFlags, ServiceKey,
-};
+use rvs_core::types::{DestConfig, Family, Scheduler, ServiceConfig, ServiceFlags, ServiceKey};
 
 use super::{Placed, Retired, Service, Services, Trash};
 use crate::memory::{Memory, ServiceHash};
@@ -52,6 +50,7 @@ impl<M: Memory> Services<M> {
         self.open_gate(key, dests);
         self.write_version(key, &taken, position, config, &placed, change);
         let removed = self.replaced(position, &placed);
+        self.begin_uses(key, config);
         match position {
             Some(position) => self.switch(position, config, &taken, placed),
             None => self.insert(key, config, slot, &taken, placed)?,
@@ -241,7 +240,6 @@ impl<M: Memory> Services<M> {
         version.timeout.set(config.timeout);
         version.netmask.set(config.netmask);
         version.engine.set(config.engine.map_or(0, |engine| engine as u32));
-        self.expect_engine(config);
         let known = position.and_then(|p| self.services.get(p)).map(|service| service.slot);
         let slot = known.or(taken.slot).unwrap_or_default();
         version.state.set(self.carry(position, slot, config, placed, change, (max, gcd)));
@@ -318,10 +316,11 @@ impl<M: Memory> Services<M> {
             self.maps.store(&slot.version, taken.version);
         }
         self.retired.push(Retired::Version(service.version));
+        let (key, before) = (service.key, service.config);
         service.config = *config;
         service.version = taken.version;
         service.dests = placed;
-        self.update_ports();
+        self.end_uses(&key, &before);
     }
 
     /// Puts a new service in force.
@@ -350,7 +349,6 @@ impl<M: Memory> Services<M> {
             version: taken.version,
             dests: placed,
         });
-        self.update_ports();
         if added.is_err() {
             self.remove(key);
         }
@@ -382,7 +380,7 @@ impl<M: Memory> Services<M> {
             *index -= 1;
         }
         self.maps.unlink(&ServiceHash::of(key));
-        self.update_ports();
+        self.end_uses(key, &service.config);
         self.update_real_servers();
         if let Some(slot) = self.maps.slots().get(service.slot as usize) {
             self.maps.store(&slot.version, 0);
@@ -410,41 +408,6 @@ impl<M: Memory> Services<M> {
         }
         self.rows.give(version.first_row.get(), version.rows.get());
         self.versions.give(index, 1);
-    }
-
-    /// Recomputes the bitmap of service ports. Bits are added before they are needed and removed
-    /// after, so no packet of a service is missed.
-    pub(super) fn update_ports(&mut self) {
-        let mut ports = vec![[0u64; 1024]; 3];
-        let mut flags = 0;
-        for service in &self.services {
-            if service.config.engine.is_some() {
-                flags |= CONFIG_ENGINE;
-            }
-            let ServiceKey::Address { protocol, port, .. } = service.key else {
-                flags |= CONFIG_FWMARK;
-                continue;
-            };
-            if port == 0 {
-                flags |= CONFIG_PORT_ZERO;
-            }
-            let row = match protocol {
-                Protocol::Tcp => 0,
-                Protocol::Udp => 1,
-                Protocol::Sctp => 2,
-            };
-            ports[row][usize::from(port) >> 6] |= 1 << (port & 63);
-        }
-        let config = self.maps.config();
-        for (cells, row) in config.ports.iter().zip(ports) {
-            for (cell, bits) in cells.iter().zip(row) {
-                if cell.get() != bits {
-                    cell.set(bits);
-                }
-            }
-        }
-        let kept = config.flags.get() & !(CONFIG_PORT_ZERO | CONFIG_FWMARK | CONFIG_ENGINE);
-        config.flags.set(flags | kept);
     }
 }
 
