@@ -36,8 +36,13 @@ const PROGRAMS: [(&str, &str); 9] = [
 
 /// Programs of others that the tests run unmodified, and their Debian packages. None does anything by
 /// itself without a configuration, which is not installed.
-const CLIENTS: [(&str, &str); 2] =
-    [("/usr/sbin/ipvsadm", "ipvsadm"), ("/usr/sbin/keepalived", "keepalived")];
+const CLIENTS: [(&str, &str); 5] = [
+    ("/usr/sbin/ipvsadm", "ipvsadm"),
+    ("/usr/sbin/keepalived", "keepalived"),
+    ("/usr/sbin/dnsmasq", "dnsmasq-base"),
+    ("/usr/bin/dig", "bind9-dnsutils"),
+    ("/usr/bin/tracepath", "iputils-tracepath"),
+];
 
 /// Sets up what building, the demo and the tests need.
 pub fn run() -> Result<()> {
@@ -187,11 +192,11 @@ fn web_server() {
     }
 }
 
-/// Programs made for the kernel's ip_vs. The tests that run them are skipped without them.
+/// Programs of others. The tests that run them are skipped without them.
 fn clients() {
     let missing = CLIENTS.iter().filter(|(path, _)| !Path::new(path).exists());
     let packages: Vec<&str> = missing.map(|&(_, package)| package).collect();
-    if let Err(error) = debian::install("programs made for the kernel's ip_vs", &packages) {
+    if let Err(error) = debian::install("programs that the tests run", &packages) {
         say(&format!("{error:#}: the tests that run them are skipped"));
     }
     for program in ["prometheus-node-exporter", "vsftpd"] {
