@@ -7,6 +7,7 @@
 extern crate std;
 
 pub mod addr;
+pub mod answer;
 pub mod app;
 pub mod conn;
 pub mod control;

@@ -14,6 +14,7 @@ use core::cell::Cell;
 use rvs_wire::{Ipv4, Ipv6, protocol, tcp_flags};
 
 use crate::addr::Addr;
+use crate::answer;
 use crate::app;
 use crate::conn::{ANSWERED, ASSURED, CACHE, INACTIVE, NO_OUTPUT, REPLY, TEMPLATE, Word};
 use crate::defence;
@@ -331,6 +332,10 @@ pub fn refusal<'e, A: Addr>(code: u32) -> Verdict<'e, A> {
 pub fn asked_for<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>) -> u32 {
     let Some(config) = env.config() else { return passed(Reason::NotOurs) };
     let flags = config.flags.get();
+    if answer::is_due(env, config, flow) {
+        let engine = flags & CONFIG_ENGINE != 0 && pe::concerns(env, flow, NONE);
+        return if engine { passed(Reason::PuntEngine) } else { dropped(Reason::RealServer) };
+    }
     if flags & CONFIG_BACKUP_ONLY != 0 {
         return passed(Reason::NotOurs);
     }

@@ -6,6 +6,7 @@ mod adopt;
 pub(crate) mod conns;
 mod gate;
 mod pe;
+mod real_servers;
 mod stats;
 mod write;
 
@@ -86,9 +87,8 @@ pub struct Services<M> {
     tables: Extents,
     dests: Extents,
     sequence: u32,
-    /// Real servers of services with a persistence engine, as the hash has them; no place where
-    /// that is not known.
-    real_servers: HashMap<ServiceHash, Option<u32>>,
+    /// What services have in the hash of real servers, by place, the one added last at the end.
+    real_servers: HashMap<ServiceHash, Vec<u32>>,
     /// Places taken since [`Services::take_new`] was called last.
     new: Vec<(u32, IpAddr)>,
     /// Services put in force since [`Services::take_changed`] was called last.
@@ -335,6 +335,9 @@ impl<M: Memory> Datapath for Services<M> {
         // What other settings mean to these shows within a second, as in the kernel.
         if changed && matches!(sysctl, Sysctl::DropEntry | Sysctl::DropPacket | Sysctl::SecureTcp) {
             self.defend(self.available);
+        }
+        if changed && sysctl == Sysctl::NatIcmpSend {
+            self.rebuild_real_servers();
         }
         self.update_backup_only();
         Ok(())

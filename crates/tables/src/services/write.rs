@@ -52,11 +52,14 @@ impl<M: Memory> Services<M> {
         self.open_gate(key, dests);
         self.write_version(key, &taken, position, config, &placed, change);
         let removed = self.replaced(position, &placed);
+        let listed = position.and_then(|position| self.services.get(position));
+        let before = listed.map(|s| self.entries(key, &s.config, &s.dests)).unwrap_or_default();
+        let after = self.entries(key, config, &placed);
         match position {
             Some(position) => self.switch(position, config, &taken, placed),
             None => self.insert(key, config, slot, &taken, placed)?,
         }
-        self.update_real_servers();
+        self.replace_real_servers(&before, &after);
         for (dest, index) in removed {
             self.trash(slot, dest, index);
         }
@@ -383,7 +386,8 @@ impl<M: Memory> Services<M> {
         }
         self.maps.unlink(&ServiceHash::of(key));
         self.update_ports();
-        self.update_real_servers();
+        let before = self.entries(key, &service.config, &service.dests);
+        self.replace_real_servers(&before, &[]);
         if let Some(slot) = self.maps.slots().get(service.slot as usize) {
             self.maps.store(&slot.version, 0);
         }
