@@ -18,6 +18,7 @@ pub mod flow;
 pub mod fragment;
 pub mod headers;
 pub mod layout;
+pub mod limit;
 pub mod local;
 pub mod mark;
 pub mod nat;

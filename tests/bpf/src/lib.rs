@@ -15,12 +15,14 @@ use aya::programs::{TestRunOptions, TestRunResult};
 use rvs_core::conn::{CACHE, Word};
 use rvs_core::control::{Change, Datapath};
 use rvs_core::layout::Conn;
+use rvs_core::limit::Settings;
 use rvs_core::sched::cache::SET;
 use rvs_core::types::{
     DestConfig, DestKey, Family, ForwardMethod, Protocol, Scheduler, ServiceConfig, ServiceFlags,
     ServiceKey,
 };
 use rvs_datapath::{BpfDatapath, Object, Sizes};
+use rvs_tables::Memory as _;
 
 /// Set in the process that runs in the namespace.
 const INSIDE: &str = "RVS_TEST_INSIDE";
@@ -142,6 +144,8 @@ impl Bench {
             let flags = rvs_core::layout::INTERFACE_XDP;
             interface.set(rvs_core::layout::Interface { mac: [0; 6], flags });
         }
+        // As on the machine that answers were recorded on.
+        datapath.maps().limits().set(&Settings { ratemask: [0; 2], ..Settings::default() });
         Self { object, datapath, pin }
     }
 
