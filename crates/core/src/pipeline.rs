@@ -103,6 +103,15 @@ impl<A: Ip> Forward<'_, A> {
         way.extra != 0 && self.tunnel().has_checksum()
     }
 
+    /// Whether the packet, if it is too big for the tunnel, goes through it in pieces of the outer one:
+    /// one of IPv4 that may be cut, or any with `pmtu_disc` 0.
+    #[inline(always)]
+    pub fn takes_pieces(&self, flow: &Flow<A>, way: &Way) -> bool {
+        matches!(A::FAMILY, Family::V4)
+            && way.extra != 0
+            && (!flow.dont_fragment || self.tunnel().takes_pieces())
+    }
+
     /// MTU of the route to the destination if it has one of its own and a packet of `len` bytes,
     /// outer header included, is too big for it; else 0. The kernel's look-up for eBPF leaves it
     /// out unless it is locked, IPVS does not (`tests/oracle/recorded/mtu_route.jsonl`).

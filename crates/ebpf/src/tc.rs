@@ -373,7 +373,7 @@ fn length<A: Ip>(frame: &Frame, flow: &Flow<A>, forward: &Forward<'_, A>, way: &
 fn refuse_too_big<A: icmp::Errors>(frame: Frame, flow: &Flow<A>, forward: &Forward<'_, A>) -> bool {
     let way = forward.way(flow);
     let mtu = forward.exceeded_mtu(length(&frame, flow, forward, &way));
-    if mtu == 0 {
+    if mtu == 0 || forward.takes_pieces(flow, &way) && slow::is_open() {
         return false;
     }
     let info = mtu.saturating_sub(way.extra);
@@ -411,6 +411,7 @@ where
     }
     match route.result {
         route::SUCCESS | route::NO_NEIGHBOUR => {}
+        route::FRAG_NEEDED if forward.takes_pieces(flow, &way) && slow::is_open() => {}
         route::FRAG_NEEDED => {
             let info = route.hop.mtu.saturating_sub(way.extra);
             return icmp::request(flow, &Message { kind: A::TOO_BIG, info, source });
@@ -434,7 +435,7 @@ where
     if rewritten.is_none() {
         return drop(Reason::RewriteFailed);
     }
-    finish(&mut frame, &route, forward, &way)
+    finish(&mut frame, &route, flow, forward, &way, len as u32)
 }
 
 /// Puts the outer headers in front. A function of its own to keep `send`'s stack frame small.
@@ -475,13 +476,37 @@ fn has_fixed_segments<A: Ip>(flow: &Flow<A>, tunnel: Tunnel) -> bool {
     flow.key.protocol != protocol::TCP as u32 || tunnel.has_checksum()
 }
 
-/// Sends the frame out as [`transmit`] does. If the outer header has a checksum, the result asks
-/// for [`rvs_cover`](crate::cover::rvs_cover), which computes it first.
+/// Sends the frame, `len` bytes with its outer headers, out as [`transmit`] does; if it is too big for the
+/// tunnel, by way of rvsd. If the outer header has a checksum, the result asks for
+/// [`rvs_cover`](crate::cover::rvs_cover), which computes it first.
 #[inline(always)]
-pub fn finish<A: Ip>(frame: &mut Frame, route: &Route, forward: &Forward<'_, A>, way: &Way) -> i32 {
-    let action = transmit(frame, route, way.family);
+pub fn finish<A: Ip>(
+    frame: &mut Frame,
+    route: &Route,
+    flow: &Flow<A>,
+    forward: &Forward<'_, A>,
+    way: &Way,
+    len: u32,
+) -> i32 {
+    let mtu = if forward.takes_pieces(flow, way) { too_small(route, forward, len) } else { 0 };
+    let action = if mtu != 0 {
+        let [source, ..] = flow.key.src.to_words();
+        slow::send_in_pieces(*frame, way.family, source, mtu)
+    } else {
+        transmit(frame, route, way.family)
+    };
     // Not asked before: see `xdp::send`.
     if forward.is_covered(way) && action == cover::REDIRECT { cover::PENDING } else { action }
+}
+
+/// The MTU that a packet of `len` bytes is too big for; 0 if it fits.
+#[inline(always)]
+fn too_small<A: Ip>(route: &Route, forward: &Forward<'_, A>, len: u32) -> u32 {
+    let mtu = forward.exceeded_mtu(len);
+    if route.result != route::FRAG_NEEDED || mtu != 0 && mtu < route.hop.mtu {
+        return mtu;
+    }
+    route.hop.mtu
 }
 
 /// Sends the frame out: with the neighbour's address, or by way of its resolution.

@@ -1,6 +1,7 @@
-//! Cutting an IPv4 packet, or a fragment, into fragments: RFC 791, section 3.2.
+//! Cutting an IPv4 packet, or a fragment, into fragments: RFC 791, section 3.2; and a tunnel's IPv6
+//! packet: RFC 8200, section 4.5.
 
-use rvs_wire::checksum;
+use rvs_wire::{Ipv6, checksum, protocol};
 
 use crate::packet::{L3, ipv4_header, number};
 
@@ -8,6 +9,36 @@ use crate::packet::{L3, ipv4_header, number};
 const LEAST: usize = 68;
 const MORE: usize = 0x2000;
 const DF: usize = 0x4000;
+
+/// A tunnel's packet in pieces, by its outer header.
+pub fn cut_outer(frame: &[u8], mtu: usize) -> Option<Vec<Vec<u8>>> {
+    if frame.get(L3)? >> 4 == 6 { cut_ipv6(frame, mtu) } else { cut(frame, mtu) }
+}
+
+/// The frame's IPv6 packet, which has no extension headers, in pieces. Their identification lies in
+/// front of it (`rvs_core::fragment::Ticket`).
+fn cut_ipv6(frame: &[u8], mtu: usize) -> Option<Vec<Vec<u8>>> {
+    const FRAGMENT: usize = 8;
+    let start = L3 + Ipv6::LEN;
+    let (header, id) = (frame.get(..start)?, frame.get(6..10)?);
+    let data = frame.get(start..start + number(frame, L3 + 4)?)?;
+    let room = mtu.checked_sub(Ipv6::LEN + FRAGMENT)? & !7;
+    let mut pieces = Vec::new();
+    for (index, part) in data.chunks(Some(room).filter(|room| *room != 0)?).enumerate() {
+        let offset = index * room;
+        let more = usize::from(offset + part.len() < data.len());
+        let mut piece = header.to_vec();
+        let len = u16::try_from(FRAGMENT + part.len()).ok()?;
+        piece.get_mut(L3 + 4..L3 + 6)?.copy_from_slice(&len.to_be_bytes());
+        let next = std::mem::replace(piece.get_mut(L3 + 6)?, protocol::FRAGMENT);
+        let [high, low] = u16::try_from(offset | more).ok()?.to_be_bytes();
+        piece.extend([next, 0, high, low]);
+        piece.extend_from_slice(id);
+        piece.extend_from_slice(part);
+        pieces.push(piece);
+    }
+    Some(pieces)
+}
 
 /// The frame's packet in pieces of `mtu` bytes at most from the IP header on. `None` if it is no
 /// IPv4 packet that may be cut.

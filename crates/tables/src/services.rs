@@ -22,6 +22,7 @@ use rvs_core::proto::tcp;
 use rvs_core::sysctl::Sysctl;
 use rvs_core::time::{Tick, seconds, ticks};
 use rvs_core::timeout::Timeout;
+use rvs_core::tunnel::Tunnel;
 use rvs_core::types::{DestConfig, DestKey, ServiceConfig, ServiceKey, Timeouts};
 
 use crate::extents::Extents;
@@ -335,6 +336,11 @@ impl<M: Memory> Datapath for Services<M> {
         // What other settings mean to these shows within a second, as in the kernel.
         if changed && matches!(sysctl, Sysctl::DropEntry | Sysctl::DropPacket | Sysctl::SecureTcp) {
             self.defend(self.available);
+        }
+        if changed && sysctl == Sysctl::PmtuDisc {
+            for dest in self.maps.dests() {
+                dest.tunnel.set(Tunnel(dest.tunnel.get()).in_pieces(value == 0).0);
+            }
         }
         if changed && sysctl == Sysctl::NatIcmpSend {
             self.rebuild_real_servers();

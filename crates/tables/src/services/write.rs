@@ -9,6 +9,7 @@ use rvs_core::dest;
 use rvs_core::layout::{CONFIG_ENGINE, CONFIG_FWMARK, CONFIG_PORT_ZERO, Row, Slot};
 use rvs_core::ours;
 use rvs_core::sched::{self, dh, mh, rr, sh, wrr};
+use rvs_core::sysctl::Sysctl;
 use rvs_core::tunnel::Tunnel;
 use rvs_core::types::{
     DestConfig, Family, Protocol, Scheduler, ServiceConfig, ServiceFlags, ServiceKey,
@@ -198,7 +199,8 @@ impl<M: Memory> Services<M> {
         let Some(dest) = self.maps.dests().get(index as usize) else { return };
         dest::set_thresholds(dest, config.upper_threshold, config.lower_threshold);
         let (kind, port, flags) = (config.tunnel_type, config.tunnel_port, config.tunnel_flags);
-        dest.tunnel.set(Tunnel::new(kind, port, flags).0);
+        let pieces = self.maps.config().sysctl(Sysctl::PmtuDisc) == 0;
+        dest.tunnel.set(Tunnel::new(kind, port, flags).in_pieces(pieces).0);
         dest.trash.set(0);
     }
 
