@@ -141,6 +141,28 @@ mod tests {
     }
 
     #[test]
+    fn pieces_of_ipv6_have_a_header_of_their_own() {
+        let data: Vec<u8> = (0..1460).map(|at| (at * 7 + at / 256) as u8).collect();
+        let mut whole = vec![0; L3];
+        whole[6..10].copy_from_slice(b"id!?");
+        whole.extend([0x60, 0, 0, 0, 0x05, 0xb4, 4, 63]);
+        whole.extend([0xfd; 32]);
+        whole.extend(&data);
+        let pieces = cut_outer(&whole, 1300).expect("it may be cut");
+        let fragments = [[4, 0, 0, 1], [4, 0, 0x04, 0xe0]];
+        let places = [0..1248, 1248..1460];
+        assert_eq!(pieces.len(), 2);
+        for ((piece, fragment), place) in pieces.iter().zip(fragments).zip(places) {
+            assert_eq!(number(piece, L3 + 4), Some(8 + place.len()));
+            assert_eq!(piece[L3 + 6..L3 + 8], [44, 63]);
+            assert_eq!(piece[L3 + 40..L3 + 48], [&fragment[..], b"id!?"].concat());
+            assert_eq!(piece[L3 + 48..], data[place]);
+        }
+        assert_eq!(cut_outer(&whole, 55), None);
+        assert_eq!(cut_outer(&whole[..L3 + 700], 1300), None);
+    }
+
+    #[test]
     fn what_must_not_be_cut_is_not() {
         assert_eq!(cut(&frame(2000, DF), 600), None);
         assert_eq!(cut(&frame(2000, 0), 67), None);

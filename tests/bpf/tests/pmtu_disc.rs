@@ -211,7 +211,10 @@ fn compare(hook: Hook) {
         } else {
             let is_gue = text(&row, "options").contains("gue");
             assert_eq!(by_rvsd, theirs.len() > 1, "{label}");
-            assert_eq!(outline(&ours, is_gue), outline(&theirs, is_gue), "{label}");
+            let [(ours, our_data), (theirs, data)] =
+                [&ours, &theirs].map(|pieces| outline(pieces, is_gue));
+            assert_eq!(ours, theirs, "{label}");
+            assert!(our_data == data, "{label}: what is in the pieces");
             if by_rvsd { "in pieces" } else { "whole" }
         };
         *kinds.entry(kind).or_insert(0) += 1;
