@@ -109,8 +109,7 @@ fn as_many_errors_are_sent_as_the_kernel_sends() {
         for (step, theirs) in list(&row["steps"]).iter().enumerate() {
             let label = format!("{} IPv{}, {}: {theirs}", row["case"], row["family"], row["kind"]);
             let total = number(&theirs["total"]);
-            // IPVS says so in the loopback's name, where the kernel limits nothing, whatever the
-            // settings are: ARCHITECTURE.md.
+            // The kernel limits nothing here, whatever the settings are; RVS does: ARCHITECTURE.md.
             if kind(row) == (3, 0) && family(row) == Family::V6 {
                 assert_eq!(total, number(&row["clients"]) * number(&row["each"]), "{label}");
                 unlimited += 1;
