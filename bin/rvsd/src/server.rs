@@ -9,7 +9,8 @@ use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rvs_datapath::BpfDatapath;
 use rvs_director::Director;
-use rvs_host::{Host, Monitor};
+use rvs_host::{Host, Monitor, icmp_settings};
+use rvs_tables::Memory as _;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::control::{Connection, Listener};
@@ -63,6 +64,7 @@ impl Server {
         marked.update(&mut self.host, self.director.datapath(), &mut self.interfaces);
         let mut clients: Vec<Connection> = Vec::new();
         let (mut next, mut ticks) = (Instant::now() + TICK, 0u64);
+        self.director.datapath().maps().limits().set(&icmp_settings());
         eprintln!("rvsd: ready");
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         loop {
@@ -95,6 +97,7 @@ impl Server {
                 ticks += 1;
                 self.director.datapath_mut().tick();
                 self.director.datapath_mut().defend(memory_left());
+                self.director.datapath().maps().limits().set(&icmp_settings());
                 if ticks.is_multiple_of(ESTIMATE) {
                     self.director.tick();
                 }

@@ -142,9 +142,13 @@ impl Slow {
 /// ```text
 /// │ interface index, 4 bytes │ what to cut it to, 2 bytes │
 /// ```
+///
+/// A tunnel's packet that is sent in pieces carries a random number in place of its source's MAC
+/// address, which is the pieces' identification if they are of IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {
-    /// The interface that it came by and goes back to.
+    /// The interface that it came by and goes back to; [`OUT`](Self::OUT) if its pieces leave by the
+    /// route of their destination.
     pub ifindex: u32,
     /// Length, from the IP header on, that its pieces may have; 0 if it is a fragment that waits, or
     /// [`INSPECT`](Self::INSPECT).
@@ -154,6 +158,9 @@ pub struct Ticket {
 impl Ticket {
     /// As [`mtu`](Self::mtu): to be inspected for an application, as a whole. No MTU is so small.
     pub const INSPECT: u16 = 1;
+
+    /// As [`ifindex`](Self::ifindex): no interface has this index.
+    pub const OUT: u32 = 0;
 
     /// As the MAC address.
     #[inline(always)]

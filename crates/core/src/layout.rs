@@ -96,7 +96,12 @@ pub const CONFIG_COUNT_PACKETS: u32 = 1 << 9;
 /// In [`Config::flags`]: connections that nobody seems to need are ended (`drop_entry`).
 pub const CONFIG_DROP_ENTRY: u32 = 1 << 10;
 
-/// Key of `SERVICES4` and `SERVICES6`.
+/// In a value of `REAL_SERVERS4` and `REAL_SERVERS6`, beside the destination's index: its service has a
+/// persistence engine.
+pub const REAL_SERVER_ENGINE: u32 = 1 << 31;
+
+/// Key of `SERVICES4` and `SERVICES6`; of a real server in `REAL_SERVERS4` and `REAL_SERVERS6`, where
+/// protocol 0 stands for a service by mark, which is of all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct ServiceAddr<A> {

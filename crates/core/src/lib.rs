@@ -7,6 +7,7 @@
 extern crate std;
 
 pub mod addr;
+pub mod answer;
 pub mod app;
 pub mod conn;
 pub mod control;
@@ -17,6 +18,7 @@ pub mod flow;
 pub mod fragment;
 pub mod headers;
 pub mod layout;
+pub mod limit;
 pub mod local;
 pub mod mark;
 pub mod nat;

@@ -15,10 +15,11 @@
 use rvs_wire::protocol;
 
 use crate::addr::Addr;
+use crate::answer;
 use crate::conn::Word;
 use crate::env::{Env, Tables, Visit};
 use crate::flow::Flow;
-use crate::layout::{CallId, Conn, Key, ServiceAddr, Slot, Version};
+use crate::layout::{CallId, Conn, Key, REAL_SERVER_ENGINE, ServiceAddr, Slot, Version};
 use crate::pe_sip::{MAX_LEN, Parser};
 use crate::pipeline::{self, Forward, Verdict, dropped, end, passed, refusal};
 use crate::reason::Reason;
@@ -72,11 +73,20 @@ pub fn find_call_id<E: Env, P: Payload>(env: &E, payload: P, len: u32) -> (u32, 
 #[inline(always)]
 pub fn concerns<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, slot: u32) -> bool {
     if slot == NONE {
-        let from = ServiceAddr::new(flow.key.src, flow.key.sport_be, flow.key.protocol as u8);
-        return flow.key.protocol == protocol::UDP as u32 && env.real_server(&from).is_some();
+        return flow.key.protocol == protocol::UDP as u32 && real_server(env, flow) != NONE;
     }
     let Some(version) = env.version_in(slot) else { return false };
     version.engine.get() != 0 && version.has(ServiceFlags::PERSISTENT)
+}
+
+/// Index of the destination whose own packet it is, of a service with an engine; [`NONE`] if there is none.
+#[inline(always)]
+fn real_server<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>) -> u32 {
+    let from = ServiceAddr::new(flow.key.src, flow.key.sport_be, flow.key.protocol as u8);
+    match env.real_server(&from) {
+        Some(found) if found & REAL_SERVER_ENGINE != 0 => found & !REAL_SERVER_ENGINE,
+        _ => NONE,
+    }
 }
 
 /// Go on with the next step.
@@ -153,10 +163,10 @@ pub fn choose<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>) -> u32 {
 /// given to it; the flow is turned around to be the client's. What cannot be entered goes on as the host routes it (`__ip_vs_rs_conn_out`).
 #[inline(always)]
 pub fn choose_for_server<A: Addr, E: Tables<A>>(env: &E, flow: &mut Flow<A>) -> u32 {
-    let untouched = passed(Reason::NotOurs);
+    let is_answered = env.config().is_some_and(|config| answer::is_due(env, config, flow));
+    let untouched = if is_answered { dropped(Reason::RealServer) } else { passed(Reason::NotOurs) };
     let Some(asked) = env.asked() else { return untouched };
-    let from = ServiceAddr::new(flow.key.src, flow.key.sport_be, flow.key.protocol as u8);
-    let Some(dest_index) = env.real_server(&from) else { return untouched };
+    let dest_index = real_server(env, flow);
     let Some(dest) = env.dest(dest_index) else { return untouched };
     let slot_index = dest.slot.get();
     let Some(slot) = env.slot(slot_index) else { return untouched };

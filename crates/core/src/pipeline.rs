@@ -14,6 +14,7 @@ use core::cell::Cell;
 use rvs_wire::{Ipv4, Ipv6, protocol, tcp_flags};
 
 use crate::addr::Addr;
+use crate::answer;
 use crate::app;
 use crate::conn::{ANSWERED, ASSURED, CACHE, INACTIVE, NO_OUTPUT, REPLY, TEMPLATE, Word};
 use crate::defence;
@@ -100,6 +101,15 @@ impl<A: Ip> Forward<'_, A> {
     #[inline(always)]
     pub fn is_covered(&self, way: &Way) -> bool {
         way.extra != 0 && self.tunnel().has_checksum()
+    }
+
+    /// Whether the packet, if it is too big for the tunnel, goes through it in pieces of the outer one:
+    /// one of IPv4 that may be cut, or any with `pmtu_disc` 0.
+    #[inline(always)]
+    pub fn takes_pieces(&self, flow: &Flow<A>, way: &Way) -> bool {
+        matches!(A::FAMILY, Family::V4)
+            && way.extra != 0
+            && (!flow.dont_fragment || self.tunnel().takes_pieces())
     }
 
     /// MTU of the route to the destination if it has one of its own and a packet of `len` bytes,
@@ -331,6 +341,10 @@ pub fn refusal<'e, A: Addr>(code: u32) -> Verdict<'e, A> {
 pub fn asked_for<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>) -> u32 {
     let Some(config) = env.config() else { return passed(Reason::NotOurs) };
     let flags = config.flags.get();
+    if answer::is_due(env, config, flow) {
+        let engine = flags & CONFIG_ENGINE != 0 && pe::concerns(env, flow, NONE);
+        return if engine { passed(Reason::PuntEngine) } else { dropped(Reason::RealServer) };
+    }
     if flags & CONFIG_BACKUP_ONLY != 0 {
         return passed(Reason::NotOurs);
     }

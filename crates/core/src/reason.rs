@@ -105,6 +105,9 @@ reasons! {
     TinyFragment = "drop.fragment_tiny",
     /// Dropped, answered by ICMP port unreachable: no destination is available.
     NoDest = "drop.no_dest",
+    /// Dropped, answered by ICMP port unreachable: a real server's packet that belongs to no connection
+    /// (`nat_icmp_send`).
+    RealServer = "drop.real_server",
     /// Dropped: the service's persistence engine finds no Call-ID in it.
     NoCallId = "drop.no_call_id",
     /// Dropped, answered by ICMP time exceeded: the TTL or hop limit ran out.

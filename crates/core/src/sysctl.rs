@@ -64,6 +64,12 @@ sysctls! {
     LblcExpiration = "lblc_expiration", 86_400, SECONDS;
     /// lblcr: the same, and after how long a set of destinations that did not change loses one.
     LblcrExpiration = "lblcr_expiration", 86_400, SECONDS;
+    /// Whether packets of real servers that belong to no connection are answered by ICMP port
+    /// unreachable.
+    NatIcmpSend = "nat_icmp_send", 0, ANY;
+    /// Whether packets that are too big for a tunnel, and must not be cut, are answered: else they go
+    /// through it in pieces.
+    PmtuDisc = "pmtu_disc", 1, ANY;
     /// Whether rates are estimated.
     RunEstimation = "run_estimation", 1, ANY;
     /// Whether an ICMP error about a packet of no connection opens one, as that packet would.
@@ -122,8 +128,8 @@ pub const SETTINGS: [(&str, Kind); 28] = [
     ("ignore_tunneled", Kind::Fixed("0", "tunneled packets are not looked into")),
     ("lblc_expiration", Kind::Changes(Sysctl::LblcExpiration)),
     ("lblcr_expiration", Kind::Changes(Sysctl::LblcrExpiration)),
-    ("nat_icmp_send", Kind::Fixed("0", "packets of real servers without a connection are the host's, which knows no real servers")),
-    ("pmtu_disc", Kind::Fixed("1", "packets too big for the way on are always answered")),
+    ("nat_icmp_send", Kind::Changes(Sysctl::NatIcmpSend)),
+    ("pmtu_disc", Kind::Changes(Sysctl::PmtuDisc)),
     ("run_estimation", Kind::Changes(Sysctl::RunEstimation)),
     ("schedule_icmp", Kind::Changes(Sysctl::ScheduleIcmp)),
     ("secure_tcp", Kind::Changes(Sysctl::SecureTcp)),

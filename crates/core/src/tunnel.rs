@@ -35,13 +35,14 @@ const SOURCE_PORTS: (u64, u64) = (32_768, 60_999);
 /// How a destination's packets are encapsulated, in one word.
 ///
 /// ```text
-/// │ 31 .. 16  UDP port, network byte order │ 8  checksum │ 7 .. 0  type │
+/// │ 31 .. 16  UDP port, network byte order │ 9  pieces │ 8  checksum │ 7 .. 0  type │
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tunnel(pub u32);
 
 impl Tunnel {
     const CHECKSUM: u32 = 1 << 8;
+    const PIECES: u32 = 1 << 9;
 
     /// From what `ipvsadm` says: the type (0 ipip, 1 gue, 2 gre), the port of a GUE tunnel in host
     /// order, and `IP_VS_TUNNEL_ENCAP_FLAG_*`. A remote checksum (`--tun-remcsum`) is a checksum
@@ -55,6 +56,19 @@ impl Tunnel {
         };
         let port = (port.to_be() as u32) << 16;
         Self(port | if checksum { Self::CHECKSUM } else { 0 } | kind as u32)
+    }
+
+    /// The same, where packets of IPv4 that must not be cut and are too big for the tunnel go through it
+    /// in pieces of the outer packet (`pmtu_disc` 0), or are answered.
+    #[must_use]
+    pub const fn in_pieces(self, pieces: bool) -> Self {
+        Self(self.0 & !Self::PIECES | if pieces { Self::PIECES } else { 0 })
+    }
+
+    /// Whether such packets go through in pieces.
+    #[inline(always)]
+    pub const fn takes_pieces(self) -> bool {
+        self.0 & Self::PIECES != 0
     }
 
     #[inline(always)]
@@ -179,7 +193,8 @@ fn source_port<A: Ip, E: Env>(env: &E, flow: &Flow<A>) -> u16 {
 #[inline(always)]
 fn ipv4<A: Ip>(flow: &Flow<A>, tunnel: Tunnel, extra: u32, src: u32, dst: u32, id: u16) -> Ipv4 {
     // An IPv6 packet has no such flag to copy; the kernel leaves the outer one clear then.
-    let dont_fragment = flow.dont_fragment && matches!(A::FAMILY, Family::V4);
+    let dont_fragment =
+        flow.dont_fragment && matches!(A::FAMILY, Family::V4) && !tunnel.takes_pieces();
     let (fragment, id) = if dont_fragment { (Ipv4::DF, 0) } else { (0, id) };
     let mut ip = Ipv4 {
         version_ihl: 0x45,

@@ -12,13 +12,14 @@ use rvs_core::layout::{
     CallId, Config, ConnSet, Dest, ENTRIES, Interface, LAYOUT_VERSION, MarkRule, Row, Slot,
     Version, WAYS,
 };
+use rvs_core::limit::Limits;
 use rvs_core::reason::Reason;
 
 use crate::memory::Mapped;
 use crate::object::OpenError;
 
 /// Names of all maps, as in `crates/ebpf/src/maps.rs`.
-pub const MAPS: [&str; 27] = [
+pub const MAPS: [&str; 28] = [
     "CONFIG",
     "SERVICES4",
     "SERVICES6",
@@ -38,7 +39,8 @@ pub const MAPS: [&str; 27] = [
     "REAL_SERVERS4",
     "REAL_SERVERS6",
     "REASONS",
-    "ICMP_BUDGET",
+    "ICMP_LIMITS",
+    "RECEIVERS",
     "ICMP_REQUEST",
     "SCRATCH",
     "PROGRAMS",
@@ -116,6 +118,8 @@ pub struct Maps {
     pub interfaces: Mapped<Cell<Interface>>,
     /// See [`Slow`].
     pub slow: Mapped<Slow>,
+    /// See [`Limits`].
+    pub limits: Mapped<Limits>,
     /// Packets by [`Reason`], counted by rvsd.
     pub slow_reasons: Mapped<Cell<u64>>,
     /// The IPv4 connection table.
@@ -167,6 +171,7 @@ impl Maps {
             dests: mapped(pin, "DESTS")?,
             interfaces: mapped(pin, "INTERFACES")?,
             slow: mapped(pin, "SLOW")?,
+            limits: mapped(pin, "ICMP_LIMITS")?,
             slow_reasons: mapped(pin, "SLOW_REASONS")?,
             conns4: mapped(pin, "CONNS4")?,
             conns6: mapped(pin, "CONNS6")?,

@@ -8,6 +8,7 @@ use rvs_core::addr::{Addr, V4, V6};
 use rvs_core::control::{DatapathError, Stats};
 use rvs_core::fragment::Slow;
 use rvs_core::layout::{CallId, Config, ConnSet, Dest, MarkRule, Row, ServiceAddr, Slot, Version};
+use rvs_core::limit::Limits;
 use rvs_core::time::Tick;
 use rvs_tables::{Memory, ServiceHash};
 
@@ -21,6 +22,10 @@ impl Memory for Maps {
 
     fn slow(&self) -> &Slow {
         self.slow.first().expect("SLOW has one element, checked when it was mapped")
+    }
+
+    fn limits(&self) -> &Limits {
+        self.limits.first().expect("ICMP_LIMITS has one element, checked when it was mapped")
     }
 
     fn slots(&self) -> &[Slot] {

@@ -13,6 +13,7 @@ use rvs_core::layout::{
     Asked, CallId, Config, Conn, ConnSet, Dest, DestStats, Key, MarkRule, Row, ServiceAddr, Slot,
     Version,
 };
+use rvs_core::limit::{Limiter, Limits, Moment, Receiver};
 use rvs_core::mark;
 use rvs_core::pe;
 use rvs_core::pipeline::{asked_for, transition};
@@ -188,6 +189,31 @@ impl Notes for Kernel {
     fn leave(&self, key: &NoteKey, note: &Note) {
         // Without memory the fragments wait in rvsd until they are dropped and counted.
         let _ = maps::NOTES.insert(key, note, 0);
+    }
+}
+
+impl Limiter for Kernel {
+    #[inline(always)]
+    fn moment(&self) -> Moment {
+        // SAFETY: a helper without arguments.
+        Moment::from_nanos(unsafe { bpf_ktime_get_coarse_ns() })
+    }
+
+    #[inline(always)]
+    fn limits(&self) -> Option<&Limits> {
+        maps::ICMP_LIMITS.get(0)
+    }
+
+    #[inline(always)]
+    fn receiver(&self, addr: &[u32; 4]) -> Option<Receiver> {
+        // SAFETY: a bucket that is replaced meanwhile is right for one error more or less.
+        unsafe { maps::RECEIVERS.get(addr).copied() }
+    }
+
+    #[inline(always)]
+    fn remember(&self, addr: &[u32; 4], receiver: Receiver) {
+        // Without memory the next error to it is not limited, but by what all together may get.
+        let _ = maps::RECEIVERS.insert(addr, &receiver, 0);
     }
 }
 

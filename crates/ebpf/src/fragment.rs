@@ -143,7 +143,8 @@ where
         route::FRAG_NEEDED => mtu = route.hop.mtu,
         _ => return drop(Reason::NoRoute),
     }
-    if mtu != 0 {
+    let in_pieces = forward.takes_pieces(flow, &way) && slow::is_open();
+    if mtu != 0 && !in_pieces {
         let cut = match A::FAMILY {
             Family::V4 => slow::cut(frame, mtu.saturating_sub(way.extra)),
             Family::V6 => None,
@@ -159,7 +160,7 @@ where
     if rewritten.is_none() {
         return drop(Reason::RewriteFailed);
     }
-    tc::finish(&mut frame, &route, &forward, &way)
+    tc::finish(&mut frame, &route, flow, &forward, &way, len)
 }
 
 /// A fragment whose destination, or client, is the director itself: see [`local::deliver`].

@@ -9,6 +9,7 @@ use aya_ebpf::programs::TcContext;
 use rvs_core::addr::{Addr, V4, V6};
 use rvs_core::env::Env;
 use rvs_core::flow::{Flow, L3, ipv6_first_word};
+use rvs_core::limit;
 use rvs_core::nat;
 use rvs_core::packet::Packet;
 use rvs_core::reason::Reason;
@@ -28,8 +29,6 @@ use crate::tc::{self, Frame, SHOT};
 
 /// Hop limit of the errors.
 const TTL: u8 = 64;
-/// Errors that one CPU sends in a tick (134 ms): about the kernel's `icmp_msgs_per_sec` of 1000.
-const BUDGET: u32 = 134;
 /// The most that `bpf_csum_diff` takes at once on older kernels.
 const PIECE: u32 = 512;
 /// `BPF_ADJ_ROOM_MAC`
@@ -137,40 +136,32 @@ pub fn rvs_icmp(ctx: TcContext) -> i32 {
         }
         Kernel.count(Reason::TooBig);
     }
-    if !within_budget() {
-        return SHOT;
-    }
     if four { send::<V4>(frame, request) } else { send::<V6>(frame, request) }
 }
 
-/// Whether this CPU may send another error now.
-#[inline(always)]
-fn within_budget() -> bool {
-    let now = Kernel.now().0;
-    let Some(budget) = maps::ICMP_BUDGET.get_ptr_mut(0) else { return false };
-    // SAFETY: this CPU's own element.
-    let [tick, sent] = unsafe { *budget };
-    let sent = if tick == now { sent } else { 0 };
-    // SAFETY: this CPU's own element.
-    unsafe { *budget = [now, sent + 1] };
-    sent < BUDGET
-}
-
-/// Turns the frame into an ICMP error about itself and sends it back.
+/// Turns the frame into an ICMP error about itself and sends it back, if the host's limits allow it.
 #[inline(always)]
 fn send<A: Errors>(mut frame: Frame, request: &Request) -> i32 {
-    if build::<A>(&mut frame, request).is_none() {
+    // What is sent is short enough for any way; of a length of 0 the kernel would make the frame's.
+    let Some(route) = route::lookup(frame.0.cast(), A::FAMILY, request.dst, 1) else { return SHOT };
+    let is_local = route.result == route::NOT_FORWARDED;
+    if !is_local && route.result != route::SUCCESS && route.result != route::NO_NEIGHBOUR {
         return SHOT;
     }
-    let Some(route) = route::lookup(frame.0.cast(), A::FAMILY, request.dst, 0) else { return SHOT };
-    if route.result == route::NOT_FORWARDED {
-        Kernel.count(Reason::IcmpSent);
-        return local::to_loopback(&mut frame);
-    }
-    if route.result != route::SUCCESS && route.result != route::NO_NEIGHBOUR {
+    let error = limit::Error {
+        family: A::FAMILY,
+        kind: (request.kind, request.code),
+        to: request.dst,
+        is_local,
+        is_neighbour: route.hop.is_direct(),
+    };
+    if !limit::allows(&Kernel, &error) || build::<A>(&mut frame, request).is_none() {
         return SHOT;
     }
     Kernel.count(Reason::IcmpSent);
+    if is_local {
+        return local::to_loopback(&mut frame);
+    }
     tc::transmit(&mut frame, &route, A::FAMILY)
 }
 

@@ -9,6 +9,7 @@ use rvs_core::layout::{
     Asked, CallId, Config, Conn, ConnSet, Dest, DestStats, INTERFACES as MAX_INTERFACES, Interface,
     MARK_RULES, MarkRule, Row, ServiceAddr, Slot, Version,
 };
+use rvs_core::limit::{Limits, Receiver};
 use rvs_core::reason::Reason;
 
 use crate::icmp::Request;
@@ -89,9 +90,15 @@ pub static INTERFACES: Array<Interface, { MAX_INTERFACES as usize }, MMAPABLE> =
 /// Packets by [`Reason`].
 #[btf_map]
 pub static REASONS: PerCpuArray<u64, { Reason::ALL.len() }> = PerCpuArray::new();
-/// ICMP errors sent by this CPU: the tick, and how many in it.
+/// See [`Limits`].
 #[btf_map]
-pub static ICMP_BUDGET: PerCpuArray<[u32; 2], 1> = PerCpuArray::new();
+pub static ICMP_LIMITS: Array<Limits, 1, MMAPABLE> = Array::new();
+/// Receivers of ICMP errors that remember their [`Receiver`] at a time.
+const MAX_RECEIVERS: u32 = 8192;
+/// See [`Receiver`]; by address, words in network byte order.
+#[btf_map]
+pub static RECEIVERS: LruHashMap<[u32; 4], Receiver, { MAX_RECEIVERS as usize }> =
+    LruHashMap::new();
 /// Bytes of `SCRATCH`: four pieces of what `bpf_csum_diff` takes at once.
 const SCRATCH_LEN: u32 = 2048;
 /// Where an ICMP error's quotation is summed up.

@@ -175,5 +175,6 @@ where
     if rewritten.is_none() {
         return drop(Reason::RewriteFailed);
     }
-    tc::finish(&mut frame, &route, &forward, &way)
+    // Errors are never sent in pieces.
+    tc::finish(&mut frame, &route, flow, &forward, &way, 0)
 }

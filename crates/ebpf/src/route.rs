@@ -127,6 +127,13 @@ fn ask(ctx: *mut c_void, hop: &mut Hop, len: u16) -> u32 {
 }
 
 impl Hop {
+    /// Whether the destination is the neighbour itself, not behind a router.
+    #[inline(always)]
+    pub fn is_direct(&self) -> bool {
+        let ([a, b, c, d], [e, f, g, h]) = (self.dst, self.next);
+        self.family == self.next_family && (a, b, c, d) == (e, f, g, h)
+    }
+
     /// The next hop for `bpf_redirect_neigh`.
     #[inline(always)]
     pub fn neighbour(&self) -> bpf_redir_neigh {

@@ -6,7 +6,8 @@
 //!      └──── rvs_back: redirect to ingress ◄── TAP device ◄─┘
 //! ```
 //!
-//! The destination's MAC address, which is the interface's own, carries a [`Ticket`] meanwhile.
+//! The destination's MAC address, which is the interface's own, carries a [`Ticket`] meanwhile. A tunnel's
+//! packet that is sent in pieces (`pmtu_disc` 0) comes here as it would have left, and `rvs_back` sends them.
 
 use aya_ebpf::helpers::generated::bpf_redirect;
 use aya_ebpf::macros::classifier;
@@ -18,11 +19,13 @@ use rvs_core::fragment::{Notes, Ticket};
 use rvs_core::layout::INTERFACE_KNOWN;
 use rvs_core::packet::Packet;
 use rvs_core::reason::Reason;
-use rvs_wire::{Ethernet, Ipv4, Tcp};
+use rvs_core::types::Family;
+use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Ipv4, Ipv6, Tcp};
 
 use crate::env::Kernel;
 use crate::maps;
-use crate::tc::{Frame, drop};
+use crate::route;
+use crate::tc::{self, Frame, HEADERS, drop};
 
 /// Elements of `SLOW_BUDGET`: sources, and all together.
 pub const BUDGETS: u32 = SOURCES + 1;
@@ -49,6 +52,40 @@ fn is_within(index: u32, most: u32, now: u32) -> bool {
     sent < most
 }
 
+/// Whether another frame of this source may be sent in this tick.
+#[inline(always)]
+fn may_send(source: u32, now: u32) -> bool {
+    let bucket = source.wrapping_mul(0x9e37_79b1) >> 24;
+    is_within(bucket, SOURCE_BUDGET, now) && is_within(SOURCES, BUDGET, now)
+}
+
+/// Whether rvsd reads.
+#[inline(always)]
+pub fn is_open() -> bool {
+    Kernel.slow().is_some_and(|slow| slow.is_open(Kernel.now()))
+}
+
+/// Hands a tunnel's packet, of outer family `family` and about one from `source`, to rvsd, which sends
+/// it in pieces of `mtu` bytes at most.
+#[inline(never)]
+pub fn send_in_pieces(frame: Frame, family: Family, source: u32, mtu: u32) -> i32 {
+    // LLVM would pass what is read of the context instead of the context, as numbers.
+    let mut frame = Frame(core::hint::black_box(frame.0));
+    let Some(slow) = Kernel.slow() else { return drop(Reason::Inconsistent) };
+    if !may_send(source, Kernel.now().0) {
+        return drop(Reason::FragmentLimit);
+    }
+    let Some(ethernet) = frame.at_mut::<Ethernet>(0) else { return drop(Reason::RewriteFailed) };
+    ethernet.dst = Ticket { ifindex: Ticket::OUT, mtu: mtu as u16 }.to_mac();
+    let [a, b, c, d] = Kernel.random().to_ne_bytes();
+    ethernet.src = [a, b, c, d, 0, 0];
+    let ethertype = if matches!(family, Family::V4) { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 };
+    ethernet.ethertype.set(ethertype);
+    Kernel.count(Reason::SlowTooBig);
+    // SAFETY: plain arguments.
+    unsafe { bpf_redirect(slow.ifindex.get(), 0) as i32 }
+}
+
 /// Hands the frame to rvsd. `source` is a word of the sender's address, `mtu` what to cut to, or
 /// 0. `None` if no rvsd reads, or it could not put the frame back.
 #[inline(never)]
@@ -60,8 +97,7 @@ pub fn hand_over(frame: Frame, reason: Reason, source: u32, mtu: u32) -> Option<
     if tagged != 0 || maps::INTERFACES.get(ifindex)?.flags & INTERFACE_KNOWN == 0 {
         return None;
     }
-    let bucket = source.wrapping_mul(0x9e37_79b1) >> 24;
-    if !is_within(bucket, SOURCE_BUDGET, now.0) || !is_within(SOURCES, BUDGET, now.0) {
+    if !may_send(source, now.0) {
         return Some(drop(Reason::FragmentLimit));
     }
     let mut frame = frame;
@@ -120,7 +156,29 @@ where
     hand_over(frame, Reason::SlowApp, a ^ b, Ticket::INSPECT.into())
 }
 
-/// The program for ingress of rvsd's device: puts a frame back where it came from.
+/// Sends a piece of a tunnel's packet.
+#[inline(never)]
+fn out(mut frame: Frame) -> i32 {
+    frame.pull(HEADERS);
+    let (family, dst) = if let Some(ip) = frame.at::<Ipv4>(L3).filter(|ip| ip.version_ihl >> 4 == 4)
+    {
+        (Family::V4, [u32::from_ne_bytes(ip.dst), 0, 0, 0])
+    } else if let Some(ip) = frame.at::<Ipv6>(L3) {
+        (Family::V6, rvs_wire::transmute!(ip.dst))
+    } else {
+        return drop(Reason::Malformed);
+    };
+    // The kernel takes a length of 0 for the frame's.
+    let Some(route) = route::lookup(frame.0.cast(), family, dst, 1) else {
+        return drop(Reason::Inconsistent);
+    };
+    match route.result {
+        route::SUCCESS | route::NO_NEIGHBOUR => tc::transmit(&mut frame, &route, family),
+        _ => drop(Reason::NoRoute),
+    }
+}
+
+/// The program for ingress of rvsd's device: puts a frame back where it came from, or sends it out.
 #[classifier]
 pub fn rvs_back(ctx: TcContext) -> i32 {
     let mut frame = Frame(ctx.skb.skb);
@@ -130,6 +188,9 @@ pub fn rvs_back(ctx: TcContext) -> i32 {
     if ticket.mtu == Ticket::INSPECT {
         // SAFETY: the context is valid for the whole run. The number stays with the packet.
         unsafe { (*ctx.skb.skb).tc_index = INSPECTED };
+    }
+    if ticket.ifindex == Ticket::OUT {
+        return out(frame);
     }
     match maps::INTERFACES.get(ticket.ifindex) {
         Some(interface) if interface.flags & INTERFACE_KNOWN != 0 => {

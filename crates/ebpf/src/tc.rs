@@ -11,6 +11,7 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use rvs_core::addr::{V4, V6};
+use rvs_core::answer;
 use rvs_core::conn::{APP, Word};
 use rvs_core::env::{Env, Tables};
 use rvs_core::flow::{Flow, Ip, L3};
@@ -45,6 +46,8 @@ pub const MOST: u32 = 2 * MOST_OFFSET + 1;
 /// Bytes that must be readable directly: Ethernet, IPv4 with all options, TCP.
 pub const HEADERS: u32 = 14 + 60 + 20;
 
+/// `pkt_type` of a frame for this host alone.
+const PACKET_HOST: u32 = 0;
 /// `pkt_type` of a frame for another host's MAC address.
 const PACKET_OTHERHOST: u32 = 3;
 
@@ -287,7 +290,10 @@ where
 
 /// Does not send the packet on.
 #[inline(always)]
-pub fn refuse<A: icmp::Errors>(frame: Frame, flow: &Flow<A>, verdict: &Verdict<'_, A>) -> i32 {
+pub fn refuse<A: icmp::Errors>(frame: Frame, flow: &Flow<A>, verdict: &Verdict<'_, A>) -> i32
+where
+    Kernel: Tables<A>,
+{
     match *verdict {
         Verdict::Forward(_) => NEXT,
         Verdict::Pass(Reason::PuntEngine) => engine::PENDING,
@@ -300,8 +306,41 @@ pub fn refuse<A: icmp::Errors>(frame: Frame, flow: &Flow<A>, verdict: &Verdict<'
             let source = flow.key.dst.to_words();
             icmp::request(flow, &Message { kind: A::PORT_UNREACHABLE, info: 0, source })
         }
+        Verdict::Drop(Reason::RealServer) => answer(frame, flow),
         Verdict::Drop(reason) => drop(reason),
     }
+}
+
+/// Answers a real server's packet of no connection, as it were once it was routed: what cannot go on
+/// anyway is left to the host, which says so. Nobody is told about what was sent to many.
+#[inline(never)]
+fn answer<A: icmp::Errors>(mut frame: Frame, flow: &Flow<A>) -> i32
+where
+    Kernel: Tables<A>,
+{
+    // A super-packet came in pieces that fitted. Of a length of 0 the kernel makes the frame's.
+    let is_whole = flow.dont_fragment && frame.gso_size() == 0;
+    let len = if is_whole { flow.len.min(u16::MAX as u32) as u16 } else { 1 };
+    let Some(route) = route::lookup(frame.0.cast(), A::FAMILY, flow.key.dst.to_words(), len) else {
+        return drop(Reason::Inconsistent);
+    };
+    let source = match route.result {
+        route::NOT_FORWARDED => flow.key.dst.to_words(),
+        route::SUCCESS | route::NO_NEIGHBOUR if flow.ttl > 1 => {
+            let source = answer::source(&Kernel, flow);
+            let (Some(source), Some(())) = (source, A::decrement_ttl(&mut frame)) else {
+                return drop(Reason::RealServer);
+            };
+            source
+        }
+        _ => return pass(Reason::NotOurs),
+    };
+    // SAFETY: the context is valid for the whole run.
+    if unsafe { (*frame.0).pkt_type } != PACKET_HOST {
+        return drop(Reason::RealServer);
+    }
+    Kernel.count(Reason::RealServer);
+    icmp::request(flow, &Message { kind: A::PORT_UNREACHABLE, info: 0, source })
 }
 
 /// Length that must fit the MTU: the packet's, or for a super-packet that of its segments. When
@@ -334,7 +373,7 @@ fn length<A: Ip>(frame: &Frame, flow: &Flow<A>, forward: &Forward<'_, A>, way: &
 fn refuse_too_big<A: icmp::Errors>(frame: Frame, flow: &Flow<A>, forward: &Forward<'_, A>) -> bool {
     let way = forward.way(flow);
     let mtu = forward.exceeded_mtu(length(&frame, flow, forward, &way));
-    if mtu == 0 {
+    if mtu == 0 || forward.takes_pieces(flow, &way) && slow::is_open() {
         return false;
     }
     let info = mtu.saturating_sub(way.extra);
@@ -372,6 +411,7 @@ where
     }
     match route.result {
         route::SUCCESS | route::NO_NEIGHBOUR => {}
+        route::FRAG_NEEDED if forward.takes_pieces(flow, &way) && slow::is_open() => {}
         route::FRAG_NEEDED => {
             let info = route.hop.mtu.saturating_sub(way.extra);
             return icmp::request(flow, &Message { kind: A::TOO_BIG, info, source });
@@ -395,7 +435,7 @@ where
     if rewritten.is_none() {
         return drop(Reason::RewriteFailed);
     }
-    finish(&mut frame, &route, forward, &way)
+    finish(&mut frame, &route, flow, forward, &way, len as u32)
 }
 
 /// Puts the outer headers in front. A function of its own to keep `send`'s stack frame small.
@@ -436,13 +476,37 @@ fn has_fixed_segments<A: Ip>(flow: &Flow<A>, tunnel: Tunnel) -> bool {
     flow.key.protocol != protocol::TCP as u32 || tunnel.has_checksum()
 }
 
-/// Sends the frame out as [`transmit`] does. If the outer header has a checksum, the result asks
-/// for [`rvs_cover`](crate::cover::rvs_cover), which computes it first.
+/// Sends the frame, `len` bytes with its outer headers, out as [`transmit`] does; if it is too big for the
+/// tunnel, by way of rvsd. If the outer header has a checksum, the result asks for
+/// [`rvs_cover`](crate::cover::rvs_cover), which computes it first.
 #[inline(always)]
-pub fn finish<A: Ip>(frame: &mut Frame, route: &Route, forward: &Forward<'_, A>, way: &Way) -> i32 {
-    let action = transmit(frame, route, way.family);
+pub fn finish<A: Ip>(
+    frame: &mut Frame,
+    route: &Route,
+    flow: &Flow<A>,
+    forward: &Forward<'_, A>,
+    way: &Way,
+    len: u32,
+) -> i32 {
+    let mtu = if forward.takes_pieces(flow, way) { too_small(route, forward, len) } else { 0 };
+    let action = if mtu != 0 {
+        let [source, ..] = flow.key.src.to_words();
+        slow::send_in_pieces(*frame, way.family, source, mtu)
+    } else {
+        transmit(frame, route, way.family)
+    };
     // Not asked before: see `xdp::send`.
     if forward.is_covered(way) && action == cover::REDIRECT { cover::PENDING } else { action }
+}
+
+/// The MTU that a packet of `len` bytes is too big for; 0 if it fits.
+#[inline(always)]
+fn too_small<A: Ip>(route: &Route, forward: &Forward<'_, A>, len: u32) -> u32 {
+    let mtu = forward.exceeded_mtu(len);
+    if route.result != route::FRAG_NEEDED || mtu != 0 && mtu < route.hop.mtu {
+        return mtu;
+    }
+    route.hop.mtu
 }
 
 /// Sends the frame out: with the neighbour's address, or by way of its resolution.

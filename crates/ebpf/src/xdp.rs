@@ -123,8 +123,8 @@ where
     match resolve(&Kernel, &mut flow) {
         Verdict::Forward(forward) => send(frame, &flow, &forward),
         Verdict::Pass(reason) => pass(reason),
-        // The client is told by ICMP, which TC can do.
-        Verdict::Drop(Reason::NoDest) => pass(Reason::PuntIcmp),
+        // The sender is told by ICMP, which TC can do.
+        Verdict::Drop(Reason::NoDest | Reason::RealServer) => pass(Reason::PuntIcmp),
         Verdict::Drop(reason) => drop(reason),
     }
 }

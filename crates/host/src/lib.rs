@@ -3,6 +3,7 @@
 //! another namespace.
 #![forbid(unsafe_code)]
 
+mod icmp;
 mod interface;
 mod monitor;
 mod neighbour;
@@ -13,6 +14,7 @@ mod sysctl;
 
 use netlink_sys::Socket;
 
+pub use icmp::icmp_settings;
 pub use interface::Interface;
 pub use monitor::{Changes, Monitor};
 pub use policy::{MARKED, Mark};

@@ -9,6 +9,7 @@ use rvs_core::layout::{
     Asked, CallId, Config, Conn, ConnSet, Dest, DestStats, MarkRule, Row, ServiceAddr, Slot,
     Version,
 };
+use rvs_core::limit::{Limiter, Limits, Moment, Receiver};
 use rvs_core::reason::Reason;
 use rvs_core::time::Tick;
 use rvs_tables::{Memory, ServiceHash};
@@ -119,6 +120,24 @@ impl Notes for &Plain {
         if notes.len() < NOTES as usize {
             notes.insert(*key, *note);
         }
+    }
+}
+
+impl Limiter for &Plain {
+    fn moment(&self) -> Moment {
+        self.moment.get()
+    }
+
+    fn limits(&self) -> Option<&Limits> {
+        Some(&self.limits)
+    }
+
+    fn receiver(&self, addr: &[u32; 4]) -> Option<Receiver> {
+        self.receivers.borrow().get(addr).copied()
+    }
+
+    fn remember(&self, addr: &[u32; 4], receiver: Receiver) {
+        self.receivers.borrow_mut().insert(*addr, receiver);
     }
 }
 

@@ -10,6 +10,7 @@ use rvs_core::fragment::{Note, NoteKey, Slow};
 use rvs_core::layout::{
     Asked, CallId, Config, Conn, ConnSet, Dest, DestStats, MARK_RULES, MarkRule, Row, Slot, Version,
 };
+use rvs_core::limit::{Limits, Moment, Receiver};
 use rvs_core::reason::Reason;
 use rvs_core::time::Tick;
 use rvs_tables::sweeper::{self, Pass};
@@ -36,6 +37,10 @@ impl Default for Sizes {
 pub struct Plain {
     pub(crate) config: Box<Config>,
     pub(crate) slow: Box<Slow>,
+    pub(crate) limits: Limits,
+    pub(crate) receivers: RefCell<HashMap<[u32; 4], Receiver>>,
+    /// The moment by which ICMP errors are limited: the caller's to move.
+    pub moment: Cell<Moment>,
     pub(crate) notes: RefCell<HashMap<NoteKey, Note>>,
     pub(crate) slots: Vec<Slot>,
     pub(crate) versions: Vec<Version>,
@@ -89,6 +94,9 @@ impl Plain {
         let plain = Self {
             config: Box::new(config),
             slow: Box::default(),
+            limits: Limits::default(),
+            receivers: RefCell::default(),
+            moment: Cell::new(Moment(0)),
             notes: RefCell::default(),
             slots: zeroed(sizes.services + 1),
             versions: zeroed(sizes.services * 2 + 2),
@@ -136,6 +144,10 @@ impl Memory for Plain {
 
     fn slow(&self) -> &Slow {
         &self.slow
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     fn slots(&self) -> &[Slot] {

@@ -1,6 +1,7 @@
-//! Cutting an IPv4 packet, or a fragment, into fragments: RFC 791, section 3.2.
+//! Cutting an IPv4 packet, or a fragment, into fragments: RFC 791, section 3.2; and a tunnel's IPv6
+//! packet: RFC 8200, section 4.5.
 
-use rvs_wire::checksum;
+use rvs_wire::{Ipv6, checksum, protocol};
 
 use crate::packet::{L3, ipv4_header, number};
 
@@ -8,6 +9,36 @@ use crate::packet::{L3, ipv4_header, number};
 const LEAST: usize = 68;
 const MORE: usize = 0x2000;
 const DF: usize = 0x4000;
+
+/// A tunnel's packet in pieces, by its outer header.
+pub fn cut_outer(frame: &[u8], mtu: usize) -> Option<Vec<Vec<u8>>> {
+    if frame.get(L3)? >> 4 == 6 { cut_ipv6(frame, mtu) } else { cut(frame, mtu) }
+}
+
+/// The frame's IPv6 packet, which has no extension headers, in pieces. Their identification lies in
+/// front of it (`rvs_core::fragment::Ticket`).
+fn cut_ipv6(frame: &[u8], mtu: usize) -> Option<Vec<Vec<u8>>> {
+    const FRAGMENT: usize = 8;
+    let start = L3 + Ipv6::LEN;
+    let (header, id) = (frame.get(..start)?, frame.get(6..10)?);
+    let data = frame.get(start..start + number(frame, L3 + 4)?)?;
+    let room = mtu.checked_sub(Ipv6::LEN + FRAGMENT)? & !7;
+    let mut pieces = Vec::new();
+    for (index, part) in data.chunks(Some(room).filter(|room| *room != 0)?).enumerate() {
+        let offset = index * room;
+        let more = usize::from(offset + part.len() < data.len());
+        let mut piece = header.to_vec();
+        let len = u16::try_from(FRAGMENT + part.len()).ok()?;
+        piece.get_mut(L3 + 4..L3 + 6)?.copy_from_slice(&len.to_be_bytes());
+        let next = std::mem::replace(piece.get_mut(L3 + 6)?, protocol::FRAGMENT);
+        let [high, low] = u16::try_from(offset | more).ok()?.to_be_bytes();
+        piece.extend([next, 0, high, low]);
+        piece.extend_from_slice(id);
+        piece.extend_from_slice(part);
+        pieces.push(piece);
+    }
+    Some(pieces)
+}
 
 /// The frame's packet in pieces of `mtu` bytes at most from the IP header on. `None` if it is no
 /// IPv4 packet that may be cut.
@@ -107,6 +138,28 @@ mod tests {
             }
             assert_eq!(data, whole[L3 + 28..], "{len}");
         }
+    }
+
+    #[test]
+    fn pieces_of_ipv6_have_a_header_of_their_own() {
+        let data: Vec<u8> = (0..1460).map(|at| (at * 7 + at / 256) as u8).collect();
+        let mut whole = vec![0; L3];
+        whole[6..10].copy_from_slice(b"id!?");
+        whole.extend([0x60, 0, 0, 0, 0x05, 0xb4, 4, 63]);
+        whole.extend([0xfd; 32]);
+        whole.extend(&data);
+        let pieces = cut_outer(&whole, 1300).expect("it may be cut");
+        let fragments = [[4, 0, 0, 1], [4, 0, 0x04, 0xe0]];
+        let places = [0..1248, 1248..1460];
+        assert_eq!(pieces.len(), 2);
+        for ((piece, fragment), place) in pieces.iter().zip(fragments).zip(places) {
+            assert_eq!(number(piece, L3 + 4), Some(8 + place.len()));
+            assert_eq!(piece[L3 + 6..L3 + 8], [44, 63]);
+            assert_eq!(piece[L3 + 40..L3 + 48], [&fragment[..], b"id!?"].concat());
+            assert_eq!(piece[L3 + 48..], data[place]);
+        }
+        assert_eq!(cut_outer(&whole, 55), None);
+        assert_eq!(cut_outer(&whole[..L3 + 700], 1300), None);
     }
 
     #[test]

@@ -50,14 +50,15 @@ impl Slow {
         let Some(mac) = frame.first_chunk().copied() else {
             return path.count(Reason::Malformed, 1);
         };
-        let Ticket { mtu, .. } = Ticket::from_mac(mac);
+        let Ticket { ifindex, mtu } = Ticket::from_mac(mac);
         if mtu == Ticket::INSPECT {
             let mut frame = frame.to_vec();
             path.inspect(&mut frame);
             return path.put_back(&frame);
         }
         if mtu != 0 {
-            match cut::cut(frame, mtu.into()) {
+            let cut = if ifindex == Ticket::OUT { cut::cut_outer } else { cut::cut };
+            match cut(frame, mtu.into()) {
                 Some(pieces) => pieces.iter().for_each(|piece| path.put_back(piece)),
                 None => path.count(Reason::TooBig, 1),
             }

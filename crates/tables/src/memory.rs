@@ -9,6 +9,7 @@ use rvs_core::fragment::Slow;
 use rvs_core::layout::{
     CallId, Config, ConnSet, Dest, LAYOUT_VERSION, MarkRule, Row, ServiceAddr, Slot, Version,
 };
+use rvs_core::limit::{Limits, Settings};
 use rvs_core::proto::{sctp, tcp, udp};
 use rvs_core::sysctl::Sysctl;
 use rvs_core::time::{Tick, ticks};
@@ -21,6 +22,8 @@ pub trait Memory {
     fn config(&self) -> &Config;
     /// The `SLOW` element.
     fn slow(&self) -> &Slow;
+    /// The `ICMP_LIMITS` element.
+    fn limits(&self) -> &Limits;
     /// `SLOTS`; the first is nobody's.
     fn slots(&self) -> &[Slot];
     /// `VERSIONS`; the first is nobody's.
@@ -133,6 +136,7 @@ pub fn initialise<M: Memory>(memory: &M, seed: u64) {
     for sysctl in Sysctl::ALL {
         config.set_sysctl(*sysctl, sysctl.default());
     }
+    memory.limits().set(&Settings::default());
     // What has no destination has weight, as far as `expire_nodest_conn` asks.
     if let Some(nobody) = memory.dests().first() {
         nobody.weight.set(1);

@@ -5,7 +5,7 @@
 mod adopt;
 pub(crate) mod conns;
 mod gate;
-mod pe;
+mod real_servers;
 mod stats;
 mod uses;
 mod write;
@@ -22,6 +22,7 @@ use rvs_core::proto::tcp;
 use rvs_core::sysctl::Sysctl;
 use rvs_core::time::{Tick, seconds, ticks};
 use rvs_core::timeout::Timeout;
+use rvs_core::tunnel::Tunnel;
 use rvs_core::types::{DestConfig, DestKey, ServiceConfig, ServiceKey, Timeouts};
 
 use crate::extents::Extents;
@@ -87,9 +88,8 @@ pub struct Services<M> {
     tables: Extents,
     dests: Extents,
     sequence: u32,
-    /// Real servers of services with a persistence engine, as the hash has them; no place where
-    /// that is not known.
-    real_servers: HashMap<ServiceHash, Option<u32>>,
+    /// What services have in the hash of real servers, by place, the one added last at the end.
+    real_servers: HashMap<ServiceHash, Vec<u32>>,
     uses: uses::Uses,
     /// Places taken since [`Services::take_new`] was called last.
     new: Vec<(u32, IpAddr)>,
@@ -337,6 +337,14 @@ impl<M: Memory> Datapath for Services<M> {
         // What other settings mean to these shows within a second, as in the kernel.
         if changed && matches!(sysctl, Sysctl::DropEntry | Sysctl::DropPacket | Sysctl::SecureTcp) {
             self.defend(self.available);
+        }
+        if changed && sysctl == Sysctl::PmtuDisc {
+            for dest in self.maps.dests() {
+                dest.tunnel.set(Tunnel(dest.tunnel.get()).in_pieces(value == 0).0);
+            }
+        }
+        if changed && sysctl == Sysctl::NatIcmpSend {
+            self.rebuild_real_servers();
         }
         self.update_backup_only();
         Ok(())

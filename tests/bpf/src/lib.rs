@@ -14,13 +14,15 @@ use aya::TestRun as _;
 use aya::programs::{TestRunOptions, TestRunResult};
 use rvs_core::conn::{CACHE, Word};
 use rvs_core::control::{Change, Datapath};
-use rvs_core::layout::Conn;
+use rvs_core::layout::{Conn, INTERFACE_KNOWN, INTERFACE_XDP, Interface};
+use rvs_core::limit::Settings;
 use rvs_core::sched::cache::SET;
 use rvs_core::types::{
     DestConfig, DestKey, Family, ForwardMethod, Protocol, Scheduler, ServiceConfig, ServiceFlags,
     ServiceKey,
 };
 use rvs_datapath::{BpfDatapath, Object, Sizes};
+use rvs_tables::Memory as _;
 
 /// Set in the process that runs in the namespace.
 const INSIDE: &str = "RVS_TEST_INSIDE";
@@ -142,6 +144,8 @@ impl Bench {
             let flags = rvs_core::layout::INTERFACE_XDP;
             interface.set(rvs_core::layout::Interface { mac: [0; 6], flags });
         }
+        // As on the machine that answers were recorded on.
+        datapath.maps().limits().set(&Settings { ratemask: [0; 2], ..Settings::default() });
         Self { object, datapath, pin }
     }
 
@@ -175,6 +179,31 @@ impl Bench {
             (Hook::Xdp, 1) | (Hook::Tc, 2) => Verdict::Drop,
             (Hook::Xdp, 3 | 4) | (Hook::Tc, 7) => Verdict::Sent,
             (_, other) => Verdict::Other(other),
+        };
+        Outcome { verdict, frame: out }
+    }
+
+    /// Opens the slow path, as rvsd does; its device is [`ETH0`].
+    pub fn open_slow_path(&self) {
+        let maps = self.datapath.maps();
+        maps.slow[0].ifindex.set(ETH0);
+        maps.slow[0].until.set(rvs_datapath::env::now().after(100_000).0);
+        let flags = INTERFACE_KNOWN | INTERFACE_XDP;
+        maps.interfaces[ETH0 as usize].set(Interface { mac: DIRECTOR, flags });
+    }
+
+    /// Gives the program behind the slow path one frame.
+    pub fn put_back(&mut self, frame: &[u8]) -> Outcome {
+        let mut out = vec![0; 4096];
+        let options =
+            TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..Default::default() };
+        let program = self.object.back().expect("it is loaded");
+        let result = program.test_run(options).unwrap_or_else(|e| panic!("test run: {e}"));
+        out.truncate(result.data_size_out as usize);
+        let verdict = match result.return_value {
+            7 => Verdict::Sent,
+            2 => Verdict::Drop,
+            other => Verdict::Other(other),
         };
         Outcome { verdict, frame: out }
     }

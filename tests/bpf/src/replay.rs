@@ -69,7 +69,10 @@ impl Replay {
         let sctp = value("--sctp-service").map(at);
         let key = match (value("-f"), value("-t"), value("-u")) {
             _ if let Some(vip) = sctp => service(Protocol::Sctp, &vip.ip().to_string(), vip.port()),
-            (Some(mark), ..) => fwmark(Family::V4, mark.parse().expect("a mark")),
+            (Some(mark), ..) => {
+                let family = if words.contains(&"-6") { Family::V6 } else { Family::V4 };
+                fwmark(family, mark.parse().expect("a mark"))
+            }
             (_, Some(vip), _) => service(Protocol::Tcp, &at(vip).ip().to_string(), at(vip).port()),
             (.., vip) => {
                 let vip = at(vip.expect("a service"));
@@ -126,6 +129,12 @@ impl Replay {
             let weight = number("-w").unwrap_or(1);
             let mut new = dest(&server.ip().to_string(), server.port(), forward, weight);
             new.upper_threshold = number("-x").unwrap_or(0);
+            new.tunnel_type = match value("--tun-type") {
+                Some("gue") => 1,
+                Some("gre") => 2,
+                _ => 0,
+            };
+            new.tunnel_port = value("--tun-port").map_or(0, |port| port.parse().expect("a port"));
             let known = service.dests.iter().position(|dest| dest.key == new.key);
             match (words[0], known) {
                 ("-a", None) => service.dests.push(new),

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use rvs_core::control::{Change, Datapath};
 use rvs_core::fragment::{NoteKey, Notes, Ticket};
-use rvs_core::layout::{INTERFACE_KNOWN, INTERFACE_XDP, Interface};
 use rvs_core::reason::Reason;
 use rvs_core::types::{
     DestConfig, ForwardMethod, Protocol, Scheduler, ServiceConfig, ServiceFlags, ServiceKey,
@@ -58,12 +57,16 @@ impl Player {
     /// Opens the slow path, as rvsd does.
     fn open(&mut self) {
         if let Self::Programs(bench, _) = self {
-            let maps = bench.datapath.maps();
-            maps.slow[0].ifindex.set(ETH0);
-            maps.slow[0].until.set(rvs_datapath::env::now().after(100_000).0);
-            let flags = INTERFACE_KNOWN | INTERFACE_XDP;
-            maps.interfaces[ETH0 as usize].set(Interface { mac: DIRECTOR, flags });
+            bench.open_slow_path();
         }
+    }
+
+    /// Sends a piece of a tunnel's packet, as the program behind the slow path does.
+    fn send(&mut self, piece: &[u8]) -> Vec<u8> {
+        let Self::Programs(bench, _) = self else { panic!("nothing is too big there") };
+        let outcome = bench.put_back(piece);
+        assert_eq!(outcome.verdict, Verdict::Sent);
+        outcome.frame
     }
 
     fn play(&mut self, frame: &[u8], again: bool) -> Became {
@@ -113,6 +116,8 @@ impl Player {
 struct Behind<'p> {
     player: &'p Player,
     back: VecDeque<Vec<u8>>,
+    /// Pieces of a tunnel's packets.
+    out: Vec<Vec<u8>>,
     given_up: BTreeMap<&'static str, u64>,
 }
 
@@ -127,6 +132,9 @@ impl Path for Behind<'_> {
 
     fn put_back(&mut self, frame: &[u8]) {
         let ticket = Ticket::from_mac(*frame.first_chunk().expect("a frame"));
+        if ticket.ifindex == Ticket::OUT {
+            return self.out.push(frame.to_vec());
+        }
         assert_eq!(ticket.ifindex, ETH0, "where it came from");
         let mut frame = frame.to_vec();
         frame[..6].copy_from_slice(&DIRECTOR);
@@ -157,7 +165,8 @@ fn run(player: &mut Player, frames: &[Vec<u8>]) -> Played {
         let mut waiting = VecDeque::from([(frame.clone(), false)]);
         while let Some((frame, again)) = waiting.pop_front() {
             let became = player.play(&frame, again);
-            let mut behind = Behind { player, back: VecDeque::new(), given_up: BTreeMap::new() };
+            let (back, out, given_up) = (VecDeque::new(), Vec::new(), BTreeMap::new());
+            let mut behind = Behind { player, back, out, given_up };
             match became {
                 Became::Sent(frame) => played.sent.push(frame),
                 Became::Held(frame) => slow.take(now, &frame, &mut behind),
@@ -173,6 +182,9 @@ fn run(player: &mut Player, frames: &[Vec<u8>]) -> Played {
                 *played.given_up.entry(reason).or_default() += count;
             }
             waiting.extend(behind.back.into_iter().map(|frame| (frame, true)));
+            for piece in behind.out {
+                played.sent.push(player.send(&piece));
+            }
         }
     }
     played

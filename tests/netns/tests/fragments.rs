@@ -153,7 +153,22 @@ fn shared(mode: &str, outer: Option<(usize, &str)>) -> Result<(), LabError> {
             assert!(echo(&lab, &vip, size, tries)?, "{mode} {outer:?} {vip} {size}");
         }
     }
-    any_order(&lab, SHARED, &format!("{mode} {outer:?}"))
+    any_order(&lab, SHARED, &format!("{mode} {outer:?}"))?;
+    if outer.is_some() {
+        set(&director, "pmtu_disc=0")?;
+        let before = reason(&director, "slow.too_big")?;
+        // The client sends it whole, not to be cut, and need not learn that it is too big.
+        assert!(echo(&lab, &at(SHARED[0], PORT), 1472, 1)?, "{mode} {outer:?}");
+        assert!(reason(&director, "slow.too_big")? > before, "{mode} {outer:?}");
+    }
+    Ok(())
+}
+
+/// Changes a setting.
+fn set(director: &Director, setting: &str) -> Result<(), LabError> {
+    let output = director.rvs_command()?.args(["sysctl", setting]).output().expect("rvs starts");
+    assert!(output.status.success(), "{setting}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
 }
 
 #[test]

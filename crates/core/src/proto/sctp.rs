@@ -194,7 +194,13 @@ impl Chunks {
     /// an ABORT in front does not.
     #[inline(always)]
     pub const fn opens(self, sloppy: bool) -> bool {
-        self.is_init() || (sloppy && self.0 != Event::Abort as u8)
+        self.is_init() || (sloppy && !self.begins_with_abort())
+    }
+
+    /// Whether the first chunk is an ABORT.
+    #[inline(always)]
+    pub const fn begins_with_abort(self) -> bool {
+        self.0 == Event::Abort as u8
     }
 }
 

@@ -9,6 +9,7 @@ use rvs_core::dest;
 use rvs_core::layout::{Row, Slot};
 use rvs_core::ours;
 use rvs_core::sched::{self, dh, mh, rr, sh, wrr};
+use rvs_core::sysctl::Sysctl;
 use rvs_core::tunnel::Tunnel;
 use rvs_core::types::{DestConfig, Family, Scheduler, ServiceConfig, ServiceFlags, ServiceKey};
 
@@ -50,12 +51,15 @@ impl<M: Memory> Services<M> {
         self.open_gate(key, dests);
         self.write_version(key, &taken, position, config, &placed, change);
         let removed = self.replaced(position, &placed);
+        let listed = position.and_then(|position| self.services.get(position));
+        let before = listed.map(|s| self.entries(key, &s.config, &s.dests)).unwrap_or_default();
+        let after = self.entries(key, config, &placed);
         self.begin_uses(key, config);
         match position {
             Some(position) => self.switch(position, config, &taken, placed),
             None => self.insert(key, config, slot, &taken, placed)?,
         }
-        self.update_real_servers();
+        self.replace_real_servers(&before, &after);
         for (dest, index) in removed {
             self.trash(slot, dest, index);
         }
@@ -194,7 +198,8 @@ impl<M: Memory> Services<M> {
         let Some(dest) = self.maps.dests().get(index as usize) else { return };
         dest::set_thresholds(dest, config.upper_threshold, config.lower_threshold);
         let (kind, port, flags) = (config.tunnel_type, config.tunnel_port, config.tunnel_flags);
-        dest.tunnel.set(Tunnel::new(kind, port, flags).0);
+        let pieces = self.maps.config().sysctl(Sysctl::PmtuDisc) == 0;
+        dest.tunnel.set(Tunnel::new(kind, port, flags).in_pieces(pieces).0);
         dest.trash.set(0);
     }
 
@@ -381,7 +386,8 @@ impl<M: Memory> Services<M> {
         }
         self.maps.unlink(&ServiceHash::of(key));
         self.end_uses(key, &service.config);
-        self.update_real_servers();
+        let before = self.entries(key, &service.config, &service.dests);
+        self.replace_real_servers(&before, &[]);
         if let Some(slot) = self.maps.slots().get(service.slot as usize) {
             self.maps.store(&slot.version, 0);
         }
