@@ -8,6 +8,7 @@ extern crate std;
 
 pub mod addr;
 pub mod app;
+pub mod bypass;
 pub mod conn;
 pub mod control;
 pub mod defence;

@@ -49,6 +49,9 @@ sysctls! {
     Amemthresh = "amemthresh", 1024, ANY;
     /// Whether clients' packets are left to the host while a backup sync daemon runs.
     BackupOnly = "backup_only", 0, ANY;
+    /// Whether packets that no destination of a service by mark is available for go to their own
+    /// address.
+    CacheBypass = "cache_bypass", 0, ANY;
     /// When a SYN or INIT on a connection opens a new one: 0 never; else after TIME_WAIT and CLOSE
     /// (SCTP: CLOSED); 2 and 3 after FIN_WAIT as well if replies are not seen.
     ConnReuseMode = "conn_reuse_mode", 1, ANY;
@@ -112,7 +115,7 @@ pub const SETTINGS: [(&str, Kind); 28] = [
     ("am_droprate", Kind::Changes(Sysctl::AmDroprate)),
     ("amemthresh", Kind::Changes(Sysctl::Amemthresh)),
     ("backup_only", Kind::Changes(Sysctl::BackupOnly)),
-    ("cache_bypass", Kind::Fixed("0", "a packet for which there is no destination is answered, and never goes to its own address")),
+    ("cache_bypass", Kind::Changes(Sysctl::CacheBypass)),
     ("conn_reuse_mode", Kind::Changes(Sysctl::ConnReuseMode)),
     ("conntrack", Kind::Fixed("0", "packets are balanced before netfilter tracks them, and it does not see them")),
     ("drop_entry", Kind::Changes(Sysctl::DropEntry)),

@@ -164,7 +164,7 @@ fn tc<'e>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<&'e mut SchedClassif
 }
 
 /// TC programs that others call, by their index in `PROGRAMS`.
-const CALLED: [&str; 10] = [
+const CALLED: [&str; 11] = [
     "rvs_icmp",
     "rvs_related",
     "rvs_cover",
@@ -175,6 +175,7 @@ const CALLED: [&str; 10] = [
     "rvs_engine",
     "rvs_tc",
     "rvs_once",
+    "rvs_bypass",
 ];
 
 /// Enters them into the array that they are called by. The map must stay pinned.

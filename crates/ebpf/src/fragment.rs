@@ -26,7 +26,7 @@ use crate::tc::{self, Frame, drop, pass};
 pub const PENDING: i32 = 1 << 20;
 
 /// Bytes that must be readable directly: extension headers, the fragment header, TCP.
-const HEADERS: u32 = MOST_OFFSET + (Header::LEN + size_of::<Tcp>()) as u32;
+pub const HEADERS: u32 = MOST_OFFSET + (Header::LEN + size_of::<Tcp>()) as u32;
 
 /// Where this CPU keeps the fragment that it is at, or the packet that an ICMP error is about.
 pub trait Scratch: Sized {

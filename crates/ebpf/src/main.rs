@@ -6,6 +6,7 @@
 #![feature(asm_experimental_arch)]
 
 mod atomic;
+mod bypass;
 mod cover;
 mod engine;
 mod env;

@@ -23,12 +23,15 @@ use rvs_core::types::Family;
 use rvs_wire::checksum::Delta;
 use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Tcp, protocol};
 
+use crate::bypass;
 use crate::cover;
 use crate::engine;
 use crate::env::Kernel;
 use crate::icmp::{self, Message};
 use crate::local;
-use crate::maps::{self, ENGINE_PROGRAM, EXTENDED_PROGRAM, FRAGMENT_PROGRAM, RELATED_PROGRAM};
+use crate::maps::{
+    self, BYPASS_PROGRAM, ENGINE_PROGRAM, EXTENDED_PROGRAM, FRAGMENT_PROGRAM, RELATED_PROGRAM,
+};
 use crate::related;
 use crate::rewrite::rewrite;
 use crate::route::{self, LOOPBACK, Route};
@@ -227,6 +230,11 @@ pub fn called(ctx: &TcContext, action: i32) -> i32 {
     if action == cover::PENDING {
         return cover::call(ctx);
     }
+    if action == bypass::PENDING {
+        // SAFETY: the context is the program's own. It returns only if the call failed.
+        unsafe { maps::PROGRAMS.tail_call(ctx, BYPASS_PROGRAM) };
+        return drop(Reason::NoDest);
+    }
     action
 }
 
@@ -295,13 +303,18 @@ pub fn refuse<A: icmp::Errors>(frame: Frame, flow: &Flow<A>, verdict: &Verdict<'
             local::leave_unclaimed(frame);
             pass(reason)
         }
-        Verdict::Drop(Reason::NoDest) => {
-            Kernel.count(Reason::NoDest);
-            let source = flow.key.dst.to_words();
-            icmp::request(flow, &Message { kind: A::PORT_UNREACHABLE, info: 0, source })
-        }
+        Verdict::Drop(Reason::NoDest) if bypass::is_on() => bypass::PENDING,
+        Verdict::Drop(Reason::NoDest) => unreachable(flow),
         Verdict::Drop(reason) => drop(reason),
     }
+}
+
+/// Tells a packet's sender that no destination is available.
+#[inline(always)]
+pub fn unreachable<A: icmp::Errors>(flow: &Flow<A>) -> i32 {
+    Kernel.count(Reason::NoDest);
+    let source = flow.key.dst.to_words();
+    icmp::request(flow, &Message { kind: A::PORT_UNREACHABLE, info: 0, source })
 }
 
 /// Length that must fit the MTU: the packet's, or for a super-packet that of its segments. When
