@@ -77,6 +77,8 @@ sysctls! {
     SloppyTcp = "sloppy_tcp", 0, ANY;
     /// Whether any SCTP packet that does not begin with an ABORT opens a connection.
     SloppySctp = "sloppy_sctp", 0, ANY;
+    /// Whether replies are routed by the virtual address, their new source, not as they came.
+    SnatReroute = "snat_reroute", 1, ANY;
     /// Whether of persistent services only templates are synchronised.
     SyncPersistMode = "sync_persist_mode", 0, ANY;
     /// UDP ports that sync daemons use side by side, from when they are started on.
@@ -132,7 +134,7 @@ pub const SETTINGS: [(&str, Kind); 28] = [
     ("secure_tcp", Kind::Changes(Sysctl::SecureTcp)),
     ("sloppy_sctp", Kind::Changes(Sysctl::SloppySctp)),
     ("sloppy_tcp", Kind::Changes(Sysctl::SloppyTcp)),
-    ("snat_reroute", Kind::Fixed("1", "replies are always routed by their new source")),
+    ("snat_reroute", Kind::Changes(Sysctl::SnatReroute)),
     ("sync_persist_mode", Kind::Changes(Sysctl::SyncPersistMode)),
     ("sync_ports", Kind::Changes(Sysctl::SyncPorts)),
     ("sync_refresh_period", Kind::Changes(Sysctl::SyncRefreshPeriod)),

@@ -91,7 +91,7 @@ where
 #[inline(never)]
 fn leads_away<A: Steps>(frame: Frame, flow: &Flow<A>) -> bool {
     let frame = Frame(core::hint::black_box(frame.0));
-    route::lookup(frame.0.cast(), A::FAMILY, flow.key.dst.to_words(), 0)
+    route::lookup::<A, _>(frame.0, None, A::FAMILY, flow.key.dst.to_words(), 0)
         .is_some_and(|route| route.result != route::NOT_FORWARDED)
 }
 

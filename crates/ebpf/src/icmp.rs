@@ -162,7 +162,9 @@ fn send<A: Errors>(mut frame: Frame, request: &Request) -> i32 {
     if build::<A>(&mut frame, request).is_none() {
         return SHOT;
     }
-    let Some(route) = route::lookup(frame.0.cast(), A::FAMILY, request.dst, 0) else { return SHOT };
+    let Some(route) = route::lookup::<A, _>(frame.0, None, A::FAMILY, request.dst, 0) else {
+        return SHOT;
+    };
     if route.result == route::NOT_FORWARDED {
         Kernel.count(Reason::IcmpSent);
         return local::to_loopback(&mut frame);

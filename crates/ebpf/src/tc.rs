@@ -34,7 +34,7 @@ use crate::maps::{
 };
 use crate::related;
 use crate::rewrite::rewrite;
-use crate::route::{self, LOOPBACK, Route};
+use crate::route::{self, LOOPBACK, Reply, Route};
 use crate::{extended, fragment, slow};
 
 /// Go on to the next program, then the host: `TCX_NEXT`, `TC_ACT_UNSPEC`.
@@ -373,7 +373,9 @@ where
     let source =
         if forward.reply { forward.dest.tunnel_source.get() } else { flow.key.dst.to_words() };
     let len = length(&frame, flow, forward, &way).min(u16::MAX as u32) as u16;
-    let Some(route) = route::lookup(frame.0.cast(), way.family, way.dst, len) else {
+    let Some(route) =
+        route::lookup(frame.0, Reply::of(forward, &flow.key.src), way.family, way.dst, len)
+    else {
         return drop(Reason::Inconsistent);
     };
     if route.result == route::NOT_FORWARDED {
@@ -386,7 +388,7 @@ where
     match route.result {
         route::SUCCESS | route::NO_NEIGHBOUR => {}
         route::FRAG_NEEDED => {
-            let info = route.hop.mtu.saturating_sub(way.extra);
+            let info = (route.hop.mtu as u32).saturating_sub(way.extra);
             return icmp::request(flow, &Message { kind: A::TOO_BIG, info, source });
         }
         _ => return drop(Reason::NoRoute),
