@@ -63,6 +63,8 @@ sysctls! {
     ExpireNodestConn = "expire_nodest_conn", 0, ANY;
     /// Whether a persistence template ends once its destination has weight 0.
     ExpireQuiescentTemplate = "expire_quiescent_template", 0, ANY;
+    /// Whether what a tunnel's end has decapsulated from another protocol than UDP is the host's.
+    IgnoreTunneled = "ignore_tunneled", 0, ANY;
     /// lblc: seconds for which an unused cache entry stays.
     LblcExpiration = "lblc_expiration", 86_400, SECONDS;
     /// lblcr: the same, and after how long a set of destinations that did not change loses one.
@@ -124,7 +126,7 @@ pub const SETTINGS: [(&str, Kind); 28] = [
     ("drop_packet", Kind::Changes(Sysctl::DropPacket)),
     ("expire_nodest_conn", Kind::Changes(Sysctl::ExpireNodestConn)),
     ("expire_quiescent_template", Kind::Changes(Sysctl::ExpireQuiescentTemplate)),
-    ("ignore_tunneled", Kind::Fixed("0", "tunneled packets are not looked into")),
+    ("ignore_tunneled", Kind::Changes(Sysctl::IgnoreTunneled)),
     ("lblc_expiration", Kind::Changes(Sysctl::LblcExpiration)),
     ("lblcr_expiration", Kind::Changes(Sysctl::LblcrExpiration)),
     ("nat_icmp_send", Kind::Fixed("0", "packets of real servers without a connection are the host's, which knows no real servers")),
