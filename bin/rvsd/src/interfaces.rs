@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use anyhow::{Result, bail};
+use rvs_core::sysctl::Sysctl;
 use rvs_datapath::attach::{self, Attached, Hook, Mode, Target};
 use rvs_datapath::{Maps, Object};
 use rvs_host::{Host, Interface, MARKED};
@@ -28,6 +29,8 @@ pub struct Interfaces {
     need: Need,
     /// Interfaces with a program for it: the loopback, and others at their egress.
     local: HashSet<u32>,
+    /// Whether decapsulated packets are the host's (`ignore_tunneled`).
+    ignores_tunneled: bool,
 }
 
 impl Interfaces {
@@ -43,6 +46,7 @@ impl Interfaces {
             loopback: None,
             need: Need::default(),
             local: HashSet::new(),
+            ignores_tunneled: false,
         }
     }
 
@@ -60,7 +64,13 @@ impl Interfaces {
         attach::forget(&self.object.pin, maps, is_gone);
         self.attached.retain(|index, _| !is_gone(*index));
         self.failed.retain(|index, _| !is_gone(*index));
-        let wanted: Vec<_> = found.iter().filter(|i| self.wants(i, &found)).collect();
+        self.ignores_tunneled = ignores_tunneled(maps);
+        let (ignored, found_here): (Vec<_>, Vec<_>) =
+            found.iter().partition(|i| i.decapsulates && self.ignores_tunneled);
+        for interface in ignored {
+            self.leave(interface);
+        }
+        let wanted: Vec<_> = found_here.into_iter().filter(|i| self.wants(i, &found)).collect();
         for interface in wanted {
             self.attach(interface, maps, first)?;
         }
@@ -70,6 +80,21 @@ impl Interfaces {
             self.attach_local();
         }
         Ok(())
+    }
+
+    /// Whether the setting about decapsulated packets is another than at the last look.
+    pub fn is_outdated(&self, maps: &Maps) -> bool {
+        self.looked && self.ignores_tunneled != ignores_tunneled(maps)
+    }
+
+    /// Leaves all packets of an interface to the host, whoever attached to it.
+    fn leave(&mut self, interface: &Interface) {
+        let target = target(interface);
+        attach::detach_all(&self.object, &target);
+        self.local.remove(&target.index);
+        if self.attached.remove(&target.index).is_some() {
+            tracing::info!(interface = %target.name, "detached: tunneled packets are ignored");
+        }
     }
 
     /// Attaches for the director's own packets where that is needed, and nowhere else.
@@ -82,7 +107,7 @@ impl Interfaces {
 
     /// Attaches to the device that marked packets are routed to.
     pub fn attach_marked(&mut self, index: u32) -> Result<()> {
-        let target = Target { index, name: MARKED.to_owned(), kind: None, mac: None };
+        let target = Target { index, name: MARKED.to_owned(), kind: None, mac: None, bare: false };
         Ok(attach::attach_marked(&mut self.object, &target)?)
     }
 
@@ -180,11 +205,16 @@ impl Interfaces {
     }
 }
 
+fn ignores_tunneled(maps: &Maps) -> bool {
+    maps.config().sysctl(Sysctl::IgnoreTunneled) != 0
+}
+
 fn target(interface: &Interface) -> Target {
     Target {
         index: interface.index,
         name: interface.name.clone(),
         kind: interface.kind.clone(),
         mac: interface.mac,
+        bare: interface.bare,
     }
 }

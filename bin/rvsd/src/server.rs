@@ -182,6 +182,12 @@ impl Server {
                     let need = local.enter(&mut self.host, self.director.datapath_mut());
                     self.interfaces.need(need);
                     marked.update(&mut self.host, self.director.datapath(), &mut self.interfaces);
+                    let maps = self.director.datapath().maps();
+                    if self.interfaces.is_outdated(maps)
+                        && let Err(error) = self.interfaces.refresh(&mut self.host, maps)
+                    {
+                        tracing::warn!("{error}");
+                    }
                     match self.folder.as_ref().filter(|_| folder::is_asked_for(request)) {
                         Some(folder) => client.answer_with(answers, folder.root()),
                         None => client.answer(answers),

@@ -30,6 +30,9 @@ pub trait Addr: Copy + PartialEq + Default + 'static {
     /// Whether it is one of the loopback's: 127.0.0.0/8, ::1.
     fn is_loopback(self) -> bool;
 
+    /// Whether it can be one host's, as far as the address itself tells.
+    fn is_unicast(self) -> bool;
+
     /// Whether every bit that differs between the addresses is in a bit that `mask` clears;
     /// `mask` is laid out as [`to_words`](Self::to_words) is.
     fn and(self, mask: [u32; 4]) -> Self;
@@ -71,6 +74,12 @@ impl Addr for V4 {
     #[inline(always)]
     fn is_loopback(self) -> bool {
         self.0.to_ne_bytes()[0] == 127
+    }
+
+    #[inline(always)]
+    fn is_unicast(self) -> bool {
+        let [first, ..] = self.0.to_ne_bytes();
+        first != 0 && first & 0xf0 != 0xe0 && self.0 != u32::MAX
     }
 
     #[inline(always)]
@@ -124,6 +133,12 @@ impl Addr for V6 {
     }
 
     #[inline(always)]
+    fn is_unicast(self) -> bool {
+        let [a, b, c, d] = self.0;
+        a.to_ne_bytes()[0] != 0xff && a | b | c | d != 0
+    }
+
+    #[inline(always)]
     fn and(self, mask: [u32; 4]) -> Self {
         let ([a, b, c, d], [e, f, g, h]) = (self.0, mask);
         Self([a & e, b & f, c & g, d & h])
@@ -159,6 +174,15 @@ mod tests {
         let v6 = |text: &str| V6(words(text.parse().expect("a literal"))).is_loopback();
         assert!(v4("127.0.0.1") && v4("127.9.8.7") && v6("::1"));
         assert!(!v4("126.0.0.127") && !v4("10.0.0.127") && !v6("::2") && !v6("1::1"));
+    }
+
+    #[test]
+    fn addresses_of_groups_and_of_nobody_are_no_hosts() {
+        let v4 = |text: &str| V4(words(text.parse().expect("a literal"))[0]).is_unicast();
+        let v6 = |text: &str| V6(words(text.parse().expect("a literal"))).is_unicast();
+        assert!(v4("1.0.0.0") && v4("223.255.255.255") && v4("240.0.0.1") && v4("255.255.255.254"));
+        assert!(!v4("0.1.2.3") && !v4("224.0.0.1") && !v4("239.1.1.1") && !v4("255.255.255.255"));
+        assert!(v6("::1") && v6("fe80::1") && v6("2001:db8::1") && !v6("ff02::1") && !v6("::"));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::flow::{Flow, Ip, L3, mark, transport, v6};
 use crate::headers;
 use crate::layout::{CONFIG_FWMARK, Conn, Key, ServiceAddr};
 use crate::packet::Packet;
-use crate::pipeline::{Forward, Verdict};
+use crate::pipeline::{Forward, NOBODY, Verdict, counted};
 use crate::reason::Reason;
 use crate::time::{Tick, ticks};
 use crate::types::Family;
@@ -328,7 +328,7 @@ pub fn note<A: Ip, E: Tables<A> + Notes>(
         }
         Verdict::Forward(forward) => {
             note.word = forward.entry.word.get();
-            note.dest = forward.dest_index;
+            note.dest = forward.entry.dest.get();
             note.target = forward.entry.target.get().to_words();
         }
         Verdict::Pass(_) if !is_relevant(env, fragment) => return done,
@@ -377,10 +377,10 @@ pub fn follow<'e, A: Addr, E: Tables<A> + Notes>(
     entry.target.set(A::from_words(note.target));
     let reply = word.has(crate::conn::REPLY);
     // The place has become another destination's meanwhile.
-    if !reply && A::from_words(dest.addr.get()).to_words() != note.target {
+    if !reply && note.dest != NOBODY && A::from_words(dest.addr.get()).to_words() != note.target {
         return Some(Verdict::Drop(Reason::DestGone));
     }
-    let (dest_index, method) = (note.dest, word.forward());
+    let (dest_index, method) = (counted(dest, note.dest), word.forward());
     Some(Verdict::Forward(Forward { entry, dest, dest_index, method, reply }))
 }
 
@@ -388,7 +388,9 @@ pub fn follow<'e, A: Addr, E: Tables<A> + Notes>(
 #[inline(always)]
 pub fn count<A: Addr, E: Env>(env: &E, flow: &Flow<A>, forward: &Forward<'_, A>) {
     env.count(Reason::FragmentSent);
-    if let Some(stats) = env.stats(forward.dest_index) {
+    if forward.dest_index != NOBODY
+        && let Some(stats) = env.stats(forward.dest_index)
+    {
         let bytes = if forward.reply { &stats.out_bytes } else { &stats.in_bytes };
         let data = flow.len.wrapping_sub(flow.l4.wrapping_sub(L3));
         bytes.set(bytes.get().wrapping_add(data as u64));

@@ -9,6 +9,7 @@ extern crate std;
 pub mod addr;
 pub mod answer;
 pub mod app;
+pub mod bypass;
 pub mod conn;
 pub mod control;
 pub mod defence;

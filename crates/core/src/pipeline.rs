@@ -193,8 +193,17 @@ fn established<'e, A: Addr, E: Tables<A>>(
     }
 }
 
+/// The destination of connections that have none.
+pub(crate) const NOBODY: u32 = 0;
 /// Instead of a destination's index: nobody's counters.
 const UNCOUNTED: u32 = u32::MAX;
+
+/// Where packets of a destination count: what belongs to one that was removed, nowhere
+/// (`ip_vs_out_stats`).
+#[inline(always)]
+pub(crate) fn counted(dest: &Dest, index: u32) -> u32 {
+    if dest.trash.get() != 0 { UNCOUNTED } else { index }
+}
 
 /// The way that an entry leads, to a destination that was removed, too.
 #[inline(always)]
@@ -206,8 +215,7 @@ pub(crate) fn of_entry<'e, A: Addr, E: Tables<A>>(
     let dest_index = entry.dest.get();
     let Some(dest) = env.dest(dest_index) else { return Verdict::Drop(Reason::Inconsistent) };
     let method = word.forward();
-    // What belongs to a destination that was removed counts nowhere (`ip_vs_out_stats`).
-    let dest_index = if dest.trash.get() != 0 { UNCOUNTED } else { dest_index };
+    let dest_index = counted(dest, dest_index);
     Verdict::Forward(Forward { entry, dest, dest_index, method, reply: word.has(REPLY) })
 }
 
@@ -325,7 +333,7 @@ pub(crate) const fn passed(reason: Reason) -> u32 {
 
 /// A packet is dropped for this reason, as a number.
 #[inline(always)]
-pub(crate) const fn dropped(reason: Reason) -> u32 {
+pub const fn dropped(reason: Reason) -> u32 {
     passed(reason) | 1
 }
 
@@ -665,7 +673,9 @@ pub fn transition<A: Addr, E: Tables<A>>(env: &E, entry: &Conn<A>, flags: u8) {
 /// Counts a packet of a connection.
 #[inline(always)]
 pub fn count<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, forward: &Forward<'_, A>) {
-    if let Some(stats) = env.stats(forward.dest_index) {
+    if forward.dest_index != NOBODY
+        && let Some(stats) = env.stats(forward.dest_index)
+    {
         let (pkts, bytes) = if forward.reply {
             (&stats.out_pkts, &stats.out_bytes)
         } else {
@@ -673,6 +683,8 @@ pub fn count<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, forward: &Forward<'
         };
         pkts.set(pkts.get().wrapping_add(1));
         bytes.set(bytes.get().wrapping_add(flow.len as u64));
+    } else {
+        env.count(Reason::Uncounted);
     }
 }
 

@@ -90,6 +90,9 @@ reasons! {
     SlowTooBig = "slow.too_big",
     /// Forwarded: a fragment, with the datagram that its first was counted as.
     FragmentSent = "forward.fragment",
+    /// Forwarded: on a connection that has no destination (`cache_bypass`), or whose destination was
+    /// removed; such packets are in no other counter.
+    Uncounted = "forward.uncounted",
     /// Dropped: a first fragment of SCTP whose port masquerading would change, which its checksum,
     /// over all of the datagram, covers.
     FragmentSctp = "drop.fragment_sctp",

@@ -64,7 +64,7 @@ impl<A: Addr> Arrival<A> {
 
     /// The word of its entry.
     fn word(&self) -> Word {
-        let direct = !matches!(self.method, ForwardMethod::Masquerade);
+        let direct = !matches!(self.method, ForwardMethod::Masquerade | ForwardMethod::Bypass);
         let flags = match (self.template, self.inactive) {
             (true, _) => TEMPLATE,
             (false, true) => INACTIVE,

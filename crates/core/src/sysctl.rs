@@ -49,6 +49,9 @@ sysctls! {
     Amemthresh = "amemthresh", 1024, ANY;
     /// Whether clients' packets are left to the host while a backup sync daemon runs.
     BackupOnly = "backup_only", 0, ANY;
+    /// Whether packets that no destination of a service by mark is available for go to their own
+    /// address.
+    CacheBypass = "cache_bypass", 0, ANY;
     /// When a SYN or INIT on a connection opens a new one: 0 never; else after TIME_WAIT and CLOSE
     /// (SCTP: CLOSED); 2 and 3 after FIN_WAIT as well if replies are not seen.
     ConnReuseMode = "conn_reuse_mode", 1, ANY;
@@ -60,6 +63,8 @@ sysctls! {
     ExpireNodestConn = "expire_nodest_conn", 0, ANY;
     /// Whether a persistence template ends once its destination has weight 0.
     ExpireQuiescentTemplate = "expire_quiescent_template", 0, ANY;
+    /// Whether what a tunnel's end has decapsulated from another protocol than UDP is the host's.
+    IgnoreTunneled = "ignore_tunneled", 0, ANY;
     /// lblc: seconds for which an unused cache entry stays.
     LblcExpiration = "lblc_expiration", 86_400, SECONDS;
     /// lblcr: the same, and after how long a set of destinations that did not change loses one.
@@ -80,6 +85,8 @@ sysctls! {
     SloppyTcp = "sloppy_tcp", 0, ANY;
     /// Whether any SCTP packet that does not begin with an ABORT opens a connection.
     SloppySctp = "sloppy_sctp", 0, ANY;
+    /// Whether replies are routed by the virtual address, their new source, not as they came.
+    SnatReroute = "snat_reroute", 1, ANY;
     /// Whether of persistent services only templates are synchronised.
     SyncPersistMode = "sync_persist_mode", 0, ANY;
     /// UDP ports that sync daemons use side by side, from when they are started on.
@@ -118,14 +125,14 @@ pub const SETTINGS: [(&str, Kind); 28] = [
     ("am_droprate", Kind::Changes(Sysctl::AmDroprate)),
     ("amemthresh", Kind::Changes(Sysctl::Amemthresh)),
     ("backup_only", Kind::Changes(Sysctl::BackupOnly)),
-    ("cache_bypass", Kind::Fixed("0", "a packet for which there is no destination is answered, and never goes to its own address")),
+    ("cache_bypass", Kind::Changes(Sysctl::CacheBypass)),
     ("conn_reuse_mode", Kind::Changes(Sysctl::ConnReuseMode)),
     ("conntrack", Kind::Fixed("0", "packets are balanced before netfilter tracks them, and it does not see them")),
     ("drop_entry", Kind::Changes(Sysctl::DropEntry)),
     ("drop_packet", Kind::Changes(Sysctl::DropPacket)),
     ("expire_nodest_conn", Kind::Changes(Sysctl::ExpireNodestConn)),
     ("expire_quiescent_template", Kind::Changes(Sysctl::ExpireQuiescentTemplate)),
-    ("ignore_tunneled", Kind::Fixed("0", "tunneled packets are not looked into")),
+    ("ignore_tunneled", Kind::Changes(Sysctl::IgnoreTunneled)),
     ("lblc_expiration", Kind::Changes(Sysctl::LblcExpiration)),
     ("lblcr_expiration", Kind::Changes(Sysctl::LblcrExpiration)),
     ("nat_icmp_send", Kind::Changes(Sysctl::NatIcmpSend)),
@@ -135,7 +142,7 @@ pub const SETTINGS: [(&str, Kind); 28] = [
     ("secure_tcp", Kind::Changes(Sysctl::SecureTcp)),
     ("sloppy_sctp", Kind::Changes(Sysctl::SloppySctp)),
     ("sloppy_tcp", Kind::Changes(Sysctl::SloppyTcp)),
-    ("snat_reroute", Kind::Fixed("1", "replies are always routed by their new source")),
+    ("snat_reroute", Kind::Changes(Sysctl::SnatReroute)),
     ("sync_persist_mode", Kind::Changes(Sysctl::SyncPersistMode)),
     ("sync_ports", Kind::Changes(Sysctl::SyncPorts)),
     ("sync_refresh_period", Kind::Changes(Sysctl::SyncRefreshPeriod)),

@@ -39,6 +39,8 @@ pub enum Hook {
     Xdp,
     /// TC.
     Tc,
+    /// TC of a device whose packets have no Ethernet header.
+    Bare,
     /// TC egress, for what the director itself sends; beside one of the others.
     Egress,
     /// TC egress of the device that marked packets are routed to.
@@ -50,6 +52,7 @@ impl fmt::Display for Hook {
         f.write_str(match self {
             Self::Xdp => "xdp",
             Self::Tc => "tc",
+            Self::Bare => "bare",
             Self::Egress => "egress",
             Self::Marked => "marked",
         })
@@ -67,6 +70,8 @@ pub struct Target {
     pub kind: Option<String>,
     /// MAC address, if it is an Ethernet device.
     pub mac: Option<[u8; 6]>,
+    /// Whether packets come by it without any header before that of IP.
+    pub bare: bool,
 }
 
 /// What an interface got, and why.
@@ -103,8 +108,9 @@ pub fn attach(
     target: &Target,
     mode: Mode,
 ) -> Result<Attached, AttachError> {
-    attach_tc(object, target, Hook::Tc)?;
+    attach_tc(object, target, ingress(target))?;
     let (xdp, why) = match (mode, &target.kind) {
+        _ if target.bare => (false, "its packets have no Ethernet header".to_owned()),
         (Mode::Tc, _) => (false, "asked for".to_owned()),
         // No VLAN device does XDP by itself; its frames come by its parent's.
         (_, Some(kind)) if kind == "vlan" => (false, "VLAN devices have no XDP".to_owned()),
@@ -132,6 +138,21 @@ pub fn attach(
     };
     publish(maps, target, attached.hook);
     Ok(attached)
+}
+
+/// The hook by which all that TC is to see comes.
+fn ingress(target: &Target) -> Hook {
+    if target.bare { Hook::Bare } else { Hook::Tc }
+}
+
+/// Detaches everything from an interface.
+pub fn detach_all(object: &Object, target: &Target) {
+    for hook in [ingress(target), Hook::Xdp, Hook::Egress] {
+        let pinned = std::fs::remove_file(pin_path(&object.pin, hook, target.index)).is_ok();
+        if !pinned && hook != Hook::Xdp {
+            detach_filter(&target.name, hook);
+        }
+    }
 }
 
 /// Attaches to the ingress of the loopback, by which the director's own packets come.
@@ -196,8 +217,9 @@ pub fn remove(pin: &Path) -> io::Result<()> {
 
 /// Detaches the TC filters from an interface of a kernel without TCX.
 pub fn detach_clsact(interface: &str) {
-    detach_filter(interface, Hook::Tc);
-    detach_filter(interface, Hook::Egress);
+    for hook in [Hook::Tc, Hook::Bare, Hook::Egress] {
+        detach_filter(interface, hook);
+    }
 }
 
 fn detach_filter(interface: &str, hook: Hook) {
@@ -213,6 +235,7 @@ type Program = fn(&mut Object) -> Result<&mut SchedClassifier, OpenError>;
 fn program(hook: Hook) -> (Program, &'static str) {
     match hook {
         Hook::Xdp | Hook::Tc => (Object::tc, "rvs_tc"),
+        Hook::Bare => (Object::bare, "rvs_bare"),
         Hook::Egress => (Object::local, "rvs_local"),
         Hook::Marked => (Object::marked, "rvs_marked"),
     }
@@ -220,7 +243,7 @@ fn program(hook: Hook) -> (Program, &'static str) {
 
 fn direction(hook: Hook) -> TcAttachType {
     match hook {
-        Hook::Xdp | Hook::Tc => TcAttachType::Ingress,
+        Hook::Xdp | Hook::Tc | Hook::Bare => TcAttachType::Ingress,
         Hook::Egress | Hook::Marked => TcAttachType::Egress,
     }
 }
@@ -285,7 +308,7 @@ fn attach_tc(object: &mut Object, target: &Target, hook: Hook) -> Result<(), Att
 
 /// Attaches the program that puts frames back to rvsd's own device, for as long as that lives.
 pub fn attach_back(object: &mut Object, name: &str) -> Result<(), AttachError> {
-    let target = Target { index: 0, name: name.to_owned(), kind: None, mac: None };
+    let target = Target { index: 0, name: name.to_owned(), kind: None, mac: None, bare: false };
     let program = object.back()?;
     let order = TcAttachOptions::TcxOrder(LinkOrder::first());
     match program.attach_with_options(name, TcAttachType::Ingress, order) {

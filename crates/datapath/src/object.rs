@@ -101,6 +101,11 @@ impl Object {
         tc(&mut self.ebpf, "rvs_tc")
     }
 
+    /// The program for TC ingress of devices without an Ethernet header.
+    pub fn bare(&mut self) -> Result<&mut SchedClassifier, OpenError> {
+        tc(&mut self.ebpf, "rvs_bare")
+    }
+
     /// The program for ingress of rvsd's own device.
     pub fn back(&mut self) -> Result<&mut SchedClassifier, OpenError> {
         tc(&mut self.ebpf, "rvs_back")
@@ -118,7 +123,7 @@ impl Object {
 }
 
 /// Programs for interfaces.
-const ATTACHED: [&str; 4] = ["rvs_xdp", "rvs_local", "rvs_marked", "rvs_back"];
+const ATTACHED: [&str; 5] = ["rvs_xdp", "rvs_bare", "rvs_local", "rvs_marked", "rvs_back"];
 
 /// Loads all programs into the kernel, side by side: the verifier takes most of a second for some.
 fn verify(ebpf: &mut Ebpf) -> Result<(), OpenError> {
@@ -164,7 +169,7 @@ fn tc<'e>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<&'e mut SchedClassif
 }
 
 /// TC programs that others call, by their index in `PROGRAMS`.
-const CALLED: [&str; 10] = [
+const CALLED: [&str; 11] = [
     "rvs_icmp",
     "rvs_related",
     "rvs_cover",
@@ -175,6 +180,7 @@ const CALLED: [&str; 10] = [
     "rvs_engine",
     "rvs_tc",
     "rvs_once",
+    "rvs_bypass",
 ];
 
 /// Enters them into the array that they are called by. The map must stay pinned.

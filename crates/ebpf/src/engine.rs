@@ -23,9 +23,9 @@ use crate::tc::{self, Frame};
 /// What the program that was attached returns to itself: it is to call [`rvs_engine`].
 pub const PENDING: i32 = 1 << 21;
 /// What [`rvs_engine`] returns to itself: it is to call `rvs_tc`.
-const AGAIN: i32 = 1 << 22;
+pub const AGAIN: i32 = 1 << 22;
 /// The same: it is to call [`rvs_once`].
-const ONCE: i32 = 1 << 23;
+pub const ONCE: i32 = 1 << 23;
 
 /// Bytes of payload that are copied at once; a power of two.
 const PIECE: u32 = 256;
@@ -41,17 +41,24 @@ pub fn rvs_engine(ctx: TcContext) -> i32 {
     } else {
         balance::<V6>(frame)
     };
+    entered(&ctx, action, Reason::PuntEngine)
+}
+
+/// Sends a packet by the program that `action` asks for, once its connection was entered; the packet is
+/// left to the host, for this reason, if that cannot be called.
+#[inline(always)]
+pub fn entered(ctx: &TcContext, action: i32, reason: Reason) -> i32 {
     if action == AGAIN {
-        // SAFETY: the context is this program's own. It returns only if the call failed.
-        unsafe { maps::PROGRAMS.tail_call(&ctx, TC_PROGRAM) };
-        return tc::pass(Reason::PuntEngine);
+        // SAFETY: the context is the program's own. It returns only if the call failed.
+        unsafe { maps::PROGRAMS.tail_call(ctx, TC_PROGRAM) };
+        return tc::pass(reason);
     }
     if action == ONCE {
         // SAFETY: as above.
-        unsafe { maps::PROGRAMS.tail_call(&ctx, ONCE_PROGRAM) };
-        return tc::pass(Reason::PuntEngine);
+        unsafe { maps::PROGRAMS.tail_call(ctx, ONCE_PROGRAM) };
+        return tc::pass(reason);
     }
-    tc::called(&ctx, action)
+    tc::called(ctx, action)
 }
 
 /// Sends a packet that leaves no connection behind, once [`rvs_engine`] chose its destination.
@@ -106,7 +113,7 @@ where
 }
 
 /// The steps of an address family.
-trait Steps: Errors {
+pub trait Steps: Errors {
     /// Where the headers of this CPU's packet lie.
     fn flow() -> Option<&'static mut Flow<Self>>;
     /// See [`pe::choose`].

@@ -18,7 +18,7 @@ use crate::env::Kernel;
 use crate::icmp;
 use crate::local;
 use crate::maps;
-use crate::route;
+use crate::route::{self, Reply};
 use crate::slow;
 use crate::tc::{self, Frame, drop, pass};
 
@@ -26,7 +26,7 @@ use crate::tc::{self, Frame, drop, pass};
 pub const PENDING: i32 = 1 << 20;
 
 /// Bytes that must be readable directly: extension headers, the fragment header, TCP.
-const HEADERS: u32 = MOST_OFFSET + (Header::LEN + size_of::<Tcp>()) as u32;
+pub const HEADERS: u32 = MOST_OFFSET + (Header::LEN + size_of::<Tcp>()) as u32;
 
 /// Where this CPU keeps the fragment that it is at, or the packet that an ICMP error is about.
 pub trait Scratch: Sized {
@@ -127,7 +127,9 @@ where
     let flow = &fragment.flow;
     let way = forward.way(flow);
     let len = flow.len + way.extra;
-    let Some(route) = route::lookup(frame.0.cast(), way.family, way.dst, len as u16) else {
+    let Some(route) =
+        route::lookup(frame.0, Reply::of(&forward, &flow.key.src), way.family, way.dst, len as u16)
+    else {
         return drop(Reason::Inconsistent);
     };
     if route.result == route::NOT_FORWARDED {
@@ -140,7 +142,7 @@ where
     let mut mtu = forward.exceeded_mtu(len);
     match route.result {
         route::SUCCESS | route::NO_NEIGHBOUR => {}
-        route::FRAG_NEEDED => mtu = route.hop.mtu,
+        route::FRAG_NEEDED => mtu = route.hop.mtu as u32,
         _ => return drop(Reason::NoRoute),
     }
     let in_pieces = forward.takes_pieces(flow, &way) && slow::is_open();

@@ -143,7 +143,9 @@ pub fn rvs_icmp(ctx: TcContext) -> i32 {
 #[inline(always)]
 fn send<A: Errors>(mut frame: Frame, request: &Request) -> i32 {
     // What is sent is short enough for any way; of a length of 0 the kernel would make the frame's.
-    let Some(route) = route::lookup(frame.0.cast(), A::FAMILY, request.dst, 1) else { return SHOT };
+    let Some(route) = route::lookup::<A, _>(frame.0, None, A::FAMILY, request.dst, 1) else {
+        return SHOT;
+    };
     let is_local = route.result == route::NOT_FORWARDED;
     if !is_local && route.result != route::SUCCESS && route.result != route::NO_NEIGHBOUR {
         return SHOT;

@@ -19,6 +19,7 @@ use rvs_core::pipeline::{Forward, Verdict, commit};
 use rvs_core::reason::Reason;
 use rvs_core::related::{self, Errors};
 use rvs_core::time::Tick;
+use rvs_core::types::ForwardMethod;
 use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Tcp};
 
 use crate::env::Kernel;
@@ -183,6 +184,10 @@ where
     Kernel: Tables<A>,
 {
     let masqueraded = forward.is_masqueraded();
+    // What has no destination goes to other hosts only (`IP_VS_RT_MODE_NON_LOCAL`).
+    if forward.method == ForwardMethod::Bypass as u32 {
+        return drop(Reason::NoRoute);
+    }
     // From elsewhere nothing gets to an address of the loopback ("DNAT to loopback address").
     if masqueraded && !frame.is_on_loopback() && forward.entry.target.get().is_loopback() {
         return drop(Reason::NoRoute);

@@ -6,6 +6,8 @@
 #![feature(asm_experimental_arch)]
 
 mod atomic;
+mod bare;
+mod bypass;
 mod cover;
 mod engine;
 mod env;

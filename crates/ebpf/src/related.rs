@@ -18,7 +18,7 @@ use crate::cover;
 use crate::env::Kernel;
 use crate::fragment::Scratch;
 use crate::local;
-use crate::route;
+use crate::route::{self, Reply};
 use crate::tc::{self, Frame, drop, pass};
 
 /// What the program that was attached returns to itself: it is to call [`rvs_related`].
@@ -145,7 +145,9 @@ where
     let flow = &related.flow;
     let way = forward.way(flow);
     let len = flow.len + way.extra;
-    let Some(route) = route::lookup(frame.0.cast(), way.family, way.dst, len as u16) else {
+    let Some(route) =
+        route::lookup(frame.0, Reply::of(&forward, &related.src), way.family, way.dst, len as u16)
+    else {
         return drop(Reason::Inconsistent);
     };
     let masqueraded = forward.is_masqueraded();

@@ -12,6 +12,7 @@
 use aya_ebpf::helpers::generated::bpf_redirect;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
+use rvs_core::addr::V6;
 use rvs_core::app;
 use rvs_core::env::{Env, Tables};
 use rvs_core::flow::{Flow, Ip, L3};
@@ -169,7 +170,7 @@ fn out(mut frame: Frame) -> i32 {
         return drop(Reason::Malformed);
     };
     // The kernel takes a length of 0 for the frame's.
-    let Some(route) = route::lookup(frame.0.cast(), family, dst, 1) else {
+    let Some(route) = route::lookup::<V6, _>(frame.0, None, family, dst, 1) else {
         return drop(Reason::Inconsistent);
     };
     match route.result {

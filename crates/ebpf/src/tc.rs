@@ -24,15 +24,18 @@ use rvs_core::types::Family;
 use rvs_wire::checksum::Delta;
 use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Tcp, protocol};
 
+use crate::bypass;
 use crate::cover;
 use crate::engine;
 use crate::env::Kernel;
 use crate::icmp::{self, Message};
 use crate::local;
-use crate::maps::{self, ENGINE_PROGRAM, EXTENDED_PROGRAM, FRAGMENT_PROGRAM, RELATED_PROGRAM};
+use crate::maps::{
+    self, BYPASS_PROGRAM, ENGINE_PROGRAM, EXTENDED_PROGRAM, FRAGMENT_PROGRAM, RELATED_PROGRAM,
+};
 use crate::related;
 use crate::rewrite::rewrite;
-use crate::route::{self, LOOPBACK, Route};
+use crate::route::{self, LOOPBACK, Reply, Route};
 use crate::{extended, fragment, slow};
 
 /// Go on to the next program, then the host: `TCX_NEXT`, `TC_ACT_UNSPEC`.
@@ -230,6 +233,11 @@ pub fn called(ctx: &TcContext, action: i32) -> i32 {
     if action == cover::PENDING {
         return cover::call(ctx);
     }
+    if action == bypass::PENDING {
+        // SAFETY: the context is the program's own. It returns only if the call failed.
+        unsafe { maps::PROGRAMS.tail_call(ctx, BYPASS_PROGRAM) };
+        return drop(Reason::NoDest);
+    }
     action
 }
 
@@ -301,11 +309,8 @@ where
             local::leave_unclaimed(frame);
             pass(reason)
         }
-        Verdict::Drop(Reason::NoDest) => {
-            Kernel.count(Reason::NoDest);
-            let source = flow.key.dst.to_words();
-            icmp::request(flow, &Message { kind: A::PORT_UNREACHABLE, info: 0, source })
-        }
+        Verdict::Drop(Reason::NoDest) if bypass::is_on() => bypass::PENDING,
+        Verdict::Drop(Reason::NoDest) => unreachable(flow),
         Verdict::Drop(Reason::RealServer) => answer(frame, flow),
         Verdict::Drop(reason) => drop(reason),
     }
@@ -321,7 +326,8 @@ where
     // A super-packet came in pieces that fitted. Of a length of 0 the kernel makes the frame's.
     let is_whole = flow.dont_fragment && frame.gso_size() == 0;
     let len = if is_whole { flow.len.min(u16::MAX as u32) as u16 } else { 1 };
-    let Some(route) = route::lookup(frame.0.cast(), A::FAMILY, flow.key.dst.to_words(), len) else {
+    let dst = flow.key.dst.to_words();
+    let Some(route) = route::lookup::<A, _>(frame.0, None, A::FAMILY, dst, len) else {
         return drop(Reason::Inconsistent);
     };
     let source = match route.result {
@@ -340,6 +346,14 @@ where
         return drop(Reason::RealServer);
     }
     Kernel.count(Reason::RealServer);
+    icmp::request(flow, &Message { kind: A::PORT_UNREACHABLE, info: 0, source })
+}
+
+/// Tells a packet's sender that no destination is available.
+#[inline(always)]
+pub fn unreachable<A: icmp::Errors>(flow: &Flow<A>) -> i32 {
+    Kernel.count(Reason::NoDest);
+    let source = flow.key.dst.to_words();
     icmp::request(flow, &Message { kind: A::PORT_UNREACHABLE, info: 0, source })
 }
 
@@ -399,7 +413,9 @@ where
     let source =
         if forward.reply { forward.dest.tunnel_source.get() } else { flow.key.dst.to_words() };
     let len = length(&frame, flow, forward, &way).min(u16::MAX as u32) as u16;
-    let Some(route) = route::lookup(frame.0.cast(), way.family, way.dst, len) else {
+    let Some(route) =
+        route::lookup(frame.0, Reply::of(forward, &flow.key.src), way.family, way.dst, len)
+    else {
         return drop(Reason::Inconsistent);
     };
     if route.result == route::NOT_FORWARDED {
@@ -413,7 +429,7 @@ where
         route::SUCCESS | route::NO_NEIGHBOUR => {}
         route::FRAG_NEEDED if forward.takes_pieces(flow, &way) && slow::is_open() => {}
         route::FRAG_NEEDED => {
-            let info = route.hop.mtu.saturating_sub(way.extra);
+            let info = (route.hop.mtu as u32).saturating_sub(way.extra);
             return icmp::request(flow, &Message { kind: A::TOO_BIG, info, source });
         }
         _ => return drop(Reason::NoRoute),
@@ -503,10 +519,11 @@ pub fn finish<A: Ip>(
 #[inline(always)]
 fn too_small<A: Ip>(route: &Route, forward: &Forward<'_, A>, len: u32) -> u32 {
     let mtu = forward.exceeded_mtu(len);
-    if route.result != route::FRAG_NEEDED || mtu != 0 && mtu < route.hop.mtu {
+    let limit = route.hop.mtu as u32;
+    if route.result != route::FRAG_NEEDED || mtu != 0 && mtu < limit {
         return mtu;
     }
-    route.hop.mtu
+    limit
 }
 
 /// Sends the frame out: with the neighbour's address, or by way of its resolution.

@@ -22,7 +22,7 @@ use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet};
 
 use crate::env::Kernel;
 use crate::maps;
-use crate::route::{self, Route};
+use crate::route::{self, Reply, Route};
 
 /// A frame in XDP's hands.
 struct Frame(*mut xdp_md);
@@ -149,7 +149,9 @@ where
     }
     let way = forward.way(flow);
     let len = flow.len + way.extra;
-    let Some(route) = route::lookup(frame.0.cast(), way.family, way.dst, len as u16) else {
+    let Some(route) =
+        route::lookup(frame.0, Reply::of(forward, &flow.key.src), way.family, way.dst, len as u16)
+    else {
         return drop(Reason::Inconsistent);
     };
     match route.result {

@@ -2,7 +2,10 @@
 
 use netlink_packet_core::NLM_F_DUMP;
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{
+    GreEncapType, InfoData, InfoGre, InfoGre6, InfoIpTunnel, LinkAttribute, LinkFlags, LinkInfo,
+    LinkLayerType, LinkMessage, TunnelEncapType,
+};
 
 use crate::{Host, HostError};
 
@@ -25,6 +28,10 @@ pub struct Interface {
     pub no_arp: bool,
     /// MAC address of an Ethernet device.
     pub mac: Option<[u8; 6]>,
+    /// Whether packets come by it without any header before that of IP.
+    pub bare: bool,
+    /// Whether it gives out what came inside of IP packets, but for those of UDP.
+    pub decapsulates: bool,
     /// Index of the bridge or bond that it is a port of.
     pub master: Option<u32>,
     /// Index of the interface that it is a VLAN of.
@@ -55,10 +62,12 @@ fn interface(link: LinkMessage) -> Interface {
         loopback: flags.contains(LinkFlags::Loopback),
         no_arp: flags.contains(LinkFlags::Noarp),
         mac: None,
+        bare: is_bare(link.header.link_layer_type),
+        decapsulates: false,
         master: None,
         parent: None,
     };
-    let mut below = None;
+    let (mut below, mut by_udp) = (None, false);
     for attribute in link.attributes {
         match attribute {
             LinkAttribute::Mtu(mtu) => interface.mtu = mtu,
@@ -68,8 +77,10 @@ fn interface(link: LinkMessage) -> Interface {
             LinkAttribute::Controller(index) => interface.master = Some(index),
             LinkAttribute::LinkInfo(infos) => {
                 for info in infos {
-                    if let LinkInfo::Kind(kind) = info {
-                        interface.kind = Some(kind.to_string());
+                    match info {
+                        LinkInfo::Kind(kind) => interface.kind = Some(kind.to_string()),
+                        LinkInfo::Data(data) => by_udp = is_by_udp(&data),
+                        _ => {}
                     }
                 }
             }
@@ -77,6 +88,35 @@ fn interface(link: LinkMessage) -> Interface {
         }
     }
     // Other kinds name other things so: a veth device its peer, which may be in another namespace.
+    let kind = interface.kind.as_deref().unwrap_or_default();
+    interface.decapsulates = !by_udp && TUNNELS.contains(&kind);
     interface.parent = below.filter(|_| interface.kind.as_deref() == Some("vlan"));
     interface
+}
+
+/// Kinds of devices that are ends of tunnels by protocols of their own.
+const TUNNELS: [&str; 9] =
+    ["ipip", "sit", "gre", "gretap", "erspan", "ip6tnl", "ip6gre", "ip6gretap", "ip6erspan"];
+
+/// Whether devices of this type give out packets without any header of theirs.
+fn is_bare(link: LinkLayerType) -> bool {
+    use LinkLayerType::{Ip6gre, Ipgre, None, Ppp, Rawip, Sit, Tunnel, Tunnel6};
+    matches!(link, Tunnel | Tunnel6 | Sit | Ipgre | Ip6gre | None | Rawip | Ppp)
+}
+
+/// Whether a tunnel's packets are inside of UDP.
+fn is_by_udp(data: &InfoData) -> bool {
+    let gre = |encap: &GreEncapType| *encap != GreEncapType::None;
+    match data {
+        InfoData::IpTunnel(all) => all.iter().any(
+            |info| matches!(info, InfoIpTunnel::EncapType(encap) if *encap != TunnelEncapType::None),
+        ),
+        InfoData::GreTun(all) | InfoData::GreTap(all) | InfoData::ErSpan(all) => {
+            all.iter().any(|info| matches!(info, InfoGre::EncapType(encap) if gre(encap)))
+        }
+        InfoData::GreTun6(all) | InfoData::GreTap6(all) | InfoData::Ip6ErSpan(all) => {
+            all.iter().any(|info| matches!(info, InfoGre6::EncapType(encap) if gre(encap)))
+        }
+        _ => false,
+    }
 }

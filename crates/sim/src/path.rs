@@ -3,6 +3,7 @@
 //! they are and errors are counted, not sent.
 
 use rvs_core::addr::{V4, V6};
+use rvs_core::bypass;
 use rvs_core::env::{Env, Tables};
 use rvs_core::flow::{Flow, Ip, L3};
 use rvs_core::fragment::{self, Fragments};
@@ -67,6 +68,9 @@ where
         read_call_id(env, frame, &flow);
         verdict = pe::resolve(&env, &mut flow);
     }
+    if matches!(verdict, Verdict::Drop(Reason::NoDest)) {
+        verdict = bypass::resolve(&env, &mut flow);
+    }
     send(env, frame, &flow, verdict, true)
 }
 
@@ -83,7 +87,10 @@ where
         Err(reason) => return Outcome::Pass(reason),
     };
     if piece.first {
-        let verdict = resolve(&env, &mut piece.flow);
+        let mut verdict = resolve(&env, &mut piece.flow);
+        if matches!(verdict, Verdict::Drop(Reason::NoDest)) {
+            verdict = bypass::resolve(&env, &mut piece.flow);
+        }
         if matches!(verdict, Verdict::Pass(Reason::PuntEngine)) {
             return if A::FAMILY == Family::V4 {
                 Outcome::Held

@@ -150,6 +150,9 @@ fn entry<A: Addr, M: Memory>(
     let end = |addr: A, port_be: u16| SocketAddr::new(ip(addr), u16::from_be(port_be));
     let template = word.has(TEMPLATE);
     let mut bits = word.forward();
+    let bypass = word.forward() == ForwardMethod::Bypass as u32;
+    // What has no destination counts as neither active nor inactive.
+    let word = if bypass { Word(word.0 & !INACTIVE) } else { word };
     for (flag, ours) in
         [(flags::NO_OUTPUT, NO_OUTPUT), (flags::INACTIVE, INACTIVE), (flags::SYNC, SYNCED)]
     {
@@ -169,7 +172,10 @@ fn entry<A: Addr, M: Memory>(
         // In the key of a template it tells Call-IDs apart.
         client: end(key.src, if template { 0 } else { key.sport_be }),
         service: end(key.dst, key.dport_be),
-        dest: end(conn.target.get(), conn.target_port_be.get() as u16),
+        dest: match bypass {
+            true => SocketAddr::new(A::FAMILY.unspecified(), 0),
+            false => end(conn.target.get(), conn.target_port_be.get() as u16),
+        },
         deltas: None,
         engine: None,
     };
@@ -250,6 +256,8 @@ impl<M: Memory> Services<M> {
             0 => state_timeout(config, protocol, entry.state.into()),
             seconds => ticks(seconds.min(MAX_TIMEOUT)),
         };
+        // What has no destination goes to its own address.
+        let to = if method == ForwardMethod::Bypass { entry.service } else { entry.dest };
         let arrival = Arrival {
             key: Key {
                 src: addr(entry.client),
@@ -258,8 +266,8 @@ impl<M: Memory> Services<M> {
                 dport_be: entry.service.port().to_be(),
                 protocol,
             },
-            target: addr(entry.dest),
-            target_port_be: entry.dest.port().to_be(),
+            target: addr(to),
+            target_port_be: to.port().to_be(),
             dest,
             method,
             state: entry.state.into(),

@@ -13,6 +13,7 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept, bind,
     listen, recv, send, socket_with,
 };
+use rvs_core::control::Datapath;
 use rvs_director::Director;
 
 /// A director that serves until the test ends.
@@ -39,10 +40,10 @@ impl Lab {
     }
 
     /// Starts a director; before each client it does what is to be done.
-    pub fn start(
+    pub fn start<D: Datapath + Send + 'static>(
         name: &str,
-        mut director: Director<Memory>,
-        before: impl Fn(&mut Director<Memory>) + Send + 'static,
+        mut director: Director<D>,
+        before: impl Fn(&mut Director<D>) + Send + 'static,
     ) -> Self {
         let lab = Self::nobody(name);
         let socket =
@@ -95,7 +96,7 @@ impl Drop for Lab {
     }
 }
 
-fn converse(director: &mut Director<Memory>, client: &OwnedFd) {
+fn converse<D: Datapath>(director: &mut Director<D>, client: &OwnedFd) {
     let mut buffer = vec![0; 65_536];
     while let Ok((len, _)) = recv(client, &mut *buffer, RecvFlags::empty()) {
         if len == 0 {

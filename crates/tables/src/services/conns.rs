@@ -60,7 +60,11 @@ fn row<A: Addr, M: Memory>(
         return None;
     }
     let key = conn.key.get();
+    let forward = ForwardMethod::from_number(word.forward() as u8)?;
+    let bypass = forward == ForwardMethod::Bypass;
     let dest = match conn.dest.get() {
+        // It has none, wherever its packets go.
+        _ if bypass => A::FAMILY.unspecified(),
         // Told of by another director, of a destination that is not here.
         0 => from_words(A::FAMILY, conn.target.get().to_words()),
         index => {
@@ -88,8 +92,8 @@ fn row<A: Addr, M: Memory>(
         virtual_addr: from_words(A::FAMILY, key.dst.to_words()),
         virtual_port: u16::from_be(key.dport_be),
         dest,
-        dest_port: u16::from_be(conn.target_port_be.get() as u16),
-        forward: ForwardMethod::from_number(word.forward() as u8)?,
+        dest_port: if bypass { 0 } else { u16::from_be(conn.target_port_be.get() as u16) },
+        forward,
         state,
         expires: expiry(sets, conn).seconds_from(now),
         template,
