@@ -164,7 +164,7 @@ fn send<A: Errors>(mut frame: Frame, request: &Request) -> i32 {
     if is_local {
         return local::to_loopback(&mut frame);
     }
-    tc::transmit(&mut frame, &route, A::FAMILY)
+    tc::transmit(&mut frame, &route)
 }
 
 /// Cuts the frame to what is quoted and writes the headers.

@@ -19,6 +19,7 @@ use rvs_core::pipeline::Forward;
 use rvs_core::sysctl::Sysctl;
 use rvs_core::time::Tick;
 use rvs_core::types::Family;
+use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 
 use crate::env::Kernel;
 use crate::maps;
@@ -233,6 +234,13 @@ fn ask<A: Addr, H: Hook>(
 }
 
 impl Hop {
+    /// The EtherType of what goes this way. It is read here, late, where the family that was looked up is
+    /// a constant over calls to Linux 6.1's verifier, which keeps one side of what depends on it.
+    #[inline(always)]
+    pub fn ethertype(&self) -> u16 {
+        if self.family == AF_INET { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 }
+    }
+
     /// Whether the destination is the neighbour itself, not behind a router.
     #[inline(always)]
     pub fn is_direct(&self) -> bool {

@@ -21,7 +21,7 @@ use rvs_core::layout::INTERFACE_KNOWN;
 use rvs_core::packet::Packet;
 use rvs_core::reason::Reason;
 use rvs_core::types::Family;
-use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Ipv4, Ipv6, Tcp};
+use rvs_wire::{Ethernet, Ipv4, Ipv6, Tcp};
 
 use crate::env::Kernel;
 use crate::maps;
@@ -66,10 +66,10 @@ pub fn is_open() -> bool {
     Kernel.slow().is_some_and(|slow| slow.is_open(Kernel.now()))
 }
 
-/// Hands a tunnel's packet, of outer family `family` and about one from `source`, to rvsd, which sends
+/// Hands a tunnel's packet, about one from `source`, to rvsd, which sends
 /// it in pieces of `mtu` bytes at most.
 #[inline(never)]
-pub fn send_in_pieces(frame: Frame, family: Family, source: u32, mtu: u32) -> i32 {
+pub fn send_in_pieces(frame: Frame, ethertype: u16, source: u32, mtu: u32) -> i32 {
     // LLVM would pass what is read of the context instead of the context, as numbers.
     let mut frame = Frame(core::hint::black_box(frame.0));
     let Some(slow) = Kernel.slow() else { return drop(Reason::Inconsistent) };
@@ -80,7 +80,6 @@ pub fn send_in_pieces(frame: Frame, family: Family, source: u32, mtu: u32) -> i3
     ethernet.dst = Ticket { ifindex: Ticket::OUT, mtu: mtu as u16 }.to_mac();
     let [a, b, c, d] = Kernel.random().to_ne_bytes();
     ethernet.src = [a, b, c, d, 0, 0];
-    let ethertype = if matches!(family, Family::V4) { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 };
     ethernet.ethertype.set(ethertype);
     Kernel.count(Reason::SlowTooBig);
     // SAFETY: plain arguments.
@@ -174,7 +173,7 @@ fn out(mut frame: Frame) -> i32 {
         return drop(Reason::Inconsistent);
     };
     match route.result {
-        route::SUCCESS | route::NO_NEIGHBOUR => tc::transmit(&mut frame, &route, family),
+        route::SUCCESS | route::NO_NEIGHBOUR => tc::transmit(&mut frame, &route),
         _ => drop(Reason::NoRoute),
     }
 }

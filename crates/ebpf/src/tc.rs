@@ -507,9 +507,9 @@ pub fn finish<A: Ip>(
     let mtu = if forward.takes_pieces(flow, way) { too_small(route, forward, len) } else { 0 };
     let action = if mtu != 0 {
         let [source, ..] = flow.key.src.to_words();
-        slow::send_in_pieces(*frame, way.family, source, mtu)
+        slow::send_in_pieces(*frame, route.hop.ethertype(), source, mtu)
     } else {
-        transmit(frame, route, way.family)
+        transmit(frame, route)
     };
     // Not asked before: see `xdp::send`.
     if forward.is_covered(way) && action == cover::REDIRECT { cover::PENDING } else { action }
@@ -528,7 +528,7 @@ fn too_small<A: Ip>(route: &Route, forward: &Forward<'_, A>, len: u32) -> u32 {
 
 /// Sends the frame out: with the neighbour's address, or by way of its resolution.
 #[inline(always)]
-pub fn transmit(frame: &mut Frame, route: &Route, family: Family) -> i32 {
+pub fn transmit(frame: &mut Frame, route: &Route) -> i32 {
     if route.result == route::NO_NEIGHBOUR {
         let mut hop = route.hop.neighbour();
         // SAFETY: `hop` is a live struct of the size that is passed.
@@ -541,8 +541,7 @@ pub fn transmit(frame: &mut Frame, route: &Route, family: Family) -> i32 {
     };
     ethernet.dst = route.hop.dmac;
     ethernet.src = route.hop.smac;
-    let ethertype = if matches!(family, Family::V4) { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 };
-    ethernet.ethertype.set(ethertype);
+    ethernet.ethertype.set(route.hop.ethertype());
     // SAFETY: plain arguments.
     unsafe { bpf_redirect(route.hop.ifindex, 0) as i32 }
 }

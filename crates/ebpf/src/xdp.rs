@@ -17,7 +17,6 @@ use rvs_core::packet::{Header, Packet};
 use rvs_core::pipeline::{Forward, Verdict, Way, commit, resolve};
 use rvs_core::reason::Reason;
 use rvs_core::tunnel::{self, checksum};
-use rvs_core::types::Family;
 use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet};
 
 use crate::env::Kernel;
@@ -180,7 +179,7 @@ where
     if rewritten.is_none() {
         return drop(Reason::RewriteFailed);
     }
-    let action = transmit(&mut frame, &route, way.family);
+    let action = transmit(&mut frame, &route);
     // Asked anew: Linux 6.1 takes an answer that was kept for a constant (ARCHITECTURE.md).
     if forward.is_covered(&way) && cover(&mut frame).is_none() {
         return drop(Reason::RewriteFailed);
@@ -228,14 +227,13 @@ fn cover(frame: &mut Frame) -> Option<()> {
 
 /// Writes the Ethernet header and sends the frame out.
 #[inline(always)]
-fn transmit(frame: &mut Frame, route: &Route, family: Family) -> u32 {
+fn transmit(frame: &mut Frame, route: &Route) -> u32 {
     let Some(ethernet) = frame.at_mut::<Ethernet>(0) else {
         return drop(Reason::RewriteFailed);
     };
     ethernet.dst = route.hop.dmac;
     ethernet.src = route.hop.smac;
-    let ethertype = if matches!(family, Family::V4) { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 };
-    ethernet.ethertype.set(ethertype);
+    ethernet.ethertype.set(route.hop.ethertype());
     // SAFETY: the context is valid for the whole run.
     let ingress = unsafe { (*frame.0).ingress_ifindex };
     let bounces = || maps::INTERFACES.get(ingress).is_some_and(|i| i.flags & INTERFACE_NO_TX == 0);
