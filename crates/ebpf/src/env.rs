@@ -213,7 +213,7 @@ impl Limiter for Kernel {
     #[inline(always)]
     fn remember(&self, addr: &[u32; 4], receiver: Receiver) {
         // Without memory the next error to it is not limited, but by what all together may get.
-        let _ = maps::RECEIVERS.insert(addr, &receiver, 0);
+        let _ = maps::RECEIVERS.insert(addr, receiver, 0);
     }
 }
 
