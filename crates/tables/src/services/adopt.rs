@@ -24,7 +24,7 @@ impl<M: Memory> Services<M> {
         datapath.adopt_hash();
         datapath.adopt_uses();
         datapath.update_gate();
-        datapath.adopt_real_servers();
+        datapath.rebuild_real_servers();
         datapath
     }
 

@@ -47,25 +47,18 @@ impl<M: Memory> Services<M> {
         masqueraded.map(|dest| (place(&dest.config.key, protocol), dest.index | bit)).collect()
     }
 
-    /// Takes over what the hash holds and puts it in order.
-    pub(super) fn adopt_real_servers(&mut self) {
-        self.rebuild_real_servers();
-        for at in self.maps.real_servers() {
-            if !self.real_servers.contains_key(&at) {
-                self.maps.unlink_real_server(&at);
-            }
-        }
-    }
-
-    /// Enters what all services have there now, and nothing else.
+    /// Enters what all services have there now, and nothing else: after a restart, and when the setting
+    /// changed.
     pub(super) fn rebuild_real_servers(&mut self) {
         let of =
             |service: &super::Service| self.entries(&service.key, &service.config, &service.dests);
         let entries: Vec<Entry> = self.services.iter().flat_map(of).collect();
-        let before = std::mem::take(&mut self.real_servers);
+        self.real_servers.clear();
         self.replace_real_servers(&[], &entries);
-        for at in before.keys().filter(|at| !self.real_servers.contains_key(at)) {
-            self.maps.unlink_real_server(at);
+        for at in self.maps.real_servers() {
+            if !self.real_servers.contains_key(&at) {
+                self.maps.unlink_real_server(&at);
+            }
         }
     }
 
