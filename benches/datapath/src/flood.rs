@@ -55,7 +55,7 @@ pub fn run(rounds: u32, quick: bool) -> Result<Measured> {
         new.push(stage.programs.run(Hook::Xdp, Family::V4, &next(), sample)?.nanos);
         stage.programs.run(Hook::Xdp, Family::V4, &next(), entries * 2)?;
         let found = table::live(stage.bench.datapath.maps(), Family::V4);
-        // A key reaches four sets; what is left free is in none of theirs.
+        // What is left free is in none of the sets that the last keys reach.
         ensure!(found >= entries as usize / 100 * 90, "{found} of {entries} entries are full");
         full.push(stage.programs.run(Hook::Xdp, Family::V4, &next(), sample)?.nanos);
     }

@@ -66,8 +66,8 @@ pub fn is_open() -> bool {
     Kernel.slow().is_some_and(|slow| slow.is_open(Kernel.now()))
 }
 
-/// Hands a tunnel's packet, about one from `source`, to rvsd, which sends
-/// it in pieces of `mtu` bytes at most.
+/// Hands a tunnel's packet, about one from `source`, to rvsd, which sends it in pieces of `mtu` bytes
+/// at most.
 #[inline(never)]
 pub fn send_in_pieces(frame: Frame, ethertype: u16, source: u32, mtu: u32) -> i32 {
     // LLVM would pass what is read of the context instead of the context, as numbers.

@@ -7,7 +7,7 @@ pub mod frame;
 pub mod replay;
 pub mod sctp;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use aya::TestRun as _;
@@ -68,15 +68,27 @@ pub fn network() {
     ip("link set eth0 up");
     ip("addr add 10.0.0.1/8 dev eth0");
     ip("addr add fd01::1/16 dev eth0 nodad");
-    for host in 2..60 {
-        ip(&format!("neigh add 10.0.0.{host} lladdr 02:00:00:00:00:02 nud permanent dev eth0"));
-        ip(&format!("neigh add 10.1.0.{host} lladdr 02:00:00:00:00:02 nud permanent dev eth0"));
-        ip(&format!("neigh add fd01::{host:x} lladdr 02:00:00:00:00:02 nud permanent dev eth0"));
-    }
+    neighbours();
     for file in ["ipv4", "ipv6"] {
         let path = format!("/proc/sys/net/{file}/conf/lo/forwarding");
         std::fs::write(&path, "1").unwrap_or_else(|e| panic!("{path}: {e}"));
     }
+}
+
+/// Makes the tests' addresses neighbours; again, once their network was taken from the interface.
+pub fn neighbours() {
+    for host in 2..60 {
+        for addr in [format!("10.0.0.{host}"), format!("10.1.0.{host}"), format!("fd01::{host:x}")]
+        {
+            ip(&format!("neigh replace {addr} lladdr 02:00:00:00:00:02 nud permanent dev eth0"));
+        }
+    }
+}
+
+/// A recording of what the real kernel did, by its file's name: see `tests/oracle/README.md`.
+pub fn read_recording(file: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../oracle/recorded").join(file);
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
 /// Waits until the programs ask for the ways out again: they remember them for a tick.
@@ -141,8 +153,7 @@ impl Bench {
         let datapath = BpfDatapath::adopt(maps);
         // Test runs arrive at the loopback unless told otherwise: an interface without a MAC.
         for interface in datapath.maps().interfaces.iter().take(64) {
-            let flags = rvs_core::layout::INTERFACE_XDP;
-            interface.set(rvs_core::layout::Interface { mac: [0; 6], flags });
+            interface.set(Interface { mac: [0; 6], flags: INTERFACE_XDP });
         }
         // As on the machine that answers were recorded on.
         datapath.maps().limits().set(&Settings { ratemask: [0; 2], ..Settings::default() });

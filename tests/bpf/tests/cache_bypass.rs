@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
 
 use rvs_core::control::{Change, Datapath};
 use rvs_core::reason::Reason;
@@ -13,7 +12,8 @@ use rvs_core::types::{
 };
 use rvs_tests_bpf::frame::from_hex;
 use rvs_tests_bpf::{
-    Bench, Hook, Outcome, Verdict, dest, fwmark, in_namespace, ip, next_tick, service,
+    Bench, Hook, Outcome, Verdict, dest, fwmark, in_namespace, ip, neighbours, next_tick,
+    read_recording, service,
 };
 use serde_json::Value;
 
@@ -223,12 +223,8 @@ fn replay(hook: Hook) {
     ip("addr del 10.0.0.1/8 dev eth0");
     ip("addr add 10.0.0.1/24 dev eth0");
     ip("addr add 10.1.0.1/24 dev eth0");
-    for host in 2..60 {
-        ip(&format!("neigh replace 10.0.0.{host} lladdr 02:00:00:00:00:02 nud permanent dev eth0"));
-        ip(&format!("neigh replace 10.1.0.{host} lladdr 02:00:00:00:00:02 nud permanent dev eth0"));
-    }
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../oracle/recorded/cache_bypass.jsonl");
-    let recording = std::fs::read_to_string(path).expect("it is part of the repository");
+    neighbours();
+    let recording = read_recording("cache_bypass.jsonl");
     let mut bench = Bench::new();
     let marks: Vec<_> = MARKED.iter().map(|rule| rule.parse().expect("a rule")).collect();
     bench.datapath.set_marks(&marks).expect("there is room");

@@ -3,10 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
 
 use rvs_tests_bpf::replay::Replay;
-use rvs_tests_bpf::{Hook, in_namespace, ip};
+use rvs_tests_bpf::{Hook, in_namespace, ip, read_recording};
 use serde_json::Value;
 
 /// Connections of a kind.
@@ -90,8 +89,7 @@ fn play(replay: &mut Replay, rows: &[Value], ports: &BTreeMap<String, u16>, on: 
 }
 
 fn play_all(hook: Hook) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../oracle/recorded/dropentry.jsonl");
-    let text_of = std::fs::read_to_string(path).expect("it is part of the repository");
+    let text_of = read_recording("dropentry.jsonl");
     let rows: Vec<Value> =
         text_of.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect();
     let mut replay = Replay::new(hook);

@@ -4,7 +4,6 @@
 //! and the native data path, each with the slow path behind it as rvsd has it.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::Path as FilePath;
 use std::time::{Duration, Instant};
 
 use rvs_core::control::{Change, Datapath};
@@ -17,7 +16,8 @@ use rvs_sim::{Frame, Outcome, Plain, SimDatapath, Sizes};
 use rvs_slow::{Path, Slow};
 use rvs_tests_bpf::frame::from_hex;
 use rvs_tests_bpf::{
-    Bench, DIRECTOR, ETH0, Hook, Verdict, dest, in_namespace, ip, next_tick, service,
+    Bench, DIRECTOR, ETH0, Hook, Verdict, dest, in_namespace, ip, next_tick, read_recording,
+    service,
 };
 use serde_json::Value;
 
@@ -418,9 +418,7 @@ fn play(player: &mut Player, case: &Value) -> End {
 
 /// Plays every case: how many ended how.
 fn replay(mut player: Player) -> BTreeMap<End, usize> {
-    let recording =
-        FilePath::new(env!("CARGO_MANIFEST_DIR")).join("../oracle/recorded/fragment.jsonl");
-    let recording = std::fs::read_to_string(recording).expect("the recording");
+    let recording = read_recording("fragment.jsonl");
     let (mut open, mut mtu, mut ends) = (0, 1500, BTreeMap::new());
     let mut before = [0; 4];
     player.open();

@@ -3,12 +3,11 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::path::Path;
 
 use rvs_core::reason::Reason;
 use rvs_core::types::{ForwardMethod, Protocol, Scheduler};
 use rvs_tests_bpf::frame::{ACK, SYN, build, from_hex};
-use rvs_tests_bpf::{Bench, Hook, Verdict, dest, in_namespace, ip, service};
+use rvs_tests_bpf::{Bench, Hook, Verdict, dest, in_namespace, ip, read_recording, service};
 use serde_json::Value;
 
 /// Where an Ethernet header ends.
@@ -158,8 +157,7 @@ fn options_and_extension_headers_are_treated_as_the_kernel_does() {
     in_namespace("options_and_extension_headers_are_treated_as_the_kernel_does", || {
         ip("addr add fd00::1/16 dev eth0 nodad");
         ip("neigh add fd00::2 lladdr 02:00:00:00:00:02 nud permanent dev eth0");
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../oracle/recorded/headers.jsonl");
-        let text = std::fs::read_to_string(path).expect("it is part of the repository");
+        let text = read_recording("headers.jsonl");
         let mut bench = Bench::new();
         let (mut served, mut opened) = (HashSet::new(), HashSet::new());
         let mut played = 0;
@@ -184,8 +182,7 @@ fn options_and_extension_headers_are_treated_as_the_kernel_does() {
 #[test]
 fn xdp_leaves_options_and_extension_headers_to_tc() {
     in_namespace("xdp_leaves_options_and_extension_headers_to_tc", || {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../oracle/recorded/headers.jsonl");
-        let text = std::fs::read_to_string(path).expect("it is part of the repository");
+        let text = read_recording("headers.jsonl");
         let mut bench = Bench::new();
         for opening in ["NAT IPv4 tcp: opens, no operation", "NAT IPv6 tcp: opens, hop-by-hop"] {
             let rows = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));

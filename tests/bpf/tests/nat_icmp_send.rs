@@ -2,12 +2,11 @@
 //! IPVS did with them (`tests/oracle/recorded/nat_icmp_send.jsonl`, by `nat_icmp_send.py`).
 
 use std::net::IpAddr;
-use std::path::Path;
 
 use rvs_core::reason::Reason;
 use rvs_tests_bpf::frame::from_hex;
 use rvs_tests_bpf::replay::Replay;
-use rvs_tests_bpf::{DIRECTOR, Hook, Verdict, in_namespace, ip, next_tick};
+use rvs_tests_bpf::{DIRECTOR, Hook, Verdict, in_namespace, ip, next_tick, read_recording};
 use serde_json::Value;
 
 /// Where an Ethernet header ends.
@@ -112,8 +111,7 @@ fn compare(hook: Hook) {
     for addr in ["10.9.1.1/32", "10.1.0.1/32", "fd09::1/128"] {
         ip(&format!("addr add {addr} dev lo"));
     }
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../oracle/recorded/nat_icmp_send.jsonl");
-    let text = std::fs::read_to_string(path).expect("it is part of the repository");
+    let text = read_recording("nat_icmp_send.jsonl");
     let mut replay = Replay::new(hook);
     let (mut mtu, mut rows, mut answered) = (1500, 0, 0);
     for line in text.lines() {

@@ -1,14 +1,12 @@
 //! One-packet scheduling, against what a real kernel's IPVS did with the same packets
 //! (`tests/oracle/recorded/ops.jsonl`, by `ops.py`).
 
-use std::path::Path;
-
 use rvs_core::control::{Change, Datapath, Stats};
 use rvs_core::types::{
     DestConfig, ForwardMethod, Protocol, Scheduler, ServiceConfig, ServiceFlags, ServiceKey,
 };
 use rvs_tests_bpf::frame::from_hex;
-use rvs_tests_bpf::{Bench, Hook, Verdict, dest, in_namespace, service};
+use rvs_tests_bpf::{Bench, Hook, Verdict, dest, in_namespace, read_recording, service};
 use serde_json::Value;
 
 const VIP: &str = "10.9.1.1";
@@ -56,8 +54,7 @@ fn destination(packet: &[u8]) -> [u8; 4] {
 }
 
 fn replay(hook: Hook) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../oracle/recorded/ops.jsonl");
-    let text = std::fs::read_to_string(path).expect("it is part of the repository");
+    let text = read_recording("ops.jsonl");
     let mut bench = Bench::new();
     let (mut current, mut played, mut before) = (String::new(), 0, Stats::default());
     for line in text.lines() {

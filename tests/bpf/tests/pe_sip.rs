@@ -4,7 +4,6 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 
 use rvs_core::control::{Change, ConnRow, Datapath};
 use rvs_core::sysctl::{self, Kind};
@@ -13,7 +12,7 @@ use rvs_core::types::{Protocol, ServiceKey, Timeouts};
 use rvs_sim::{Frame, Outcome, Plain, SimDatapath, Sizes};
 use rvs_tests_bpf::frame::{Flags, SYN, build, from_hex, read};
 use rvs_tests_bpf::replay::Replay;
-use rvs_tests_bpf::{Hook, Verdict, in_namespace, ip};
+use rvs_tests_bpf::{Hook, Verdict, in_namespace, ip, read_recording};
 use serde_json::Value;
 
 /// Seconds by which an expiry may differ: the recording's clock went on while packets were sent and
@@ -340,8 +339,7 @@ fn payloads(machines: &mut Machines, scenario: &Value) {
 fn play_all(hook: Hook) {
     ip("addr add fd00::1/16 dev eth0 nodad");
     ip("neigh add fd00::2 lladdr 02:00:00:00:00:02 nud permanent dev eth0");
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../oracle/recorded/pe_sip.jsonl");
-    let lines = std::fs::read_to_string(path).expect("it is in the repository");
+    let lines = read_recording("pe_sip.jsonl");
     let mut machines = Machines::new(hook);
     machines.command("--set 0 0 4");
     let mut played = 0;

@@ -4,22 +4,21 @@
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 
 use rvs_core::control::Datapath;
 use rvs_core::types::Protocol;
 use rvs_tests_bpf::frame::{ACK, Flags, build, read};
 use rvs_tests_bpf::replay::{Replay, Row};
-use rvs_tests_bpf::{Hook, Verdict, in_namespace, ip};
+use rvs_tests_bpf::{Hook, Verdict, in_namespace, ip, read_recording};
 use serde_json::Value;
 
 const HOOKS: [Hook; 2] = [Hook::Xdp, Hook::Tc];
 
 fn recording(name: &str) -> Vec<Value> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let path = root.join("tests/oracle/recorded").join(name);
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+    read_recording(name)
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a line of JSON"))
+        .collect()
 }
 
 fn text(value: &Value) -> &str {

@@ -10,7 +10,7 @@ use rvs_core::types::{
     DestConfig, Family, ForwardMethod, Protocol, Scheduler, ServiceConfig, ServiceFlags,
 };
 use rvs_tests_bpf::frame::{SYN, build};
-use rvs_tests_bpf::{Bench, Hook, dest, fwmark, in_namespace, service};
+use rvs_tests_bpf::{Bench, Hook, dest, fwmark, in_namespace, read_recording, service};
 use serde_json::Value;
 
 /// Where the recording is: beside the checkout.
@@ -46,9 +46,7 @@ fn schedulers_choose_what_the_kernel_chose() {
 #[test]
 fn schedulers_go_on_as_the_kernel_does_when_the_service_changes() {
     in_namespace("schedulers_go_on_as_the_kernel_does_when_the_service_changes", || {
-        let path =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("../oracle/recorded/sched_changes.jsonl");
-        let text = std::fs::read_to_string(path).expect("it is part of the repository");
+        let text = read_recording("sched_changes.jsonl");
         let mut bench = Bench::new();
         let mut played = 0;
         for line in text.lines() {

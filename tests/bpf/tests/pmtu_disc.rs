@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
-use std::path::Path as FilePath;
 use std::time::Instant;
 
 use rvs_core::control::Datapath;
@@ -16,7 +15,8 @@ use rvs_core::types::{ForwardMethod, Protocol, Scheduler};
 use rvs_slow::{Path, Slow};
 use rvs_tests_bpf::frame::from_hex;
 use rvs_tests_bpf::{
-    Bench, DIRECTOR, Hook, NEIGHBOUR, Verdict, dest, in_namespace, ip, next_tick, service,
+    Bench, DIRECTOR, Hook, NEIGHBOUR, Verdict, dest, in_namespace, ip, next_tick, read_recording,
+    service,
 };
 use serde_json::Value;
 
@@ -170,8 +170,7 @@ fn play(bench: &mut Bench, hook: Hook, row: &Value) -> (Vec<Vec<u8>>, bool) {
 fn compare(hook: Hook) {
     ip("addr add fd00::1/16 dev eth0 nodad");
     ip("neigh add fd00::2 lladdr 02:00:00:00:00:02 nud permanent dev eth0");
-    let path = FilePath::new(env!("CARGO_MANIFEST_DIR")).join("../oracle/recorded/pmtu_disc.jsonl");
-    let recording = std::fs::read_to_string(path).expect("it is part of the repository");
+    let recording = read_recording("pmtu_disc.jsonl");
     let mut bench = Bench::new();
     bench.open_slow_path();
     let (mut port, mut mtu) = (0, 1500);

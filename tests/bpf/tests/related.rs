@@ -2,14 +2,13 @@
 //! (`tests/oracle/recorded/related.jsonl`, by `related.py`).
 
 use std::net::SocketAddr;
-use std::path::Path;
 
 use rvs_core::control::Datapath;
 use rvs_core::reason::Reason;
 use rvs_core::sysctl::Sysctl;
 use rvs_core::types::{ForwardMethod, Protocol, Scheduler};
 use rvs_tests_bpf::frame::{ACK, SYN, build, from_hex};
-use rvs_tests_bpf::{Bench, Hook, Verdict, dest, in_namespace, ip, service};
+use rvs_tests_bpf::{Bench, Hook, Verdict, dest, in_namespace, ip, read_recording, service};
 use serde_json::Value;
 
 /// The connection that a group of cases is about.
@@ -90,8 +89,7 @@ fn icmp_errors_are_translated_as_the_kernel_does() {
     in_namespace("icmp_errors_are_translated_as_the_kernel_does", || {
         ip("addr add fd00::1/16 dev eth0 nodad");
         ip("neigh add fd00::2 lladdr 02:00:00:00:00:02 nud permanent dev eth0");
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../oracle/recorded/related.jsonl");
-        let text = std::fs::read_to_string(path).expect("it is part of the repository");
+        let text = read_recording("related.jsonl");
         let mut bench = Bench::new();
         let mut group: Option<Group> = None;
         let (mut number, mut played) = (0, 0);

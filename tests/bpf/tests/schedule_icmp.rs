@@ -1,13 +1,11 @@
 //! `schedule_icmp`: ICMP errors about packets of no connection, and what the connections that they open
 //! do next, against what a real kernel's IPVS did (`tests/oracle/recorded/schedule_icmp.jsonl`).
 
-use std::path::Path;
-
 use rvs_core::reason::Reason;
 use rvs_core::sysctl::{self, Kind};
 use rvs_tests_bpf::frame::from_hex;
 use rvs_tests_bpf::replay::Replay;
-use rvs_tests_bpf::{DIRECTOR, Hook, Verdict, in_namespace, ip};
+use rvs_tests_bpf::{DIRECTOR, Hook, Verdict, in_namespace, ip, read_recording};
 use serde_json::{Value, json};
 
 fn text(value: &Value) -> &str {
@@ -82,9 +80,7 @@ fn icmp_errors_open_connections_as_in_the_kernel() {
     in_namespace("icmp_errors_open_connections_as_in_the_kernel", || {
         ip("addr add fd00::1/16 dev eth0 nodad");
         ip("neigh add fd00::2 lladdr 02:00:00:00:00:02 nud permanent dev eth0");
-        let path = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let path = path.join("../oracle/recorded/schedule_icmp.jsonl");
-        let recording = std::fs::read_to_string(path).expect("it is part of the repository");
+        let recording = read_recording("schedule_icmp.jsonl");
         let rows: Vec<Value> = recording
             .lines()
             .map(|line| serde_json::from_str(line).expect("a line of JSON"))

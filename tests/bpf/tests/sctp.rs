@@ -3,7 +3,6 @@
 //! were where the kernel makes them right. Both hooks and the native data path.
 
 use std::net::IpAddr;
-use std::path::Path;
 
 use rvs_core::control::{Change, Datapath};
 use rvs_core::reason::Reason;
@@ -13,7 +12,9 @@ use rvs_core::types::{
 };
 use rvs_sim::{Frame, Outcome, Plain, SimDatapath, Sizes};
 use rvs_tests_bpf::frame::from_hex;
-use rvs_tests_bpf::{Bench, DIRECTOR, Hook, Verdict, dest, in_namespace, ip, sctp, service};
+use rvs_tests_bpf::{
+    Bench, DIRECTOR, Hook, Verdict, dest, in_namespace, ip, read_recording, sctp, service,
+};
 use serde_json::Value;
 
 /// Who plays the recording.
@@ -258,8 +259,7 @@ fn hex(bytes: &[u8]) -> String {
 
 /// Plays all cases: how many frames equalled the kernel's, and of how many.
 fn replay(mut player: Player) -> [usize; 2] {
-    let recording = Path::new(env!("CARGO_MANIFEST_DIR")).join("../oracle/recorded/sctp.jsonl");
-    let recording = std::fs::read_to_string(recording).expect("the recording");
+    let recording = read_recording("sctp.jsonl");
     let (mut open, mut counts) = (0, [0; 2]);
     for line in recording.lines() {
         let case: Value = serde_json::from_str(line).expect("JSON");

@@ -2,13 +2,12 @@
 //! (`tests/oracle/recorded/sctp_reuse.jsonl`, by `sctp.py`).
 
 use std::net::SocketAddr;
-use std::path::Path;
 
 use rvs_core::control::{Change, Datapath};
 use rvs_core::sysctl::Sysctl;
 use rvs_core::types::{ForwardMethod, Protocol, Scheduler, ServiceConfig, ServiceFlags};
 use rvs_tests_bpf::sctp::build;
-use rvs_tests_bpf::{Bench, Hook, Verdict, dest, in_namespace, service};
+use rvs_tests_bpf::{Bench, Hook, Verdict, dest, in_namespace, read_recording, service};
 use serde_json::{Value, json};
 
 fn text(value: &Value) -> &str {
@@ -117,9 +116,7 @@ fn play(bench: &mut Bench, hook: Hook, line: &Value, port: u16) {
 #[test]
 fn an_init_again_goes_where_it_goes_in_the_kernel() {
     in_namespace("an_init_again_goes_where_it_goes_in_the_kernel", || {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let path = path.join("../oracle/recorded/sctp_reuse.jsonl");
-        let recording = std::fs::read_to_string(path).expect("the recording");
+        let recording = read_recording("sctp_reuse.jsonl");
         for hook in [Hook::Tc, Hook::Xdp] {
             let mut bench = Bench::new();
             let mut played = 0;

@@ -2,13 +2,12 @@
 //! kernel's IPVS did (`tests/oracle/recorded/settings.jsonl`, `reuse.jsonl`).
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 
 use rvs_core::control::Datapath;
 use rvs_core::sysctl::{self, Kind, Sysctl};
 use rvs_core::time::ticks;
 use rvs_tests_bpf::replay::{Replay, Row};
-use rvs_tests_bpf::{Hook, in_namespace};
+use rvs_tests_bpf::{Hook, in_namespace, read_recording};
 use serde_json::Value;
 
 const HOOKS: [Hook; 2] = [Hook::Xdp, Hook::Tc];
@@ -20,10 +19,10 @@ const MEMORY: u64 = 50_000;
 const SLACK: u32 = 2;
 
 fn recording(name: &str) -> Vec<Value> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let path = root.join("tests/oracle/recorded").join(name);
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+    read_recording(name)
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a line of JSON"))
+        .collect()
 }
 
 fn text(value: &Value) -> &str {

@@ -3,13 +3,14 @@
 //! (`tests/oracle/recorded/snat_reroute.jsonl`, by `snat_reroute.py`).
 
 use std::net::SocketAddr;
-use std::path::Path;
 
 use rvs_core::control::Datapath;
 use rvs_core::sysctl::Sysctl;
 use rvs_core::types::{ForwardMethod, Protocol, Scheduler};
 use rvs_tests_bpf::frame::from_hex;
-use rvs_tests_bpf::{Bench, Hook, Verdict, dest, in_namespace, ip, next_tick, service};
+use rvs_tests_bpf::{
+    Bench, Hook, Verdict, dest, in_namespace, ip, next_tick, read_recording, service,
+};
 use serde_json::Value;
 
 /// Routing tables that a rule leads to: its name in the recording, its number, its gateways, and the
@@ -79,8 +80,7 @@ fn configure(bench: &mut Bench, row: &Value, v6: bool) {
 
 fn replay(hook: Hook) {
     network();
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../oracle/recorded/snat_reroute.jsonl");
-    let recording = std::fs::read_to_string(path).expect("it is part of the repository");
+    let recording = read_recording("snat_reroute.jsonl");
     let mut bench = Bench::new();
     let (mut compared, mut whole, mut in_force) = (0, Vec::new(), (0, Vec::new(), "", Value::Null));
     for line in recording.lines() {

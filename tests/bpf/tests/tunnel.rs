@@ -4,7 +4,6 @@
 //! native data path.
 
 use std::net::IpAddr;
-use std::path::Path;
 
 use rvs_core::control::{Change, Datapath};
 use rvs_core::reason::Reason;
@@ -13,7 +12,9 @@ use rvs_core::types::{
 };
 use rvs_sim::{Frame, Outcome, Plain, SimDatapath, Sizes};
 use rvs_tests_bpf::frame::from_hex;
-use rvs_tests_bpf::{Bench, DIRECTOR, Hook, Verdict, dest, in_namespace, ip, next_tick, service};
+use rvs_tests_bpf::{
+    Bench, DIRECTOR, Hook, Verdict, dest, in_namespace, ip, next_tick, read_recording, service,
+};
 use serde_json::Value;
 
 /// The port of the recorded GUE tunnels.
@@ -188,8 +189,7 @@ fn clients() {
 /// Plays every case. How many frames were equal to the kernel's, announced its MTU, and were not
 /// for this player.
 fn replay(mut player: Player) -> [usize; 3] {
-    let recording = Path::new(env!("CARGO_MANIFEST_DIR")).join("../oracle/recorded/tunnel.jsonl");
-    let recording = std::fs::read_to_string(recording).expect("the recording");
+    let recording = read_recording("tunnel.jsonl");
     let (mut open, mut source_port, mut mtu) = (0, None, 1500);
     let [mut equal, mut announcements, mut excused] = [0; 3];
     for line in recording.lines() {

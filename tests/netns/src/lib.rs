@@ -15,6 +15,10 @@ pub const DIRECTOR: [&str; 2] = ["192.168.122.30", "fd22::30"];
 pub const SERVERS: [(&str, [&str; 2]); 2] =
     [("rs1", ["192.168.122.45", "fd22::45"]), ("rs2", ["192.168.122.46", "fd22::46"])];
 
+/// Settings of a server that has the virtual address as well: it answers no ARP request for it.
+pub const QUIET: [(&str, &str); 2] =
+    [("net.ipv4.conf.all.arp_ignore", "1"), ("net.ipv4.conf.all.arp_announce", "2")];
+
 /// The classic lab on one segment, with the routes that masquerading needs.
 pub fn lab() -> Result<Lab, LabError> {
     let with = |addrs: [&str; 2]| [format!("{}/24", addrs[0]), format!("{}/64", addrs[1])];

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rvs_testkit::lab::{Checksums, Director, Lab, LabError};
 use rvs_testkit::need_lab;
-use rvs_tests_netns::{CLIENT, DIRECTOR, SERVERS, at, lab, masquerade};
+use rvs_tests_netns::{CLIENT, DIRECTOR, QUIET, SERVERS, at, lab, masquerade};
 
 /// The port of the echo servers.
 const PORT: u16 = 7;
@@ -131,8 +131,7 @@ fn shared(mode: &str, outer: Option<(usize, &str)>) -> Result<(), LabError> {
     let server = lab.host("rs1");
     server.ip(&format!("route del {}", CLIENT[0]))?;
     server.ip(&format!("route del {}", CLIENT[1]))?;
-    let quiet = [("net.ipv4.conf.all.arp_ignore", "1"), ("net.ipv4.conf.all.arp_announce", "2")];
-    server.sysctls(&quiet)?;
+    server.sysctls(&QUIET)?;
     server.serve_udp_echo(&SHARED.map(|vip| at(vip, PORT).parse().expect("an address")))?;
     if outer.is_some() {
         // The client's checksums are complete: it has fragmented the datagrams itself.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustix::net::{AddressFamily, SocketType, sockopt};
 use rvs_testkit::lab::{Checksums, Director, Host, Lab, LabError, Stop, Topology};
 use rvs_testkit::need_lab;
+use rvs_tests_netns::QUIET;
 use rvs_tests_netns::at;
 use serde_json::Value;
 
@@ -37,8 +38,7 @@ fn network() -> Result<Lab, LabError> {
             lab.host(host).ip(&format!("route add default via {gateway}"))?;
         }
     }
-    let quiet = [("net.ipv4.conf.all.arp_ignore", "1"), ("net.ipv4.conf.all.arp_announce", "2")];
-    lab.host("server").sysctls(&quiet)?;
+    lab.host("server").sysctls(&QUIET)?;
     let router = [("net.ipv4.ip_forward", "1"), ("net.ipv6.conf.all.forwarding", "1")];
     lab.host("director").sysctls(&router)?;
     lab.host("server").serve_decap(Checksums::Complete)?;

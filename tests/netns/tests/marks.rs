@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, ipproto, sockopt};
 use rvs_testkit::lab::{Checksums, Director, Lab, LabError, Topology};
 use rvs_testkit::need_lab;
+use rvs_tests_netns::QUIET;
 use rvs_tests_netns::at;
 
 /// Virtual addresses: one that the director has, one that it has not.
@@ -34,10 +35,9 @@ fn network() -> Result<Lab, LabError> {
         lab.host("director").ip(&format!("addr add {vip}{length} dev lo"))?;
     }
     lab.web_file("bulk", 3_000_000)?;
-    let quiet = [("net.ipv4.conf.all.arp_ignore", "1"), ("net.ipv4.conf.all.arp_announce", "2")];
     for (name, _) in SERVERS {
         let host = lab.host(name);
-        host.sysctls(&quiet)?;
+        host.sysctls(&QUIET)?;
         for net in ["10.9.0.0/16 via 10.1.0.1", "fd09::/16 via fd01::1"] {
             host.ip(&format!("route add {net}"))?;
         }

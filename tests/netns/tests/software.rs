@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rvs_testkit::lab::{Director, Host, Lab, LabError, Process, find_program};
 use rvs_testkit::{need_lab, skip};
-use rvs_tests_netns::{CLIENT, DIRECTOR, SERVERS, at, lab, masquerade};
+use rvs_tests_netns::{CLIENT, DIRECTOR, QUIET, SERVERS, at, lab, masquerade};
 use serde_json::Value;
 
 /// Virtual addresses that the servers have as well, for direct routing.
@@ -94,7 +94,6 @@ fn names(mode: &str) -> Result<(), LabError> {
         skip!("no dnsmasq or dig on this machine; `cargo xtask setup` installs them");
     }
     let (lab, director) = start(mode)?;
-    let quiet = [("net.ipv4.conf.all.arp_ignore", "1"), ("net.ipv4.conf.all.arp_announce", "2")];
     for (vip, length) in SHARED.into_iter().zip(["/32", "/128 nodad"]) {
         lab.host("director").ip(&format!("addr add {vip}{length} dev eth0"))?;
         director.ipvsadm(&format!("-A -u {} -s rr --ops", at(vip, 53)))?;
@@ -102,7 +101,7 @@ fn names(mode: &str) -> Result<(), LabError> {
     let mut servers = Vec::new();
     for (name, addrs) in SERVERS {
         let host = lab.host(name);
-        host.sysctls(&quiet)?;
+        host.sysctls(&QUIET)?;
         for ((vip, length), from) in SHARED.into_iter().zip(["/32", "/128 nodad"]).zip(CLIENT) {
             host.ip(&format!("addr add {vip}{length} dev lo"))?;
             host.ip(&format!("route del {from}"))?;

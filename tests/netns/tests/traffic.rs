@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rvs_testkit::lab::{Checksums, Director, LabError};
 use rvs_testkit::need_lab;
-use rvs_tests_netns::{CLIENT, DIRECTOR, SERVERS, at, lab, masquerade};
+use rvs_tests_netns::{CLIENT, DIRECTOR, QUIET, SERVERS, at, lab, masquerade};
 
 fn download(mode: &str) -> Result<(), LabError> {
     let lab = lab()?;
@@ -190,9 +190,7 @@ fn shared_address(mode: &str, outer: Option<usize>) -> Result<(), LabError> {
         // Replies go straight to the client.
         host.ip(&format!("route del {}", CLIENT[0]))?;
         host.ip(&format!("route del {}", CLIENT[1]))?;
-        let quiet =
-            [("net.ipv4.conf.all.arp_ignore", "1"), ("net.ipv4.conf.all.arp_announce", "2")];
-        host.sysctls(&quiet)?;
+        host.sysctls(&QUIET)?;
         for (vip, length) in SHARED.into_iter().zip(lengths) {
             host.ip(&format!("addr add {vip}{length} dev lo"))?;
         }

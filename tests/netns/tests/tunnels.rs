@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rvs_testkit::lab::{Checksums, Director, GUE_PORT, Lab, LabError};
 use rvs_testkit::need_lab;
-use rvs_tests_netns::{CLIENT, SERVERS, at, lab};
+use rvs_tests_netns::{CLIENT, QUIET, SERVERS, at, lab};
 
 /// The virtual addresses, which the server has, too.
 const SHARED: [&str; 2] = ["192.168.122.22", "fd22::22"];
@@ -86,8 +86,7 @@ fn serving_lab(checksums: Checksums) -> Result<Lab, LabError> {
     let server = lab.host("rs1");
     server.ip(&format!("route del {}", CLIENT[0]))?;
     server.ip(&format!("route del {}", CLIENT[1]))?;
-    let quiet = [("net.ipv4.conf.all.arp_ignore", "1"), ("net.ipv4.conf.all.arp_announce", "2")];
-    server.sysctls(&quiet)?;
+    server.sysctls(&QUIET)?;
     server.serve_udp_echo(&SHARED.map(|vip| at(vip, 7).parse().expect("an address")))?;
     server.serve_decap(checksums)?;
     Ok(lab)
