@@ -168,6 +168,8 @@ class Scenario:
             port = service['dests'].pop(server)
             address = bracket(lib.rs6(server) if self.six else lib.rs(server))
             self.both(f'ipvsadm -d {service["name"]} -r {address}:{port}')
+            # With expire_nodest_conn the kernel ends connections some milliseconds later.
+            time.sleep(0.1)
         elif roll < 0.9:
             scheduler, flags = pick.choice(SCHEDULERS)
             words = re.sub(r'-s \S+( -b \S+)?', f'-s {scheduler}' + (f' -b {flags}' if flags else ''), service['words'])

@@ -36,12 +36,14 @@ const PROGRAMS: [(&str, &str); 9] = [
 
 /// Programs of others that the tests run unmodified, and their Debian packages. None does anything by
 /// itself without a configuration, which is not installed.
-const CLIENTS: [(&str, &str); 5] = [
+const CLIENTS: [(&str, &str); 7] = [
     ("/usr/sbin/ipvsadm", "ipvsadm"),
     ("/usr/sbin/keepalived", "keepalived"),
     ("/usr/sbin/dnsmasq", "dnsmasq-base"),
     ("/usr/bin/dig", "bind9-dnsutils"),
     ("/usr/bin/tracepath", "iputils-tracepath"),
+    ("/usr/sbin/nft", "nftables"),
+    ("/usr/sbin/conntrack", "conntrack"),
 ];
 
 /// Sets up what building, the demo and the tests need.

@@ -21,6 +21,11 @@ pub fn live(maps: &Maps, family: Family) -> usize {
     }
 }
 
+/// Entries that nobody can take, those that have ended and were not cleared yet included, IPv4.
+pub fn taken(maps: &Maps) -> usize {
+    maps.conns4.iter().flat_map(|set| &set.ways).filter(|conn| conn.word.get() != FREE).count()
+}
+
 /// How many of these flows have a live entry that their client's packets find, IPv4.
 pub fn live_flows(maps: &Maps, flows: std::ops::Range<u32>) -> usize {
     let entries = maps.conns4.iter().flat_map(|set| &set.ways);
@@ -56,11 +61,13 @@ pub fn clear(maps: &Maps, family: Family, first: u32) {
 /// `last` is the index of the last word of an address.
 fn clear_in<A: Addr>(sets: &[ConnSet<A>], first: u32, last: usize) {
     for set in sets {
-        for conn in &set.ways {
-            if first == 0 {
-                conn.overflow.set(0);
-            }
+        let [head, ..] = &set.ways;
+        if first == 0 {
+            head.overflow.set(0);
+        }
+        for (way, conn) in set.ways.iter().enumerate() {
             if conn.word.get() != FREE && flow(conn, last) >= first {
+                head.tags.set(head.tags.get() & !(0xff << (8 * way)));
                 conn.word.set(FREE);
                 conn.key.set(Default::default());
             }

@@ -1,8 +1,10 @@
 //! `rvs down`: takes the data path out of the kernel.
 
 use anyhow::{Context, Result, bail};
+use rvs_core::layout::Config;
+use rvs_core::sysctl::Sysctl;
 use rvs_datapath::{Maps, attach};
-use rvs_host::Host;
+use rvs_host::{Host, Netfilter};
 use rvs_netlink::Client;
 
 use crate::Place;
@@ -14,8 +16,14 @@ pub fn down(place: &Place) -> Result<()> {
     }
     let pins = place.pins()?;
     // Not there if the pins are of another layout, or an rvsd was killed while it made them.
-    let changed = Maps::open(pins.place()).map(|maps| maps.config().loopback.get()).unwrap_or(0);
-    rvs_host::restore_loopback(changed)?;
+    let maps = Maps::open(pins.place()).ok();
+    let config = maps.as_ref().map(Maps::config);
+    rvs_host::restore_loopback(config.map_or(0, |config| config.loopback.get()))?;
+    let tracks =
+        |config: &Config| config.sysctl(Sysctl::Conntrack) != 0 || config.tracked.get() != 0;
+    if config.is_some_and(tracks) {
+        Netfilter::open()?.remove_table()?;
+    }
     Host::open()?.forget_marked()?;
     // Kernels without TCX: filters have no pin and are removed by name.
     for interface in Host::open()?.interfaces()? {

@@ -115,7 +115,7 @@ mod tests {
             ("conn_reuse_mode = 2", "unknown field `conn_reuse_mode`"),
             ("[sysctl]\nnosuch = 1", "[sysctl]: no setting nosuch"),
             ("[sysctl]\nsecure_tcp = 4", "secure_tcp is a number from 0 to 3"),
-            ("[sysctl]\nconntrack = 1", "conntrack cannot be changed"),
+            ("[sysctl]\nsync_threshold = \"4 50\"", "sync_threshold cannot be changed"),
             ("[sysctl]\ntimeout_close = 0", "timeout_close is a number from 1 to"),
             ("[sysctl]\nsecure_tcp = 1\nsecure_tcp = 2", "duplicate key"),
             ("[sysctl]\nsecure_tcp = true", "data did not match"),

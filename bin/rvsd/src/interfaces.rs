@@ -1,12 +1,13 @@
 //! Which interfaces the programs are attached to, and with which hook.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use anyhow::{Result, bail};
 use rvs_core::sysctl::Sysctl;
+use rvs_core::types::Family;
 use rvs_datapath::attach::{self, Attached, Hook, Mode, Target};
 use rvs_datapath::{Maps, Object};
-use rvs_host::{Host, Interface, MARKED};
+use rvs_host::{Host, Interface, MARKED, forwards};
 
 use crate::args::Args;
 use crate::local::Need;
@@ -27,8 +28,8 @@ pub struct Interfaces {
     loopback: Option<Target>,
     /// Where the director's own packets are to be seen.
     need: Need,
-    /// Interfaces with a program for it: the loopback, and others at their egress.
-    local: HashSet<u32>,
+    /// Interfaces with a program for it, and its hook: the loopback, and others at their egress.
+    local: HashMap<u32, Hook>,
     /// Whether decapsulated packets are the host's (`ignore_tunneled`).
     ignores_tunneled: bool,
 }
@@ -45,7 +46,7 @@ impl Interfaces {
             failed: HashMap::new(),
             loopback: None,
             need: Need::default(),
-            local: HashSet::new(),
+            local: HashMap::new(),
             ignores_tunneled: false,
         }
     }
@@ -74,7 +75,7 @@ impl Interfaces {
         for interface in wanted {
             self.attach(interface, maps, first)?;
         }
-        self.local.retain(|index| !is_gone(*index));
+        self.local.retain(|index, _| !is_gone(*index));
         self.loopback = found.iter().find(|i| i.loopback).map(target);
         if !first {
             self.attach_local();
@@ -100,8 +101,23 @@ impl Interfaces {
     /// Attaches for the director's own packets where that is needed, and nowhere else.
     pub fn need(&mut self, need: Need) {
         if need != self.need {
+            if need.replies && !self.need.replies {
+                self.warn_of_hosts();
+            }
             self.need = need;
             self.attach_local();
+        }
+    }
+
+    /// Netfilter's packets get on only where the stack forwards.
+    fn warn_of_hosts(&self) {
+        for family in [Family::V4, Family::V6] {
+            for interface in self.names().filter(|name| !forwards(family, name)) {
+                tracing::warn!(
+                    %interface,
+                    "it does not forward {family:?}: tracked connections do not get on from there"
+                );
+            }
         }
     }
 
@@ -123,7 +139,7 @@ impl Interfaces {
         let egress = self.attached.values().map(|(target, _)| (target, Hook::Egress));
         let all = egress.chain(self.loopback.iter().map(|target| (target, Hook::Tc)));
         for (target, hook) in all {
-            let needed = if hook == Hook::Egress { need.egress } else { need.loopback };
+            let needed = if hook == Hook::Egress { need.egress() } else { need.loopback };
             if !needed {
                 attach::detach(&self.object, target.index, &target.name, hook);
             }
@@ -135,10 +151,11 @@ impl Interfaces {
         let need = self.need;
         // What has no MAC address has no Ethernet header that the programs could read.
         let egress = self.attached.values().map(|(target, _)| target).filter(|t| t.mac.is_some());
-        let egress = egress.map(|target| (target, Hook::Egress, need.egress));
+        let outgoing = if need.replies { Hook::Replies } else { Hook::Egress };
+        let egress = egress.map(|target| (target, outgoing, need.egress()));
         let loopback = self.loopback.iter().map(|target| (target, Hook::Tc, need.loopback));
         for (target, hook, needed) in egress.chain(loopback) {
-            if needed == self.local.contains(&target.index) {
+            if self.local.get(&target.index).copied() == needed.then_some(hook) {
                 continue;
             }
             let interface = &target.name;
@@ -149,14 +166,14 @@ impl Interfaces {
                 continue;
             }
             let attached = match hook {
-                Hook::Egress => attach::attach_egress(&mut self.object, target),
-                _ => attach::attach_loopback(&mut self.object, target),
+                Hook::Tc => attach::attach_loopback(&mut self.object, target),
+                _ => attach::attach_egress(&mut self.object, target, hook),
             };
             match attached {
                 Ok(()) => tracing::info!(%interface, %hook, why = "own packets", "attached"),
                 Err(error) => tracing::error!(%interface, "{error}"),
             }
-            self.local.insert(target.index);
+            self.local.insert(target.index, hook);
         }
     }
 

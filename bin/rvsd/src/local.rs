@@ -16,10 +16,20 @@ pub struct Need {
     /// On their way out: clients of addresses that it has not, packets that are marked on the way
     /// out, and replies of masqueraded real servers that are the director itself.
     pub egress: bool,
+    /// On their way out, replies of real servers that netfilter translates: see [`crate::tracked`].
+    pub replies: bool,
 }
 
 impl Need {
-    const ALL: Self = Self { loopback: true, egress: true };
+    /// Whether egress is to be seen.
+    pub fn egress(&self) -> bool {
+        self.egress || self.replies
+    }
+
+    /// Whether nothing more can be needed by a service.
+    fn is_all(&self) -> bool {
+        self.loopback && self.egress
+    }
 }
 
 /// What the services need.
@@ -37,6 +47,7 @@ impl Local {
         for key in datapath.take_changed() {
             self.add(host, datapath, &key);
         }
+        self.need.replies = datapath.is_tracking();
         self.need
     }
 
@@ -46,11 +57,12 @@ impl Local {
         for key in datapath.keys() {
             self.add(host, datapath, key);
         }
+        self.need.replies = datapath.is_tracking();
         self.need
     }
 
     fn add(&mut self, host: &mut Host, datapath: &BpfDatapath, key: &ServiceKey) {
-        if self.need == Need::ALL {
+        if self.need.is_all() {
             return;
         }
         let mut masqueraded = Vec::new();

@@ -15,6 +15,7 @@ mod proc;
 mod server;
 mod slow;
 mod sync;
+mod tracked;
 
 use std::io::IsTerminal as _;
 use std::path::Path;
@@ -80,7 +81,7 @@ fn run(args: &Args) -> Result<()> {
     let device = slow::open(&mut object);
     let loopback = &maps.config().loopback;
     loopback.set(rvs_host::prepare_loopback(loopback.get())?);
-    let datapath = BpfDatapath::adopt(maps);
+    let mut datapath = BpfDatapath::adopt(maps);
     let mut interfaces = interfaces::Interfaces::new(object, args);
     interfaces.refresh(&mut host, datapath.maps())?;
     let listener = control::Listener::bind(&args.socket)?;
@@ -94,6 +95,9 @@ fn run(args: &Args) -> Result<()> {
     let folder =
         folder.inspect_err(|error| tracing::warn!("`rvs run` changes no settings: {error:#}"));
     let sync = sync::Sync::new(Host::open()?, pins.path());
+    if let Err(error) = datapath.translate_by(Box::new(tracked::Table::default())) {
+        tracing::error!("tracked connections get nowhere: {error}");
+    }
     let mut director = Director::new(datapath).with_daemons(Box::new(sync.clone()));
     config.apply(&mut director)?;
     let folder = folder.ok();
@@ -117,8 +121,10 @@ fn start_sweeper(pin: &Path) -> Result<()> {
                 return;
             }
         };
+        let mut forgetting = tracked::Forgetting::default();
         loop {
             let pass = sweeper::pass(&maps);
+            forgetting.forget(&pass.tracked);
             tracing::trace!(live = pass.live, cleared = pass.cleared, "swept");
             std::thread::sleep(SWEEP_INTERVAL);
         }

@@ -6,8 +6,8 @@ use rustix::thread::{
     remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
 };
 
-/// What a running rvsd needs: CAP_NET_ADMIN, to attach to interfaces that come later and to enter
-/// neighbours. Maps are changed through descriptors and memory that are open by then, and pins
+/// What a running rvsd needs: CAP_NET_ADMIN, to attach to interfaces that come later, to enter
+/// neighbours, and for netfilter. Maps are changed through descriptors and memory that are open by then, and pins
 /// belong to the user that rvsd runs as.
 const NEEDED: CapabilitySet = CapabilitySet::NET_ADMIN;
 /// What mounting takes: with `--proc` it is kept, to mount and at the end to unmount.

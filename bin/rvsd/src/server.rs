@@ -95,7 +95,9 @@ impl Server {
             if Instant::now() >= next {
                 next = Instant::now() + TICK;
                 ticks += 1;
+                let tracking = self.director.datapath().is_tracking();
                 self.director.datapath_mut().tick();
+                changed |= tracking != self.director.datapath().is_tracking();
                 self.director.datapath_mut().defend(memory_left());
                 self.director.datapath().maps().limits().set(&icmp_settings());
                 if ticks.is_multiple_of(ESTIMATE) {

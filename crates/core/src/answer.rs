@@ -11,10 +11,14 @@ use crate::proto::sctp;
 use crate::sched::NONE;
 use crate::sysctl::Sysctl;
 
-/// Whether a packet of no connection is answered: a real server's, but one that ends a connection.
+/// Whether a packet of no connection is answered: a real server's, but one that ends a connection. With
+/// `conntrack` none is: netfilter may know it by a source of its own, to which the server replies.
 #[inline(always)]
 pub fn is_due<A: Addr, E: Tables<A>>(env: &E, config: &Config, flow: &Flow<A>) -> bool {
-    config.sysctl(Sysctl::NatIcmpSend) != 0 && !is_end(flow) && server(env, flow) != NONE
+    config.sysctl(Sysctl::NatIcmpSend) != 0
+        && config.sysctl(Sysctl::Conntrack) == 0
+        && !is_end(flow)
+        && server(env, flow) != NONE
 }
 
 /// Whether it is a TCP packet that resets, or one of SCTP that begins with an ABORT.

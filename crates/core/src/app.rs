@@ -195,7 +195,7 @@ fn enter<A: Addr, E: Tables<A>>(
     };
     let reply = free.and_then(|()| claim_reply(env, key, &reply_key, number, like.dest.get()));
     let Ok((reply, reply_number)) = reply else {
-        table::abandon(env, conn);
+        table::abandon(env, number);
         return None;
     };
     reply.expires.set(expires.0);

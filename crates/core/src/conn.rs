@@ -46,6 +46,8 @@ pub const CACHE: u32 = 1 << 11;
 const FORWARD_SHIFT: u32 = 12;
 /// What its packets say matters: they go to rvsd before they go on ([`app`](crate::app)).
 pub const APP: u32 = 1 << 25;
+/// Netfilter translates its packets ([`tracked`](crate::tracked); `IP_VS_CONN_F_NFCT`).
+pub const TRACKED: u32 = 1 << 23;
 /// Learnt from another director (`IP_VS_CONN_F_SYNC`).
 pub const SYNCED: u32 = 1 << 24;
 const PACKETS_SHIFT: u32 = 26;

@@ -124,6 +124,8 @@ pub enum DatapathError {
     Unsupported(&'static str),
     /// The kernel refused an operation: the errno.
     Kernel(i32),
+    /// Netfilter does not track and translate connections here: the errno.
+    Netfilter(i32),
 }
 
 impl fmt::Display for DatapathError {
@@ -132,6 +134,11 @@ impl fmt::Display for DatapathError {
             Self::Full(table) => write!(f, "the {table} table is full"),
             Self::Unsupported(what) => write!(f, "the data path has no {what}"),
             Self::Kernel(errno) => write!(f, "the kernel refused the change: errno {errno}"),
+            Self::Netfilter(errno) => write!(
+                f,
+                "the kernel tracks no connections: nf_tables with NAT and nf_conntrack_netlink are \
+                 needed (errno {errno})"
+            ),
         }
     }
 }

@@ -6,8 +6,8 @@ use core::cell::Cell;
 use crate::addr::Addr;
 use crate::flow::Flow;
 use crate::layout::{
-    Asked, CallId, Config, Conn, ConnSet, Dest, DestStats, Key, MarkRule, Row, ServiceAddr, Slot,
-    Version,
+    Asked, CallId, Config, Conn, ConnSet, Dest, DestStats, Key, MarkRule, Parts, Row, ServiceAddr,
+    Slot, Version,
 };
 use crate::mark;
 use crate::pe;
@@ -70,6 +70,8 @@ pub trait Env: Copy {
     fn compare_exchange64(&self, cell: &Cell<u64>, old: u64, new: u64) -> u64;
     /// Adds, wrapping.
     fn add(&self, cell: &Cell<u32>, delta: u32);
+    /// The same for 64 bits.
+    fn add64(&self, cell: &Cell<u64>, delta: u64);
 
     /// Calls `visitor` with 0, 1 ... below `count` until it returns false.
     fn repeat<V: Visit>(&self, count: u32, visitor: &mut V);
@@ -82,8 +84,8 @@ pub trait Tables<A: Addr>: Env {
     /// This CPU's entry for packets that leave no connection behind: it is in no set, and holds what
     /// it is filled with until the packet is done.
     fn passing(&self) -> Option<&Conn<A>>;
-    /// Number of sets.
-    fn sets(&self, config: &Config) -> u32;
+    /// The connection table.
+    fn parts<'c>(&self, config: &'c Config) -> &'c Parts;
     /// Index in `SLOTS` of the service with this address.
     fn service(&self, addr: &ServiceAddr<A>) -> Option<u32>;
 

@@ -9,11 +9,16 @@
 //!                        └─yes─► rvsd holds it until the note is there
 //! ```
 //!
-//! `tests/oracle/recorded/fragment.jsonl` has what the kernel sends.
+//! An ICMP error's first fragment has what it quotes, so it is translated as a whole one is (its checksum
+//! covers all of the message, but what changes lies in the first).
+//!
+//! `tests/oracle/recorded/fragment.jsonl` and `fragment_other.jsonl` have what the kernel sends.
 
 use core::cell::Cell;
 
-use rvs_wire::{Fragment as Header, Ipv4, Ipv6, Ports, Sctp, SctpChunk, Tcp, protocol};
+use rvs_wire::{
+    Fragment as Header, IcmpError, Ipv4, Ipv6, Ports, Sctp, SctpChunk, Tcp, Udp, protocol,
+};
 
 use crate::addr::{Addr, V4, V6};
 use crate::conn::Word;
@@ -151,13 +156,17 @@ pub struct Ticket {
     /// route of their destination.
     pub ifindex: u32,
     /// Length, from the IP header on, that its pieces may have; 0 if it is a fragment that waits, or
-    /// [`INSPECT`](Self::INSPECT).
+    /// [`INSPECT`](Self::INSPECT), [`SEGMENT`](Self::SEGMENT).
     pub mtu: u16,
 }
 
 impl Ticket {
     /// As [`mtu`](Self::mtu): to be inspected for an application, as a whole. No MTU is so small.
     pub const INSPECT: u16 = 1;
+
+    /// As [`mtu`](Self::mtu): a segment of a super-packet that no program can tunnel. The kernel has
+    /// cut it on its way to rvsd, which has nothing to do.
+    pub const SEGMENT: u16 = 2;
 
     /// As [`ifindex`](Self::ifindex): no interface has this index.
     pub const OUT: u32 = 0;
@@ -190,12 +199,36 @@ pub trait Notes: Env {
 /// A fragment.
 #[derive(Clone, Copy, Debug)]
 pub struct Fragment<A> {
-    /// What its headers say; without a transport header the ports and flags are 0.
+    /// What its headers say; without a transport header the ports and flags are 0. The protocol is that
+    /// behind all extension headers, which only the first fragment tells.
     pub flow: Flow<A>,
     /// What it shares with the others.
     pub key: NoteKey,
-    /// Whether it begins with the transport header.
+    /// Whether it is the first.
     pub first: bool,
+}
+
+/// What lies in a datagram, by its first fragment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A transport header whose ports decide.
+    Ports,
+    /// An ICMP message: [`related`](crate::related) decides.
+    Icmp,
+    /// What is the host's.
+    Other,
+}
+
+impl<A> Fragment<A> {
+    /// What lies in the datagram, if this is its first fragment.
+    #[inline(always)]
+    pub const fn content(&self) -> Content {
+        match self.flow.key.protocol as u8 {
+            protocol::TCP | protocol::UDP | protocol::SCTP => Content::Ports,
+            protocol::ICMP | protocol::ICMPV6 => Content::Icmp,
+            _ => Content::Other,
+        }
+    }
 }
 
 /// What differs between the IP versions.
@@ -204,23 +237,41 @@ pub trait Fragments: Ip {
     fn fragment<P: Packet, E: Env>(env: &E, packet: &P) -> Result<Fragment<Self>, Reason>;
 }
 
-/// A fragment, once its IP headers were read: `at` and `more` say which.
+/// Bytes that a first fragment must have of its transport header and what is behind it. Of IPv4 rvsd
+/// puts the datagram together if it is shorter.
+#[inline(always)]
+const fn least(proto: u8) -> usize {
+    match proto {
+        protocol::TCP => size_of::<Tcp>(),
+        protocol::SCTP => Sctp::LEN + size_of::<SctpChunk>(),
+        // An error with what it quotes.
+        protocol::ICMP => IcmpError::LEN + Ipv4::LEN + Udp::LEN,
+        _ => 0,
+    }
+}
+
+/// Whether a datagram with this number in its IP header, or fragment header, may be one that is
+/// balanced.
+#[inline(always)]
+const fn is_followed(number: u8) -> bool {
+    const ICMP: u8 = protocol::ICMP;
+    matches!(number, protocol::TCP | protocol::UDP | protocol::SCTP | ICMP | protocol::ICMPV6)
+        || headers::is_extension(number)
+}
+
+/// A fragment, once its IP headers were read: `offset` and `more` say which, `shared` what is in its
+/// IP header or fragment header.
 #[inline(always)]
 fn read<A: Addr, P: Packet>(
     packet: &P,
     mut flow: Flow<A>,
-    id_be: u32,
+    (id_be, shared): (u32, u8),
     offset: u16,
     more: bool,
 ) -> Result<Fragment<A>, Reason> {
-    let proto = flow.key.protocol as u8;
-    // What a first fragment must have, all of it before the piece's end.
-    let least = match proto {
-        protocol::TCP => size_of::<Tcp>(),
-        protocol::UDP => 0,
-        protocol::SCTP => Sctp::LEN + size_of::<SctpChunk>(),
-        _ => return Err(Reason::Fragment),
-    };
+    if !is_followed(shared) {
+        return Err(Reason::Fragment);
+    }
     let end = L3.wrapping_add(flow.len);
     // Every piece but the last is a multiple of eight bytes, and none is empty.
     let data = end.wrapping_sub(flow.l4);
@@ -228,22 +279,23 @@ fn read<A: Addr, P: Packet>(
         return Err(Reason::Malformed);
     }
     let first = offset == 0;
-    if first {
-        if data < least as u32 {
-            return Err(Reason::TinyFragment);
-        }
-        let (Ports { src_be, dst_be }, tcp_flags) = transport(packet, flow.l4, proto, end)?;
-        flow.key.sport_be = u16::from_ne_bytes(src_be);
-        flow.key.dport_be = u16::from_ne_bytes(dst_be);
-        flow.tcp_flags = tcp_flags;
-    }
     let version = if matches!(A::FAMILY, Family::V4) { 4 << 16 } else { 6 << 16 };
     let key = NoteKey {
         src: flow.key.src.to_words(),
         dst: flow.key.dst.to_words(),
         id_be,
-        protocol: version | flow.key.protocol,
+        protocol: version | shared as u32,
     };
+    let proto = flow.key.protocol as u8;
+    if first && data < least(proto) as u32 {
+        return Err(Reason::TinyFragment);
+    }
+    if first && matches!(proto, protocol::TCP | protocol::UDP | protocol::SCTP) {
+        let (Ports { src_be, dst_be }, tcp_flags) = transport(packet, flow.l4, proto, end)?;
+        flow.key.sport_be = u16::from_ne_bytes(src_be);
+        flow.key.dport_be = u16::from_ne_bytes(dst_be);
+        flow.tcp_flags = tcp_flags;
+    }
     Ok(Fragment { flow, key, first })
 }
 
@@ -274,7 +326,8 @@ impl Fragments for V4 {
         (flow.ttl, flow.tos) = (ip.ttl, ip.tos);
         flow.dont_fragment = fragment & Ipv4::DF != 0;
         let id_be = u16::from_ne_bytes(zerocopy::transmute!(ip.id)) as u32;
-        read(packet, flow, id_be, fragment & Ipv4::OFFSET, fragment & Ipv4::MORE != 0)
+        let (offset, more) = (fragment & Ipv4::OFFSET, fragment & Ipv4::MORE != 0);
+        read(packet, flow, (id_be, ip.protocol), offset, more)
     }
 }
 
@@ -291,12 +344,18 @@ impl Fragments for V6 {
             return Err(Reason::Malformed);
         }
         let header = packet.at::<Header>(at).ok_or(Reason::Malformed)?;
+        let shared = header.next_header;
         let (place, id_be) =
             (header.offset.get(), u32::from_ne_bytes(zerocopy::transmute!(header.id)));
-        let mut flow =
-            portless(packet, src, dst, header.next_header, (at + Header::LEN as u32, len));
+        let (offset, more) = (place & Header::OFFSET, place & Header::MORE != 0);
+        // Only the first has the headers that follow: RFC 8200, section 4.5.
+        let (mut proto, mut l4) = (shared, at + Header::LEN as u32);
+        if offset == 0 && headers::is_extension(shared) {
+            (proto, l4) = headers::follow(env, packet, shared, l4);
+        }
+        let mut flow = portless(packet, src, dst, proto, (l4, len));
         (flow.ttl, flow.tos) = (ttl, tos);
-        read(packet, flow, id_be, place & Header::OFFSET, place & Header::MORE != 0)
+        read(packet, flow, (id_be, shared), offset, more)
     }
 }
 
@@ -318,25 +377,54 @@ pub fn note<A: Ip, E: Tables<A> + Notes>(
     fragment: &Fragment<A>,
     verdict: &Verdict<'_, A>,
 ) -> Result<(), Reason> {
-    let Key { sport_be, dport_be, .. } = fragment.flow.key;
-    let mut note = Note { tick: env.now().0, ports: [sport_be, dport_be], ..Note::default() };
-    let mut done = Ok(());
-    match verdict {
-        Verdict::Forward(forward) if breaks_crc(&fragment.flow, forward) => {
-            note.word = DROPPED;
-            done = Err(Reason::FragmentSctp);
-        }
-        Verdict::Forward(forward) => {
-            note.word = forward.entry.word.get();
-            note.dest = forward.entry.dest.get();
-            note.target = forward.entry.target.get().to_words();
-        }
-        Verdict::Pass(_) if !is_relevant(env, fragment) => return done,
-        Verdict::Pass(_) => note.word = PASSED,
-        Verdict::Drop(_) => note.word = DROPPED,
+    let breaks = match verdict {
+        Verdict::Forward(forward) => breaks_crc(&fragment.flow, forward),
+        _ => false,
+    };
+    if breaks {
+        remember(env, fragment, Fate { word: DROPPED, ..fate(verdict) });
+        return Err(Reason::FragmentSctp);
     }
-    env.leave(&fragment.key, &note);
-    done
+    remember(env, fragment, fate(verdict));
+    Ok(())
+}
+
+/// What became of a first fragment: as in a [`Note`].
+#[derive(Clone, Copy, Debug)]
+pub struct Fate<A> {
+    /// See [`Note::word`].
+    pub word: u32,
+    /// See [`Note::dest`].
+    pub dest: u32,
+    /// See [`Note::target`].
+    pub target: A,
+}
+
+/// What becomes of a packet by this verdict.
+#[inline(always)]
+pub fn fate<A: Addr>(verdict: &Verdict<'_, A>) -> Fate<A> {
+    match verdict {
+        Verdict::Forward(forward) => Fate {
+            word: forward.entry.word.get(),
+            dest: forward.entry.dest.get(),
+            target: forward.entry.target.get(),
+        },
+        Verdict::Pass(_) => Fate { word: PASSED, dest: 0, target: A::default() },
+        Verdict::Drop(_) => Fate { word: DROPPED, dest: 0, target: A::default() },
+    }
+}
+
+/// Leaves a note. See [`note`]; also for ICMP messages, in which no checksum depends on the length of
+/// what follows.
+#[inline(always)]
+pub fn remember<A: Addr, E: Tables<A> + Notes>(env: &E, fragment: &Fragment<A>, fate: Fate<A>) {
+    let Fate { word, dest, target } = fate;
+    if word == PASSED && !is_relevant(env, fragment) {
+        return;
+    }
+    let Key { sport_be, dport_be, .. } = fragment.flow.key;
+    let (tick, ports, target) = (env.now().0, [sport_be, dport_be], target.to_words());
+    env.leave(&fragment.key, &Note { tick, word, dest, ports, target });
 }
 
 /// Whether a fragment may belong to a service or to a reply.

@@ -25,7 +25,7 @@ use crate::sysctl;
 use crate::types::ServiceFlags;
 
 /// Version of everything in this file. rvsd adopts pinned maps of its own version only.
-pub const LAYOUT_VERSION: u32 = 6;
+pub const LAYOUT_VERSION: u32 = 7;
 
 /// TCP state numbers are below this: size of the timeout table.
 pub const TCP_STATES: usize = 16;
@@ -42,10 +42,10 @@ pub struct Config {
     pub flags: Cell<u32>,
     /// Seed of the connection hash, drawn at random when the maps are made.
     pub seed: Cell<u64>,
-    /// Number of sets of the IPv4 connection table.
-    pub sets4: Cell<u32>,
-    /// Number of sets of the IPv6 connection table.
-    pub sets6: Cell<u32>,
+    /// The IPv4 connection table.
+    pub parts4: Parts,
+    /// The IPv6 connection table.
+    pub parts6: Parts,
     /// Timeout of a UDP flow, in ticks.
     pub udp_timeout: Cell<u32>,
     /// Settings of the host's loopback that rvsd changed, and what they were: `rvs down` needs it.
@@ -69,9 +69,23 @@ pub struct Config {
     pub ports: [[Cell<u64>; 1024]; 3],
     /// Addresses of services and destinations: see [`ours`](crate::ours).
     pub addresses: [Cell<u64>; ADDRESS_WORDS],
+    /// Entries of the connection table whose packets netfilter translates, when they were counted last.
+    pub tracked: Cell<u32>,
     /// The sync daemons that run, master and backup, as the director describes them: a restarted
     /// rvsd starts them again.
     pub daemons: [[Cell<u32>; DAEMON_WORDS]; 2],
+}
+
+/// Sets of the three [parts](crate::table) of a connection table, as they lie one behind the other.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct Parts {
+    /// In the first.
+    pub near: Cell<u32>,
+    /// In the second.
+    pub middle: Cell<u32>,
+    /// In the last.
+    pub last: Cell<u32>,
 }
 
 /// Words of [`Config::addresses`], a power of two.
@@ -245,7 +259,7 @@ pub struct Dest {
     pub port_be: Cell<u32>,
     /// Index of its service in `SLOTS`.
     pub slot: Cell<u32>,
-    /// 1 once it left its service and waits for its connections to end.
+    /// [`TRASHED`] or [`ENDING`] once it left its service and waits for its connections to end; else 0.
     pub trash: Cell<u32>,
     /// Its latest weight that was not 0, or the weight that it was added with (`last_weight`).
     pub last_weight: Cell<u32>,
@@ -270,6 +284,12 @@ pub struct Dest {
     /// Counters at the last zeroing; in the first place, which is nobody's, those of everything.
     pub base: [Cell<u64>; 5],
 }
+
+/// In [`Dest::trash`]: its connections end with their time.
+pub const TRASHED: u32 = 1;
+/// In [`Dest::trash`]: they end now, because a destination was deleted, it or another, while
+/// `expire_nodest_conn` was set (`ip_vs_enqueue_expire_nodest_conns`).
+pub const ENDING: u32 = 2;
 
 /// `DEST_STATS`, per CPU, by destination index. Only the CPU that it belongs to writes it. In the
 /// first place, which is nobody's, rvsd keeps what destinations counted that are gone; other free
@@ -356,8 +376,9 @@ pub struct Conn<A: Copy> {
     /// Entry index, plus one, of the other direction; 0 if there is none. In a template its
     /// timeout in ticks.
     pub pair: Cell<u32>,
-    /// In the first way only: a byte of the hash of each way's key.
-    pub tags: [Cell<u8>; WAYS],
+    /// In the first way only: a byte for each way, the tag of its key; 0 while nobody has the way. Whoever
+    /// changes it from 0 has claimed it.
+    pub tags: Cell<u64>,
     /// Where its packets go: the new destination address, in replies the new source address.
     pub target: Cell<A>,
     /// The port that goes with `target`, network byte order, in the low half.

@@ -40,5 +40,6 @@ pub mod sysctl;
 pub mod table;
 pub mod time;
 pub mod timeout;
+pub mod tracked;
 pub mod tunnel;
 pub mod types;

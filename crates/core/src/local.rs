@@ -2,6 +2,8 @@
 //! the replies of a real server on it. Follows `ip_vs_local_request4` and `ip_vs_local_reply4`.
 
 use crate::addr::Addr;
+use crate::answer;
+use crate::conn::{REPLY, Word};
 use crate::env::Tables;
 use crate::flow::Flow;
 use crate::layout::CONFIG_BACKUP_ONLY;
@@ -12,7 +14,7 @@ use crate::table;
 pub enum Outgoing<'e, A: Copy> {
     /// Nothing of ours.
     Other,
-    /// A client's packet, to be treated like one that came in.
+    /// A client's packet, or one to be answered, to be treated like one that came in.
     Request,
     /// A masqueraded real server's packet to a client elsewhere.
     Reply(Forward<'e, A>),
@@ -24,6 +26,7 @@ pub fn outgoing<'e, A: Addr, E: Tables<A>>(env: &'e E, flow: &mut Flow<A>) -> Ou
     if let Some(entry) = table::entry(env, env.find(&flow.key)) {
         return match of_entry(env, entry) {
             Verdict::Forward(forward) if forward.reply => Outgoing::Reply(forward),
+            Verdict::Pass(_) if Word(entry.word.get()).has(REPLY) => Outgoing::Other,
             // Who only takes connections from another director does not balance its own either.
             _ if env.config().is_some_and(|c| c.flags.get() & CONFIG_BACKUP_ONLY != 0) => {
                 Outgoing::Other
@@ -31,5 +34,9 @@ pub fn outgoing<'e, A: Addr, E: Tables<A>>(env: &'e E, flow: &mut Flow<A>) -> Ou
             _ => Outgoing::Request,
         };
     }
-    if opens(env, flow) { Outgoing::Request } else { Outgoing::Other }
+    // A real server's packet of no connection is answered like one from elsewhere.
+    if opens(env, flow) || env.config().is_some_and(|config| answer::is_due(env, config, flow)) {
+        return Outgoing::Request;
+    }
+    Outgoing::Other
 }

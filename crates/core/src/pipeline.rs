@@ -16,14 +16,14 @@ use rvs_wire::{Ipv4, Ipv6, protocol, tcp_flags};
 use crate::addr::Addr;
 use crate::answer;
 use crate::app;
-use crate::conn::{ANSWERED, ASSURED, CACHE, INACTIVE, NO_OUTPUT, REPLY, TEMPLATE, Word};
+use crate::conn::{ANSWERED, ASSURED, CACHE, INACTIVE, NO_OUTPUT, REPLY, TEMPLATE, TRACKED, Word};
 use crate::defence;
 use crate::dest;
 use crate::env::Tables;
 use crate::flow::{Flow, Ip};
 use crate::layout::{
     CONFIG_BACKUP_ONLY, CONFIG_ENGINE, CONFIG_FWMARK, CONFIG_PORT_ZERO, CONFIG_SECURE_TCP, Config,
-    Conn, Dest, ServiceAddr,
+    Conn, Dest, ENDING, ServiceAddr,
 };
 use crate::nat::{self, Change};
 use crate::ours;
@@ -70,19 +70,17 @@ impl<A: Ip> Forward<'_, A> {
     /// Where to.
     #[inline(always)]
     pub fn way(&self, flow: &Flow<A>) -> Way {
-        if self.reply {
-            return Way { family: A::FAMILY, dst: flow.key.dst.to_words(), extra: 0 };
+        let direct = if self.reply { flow.key.dst } else { self.entry.target.get() };
+        let (mut family, mut extra) = (A::FAMILY, 0);
+        // Word by word: LLVM otherwise makes the arrays by a function call.
+        let [mut a, mut b, mut c, mut d] = direct.to_words();
+        if !self.reply && self.method == ForwardMethod::Tunnel as u32 {
+            [a, b, c, d] = self.dest.addr.get();
+            let six = self.dest.family.get() == 6;
+            family = if six { Family::V6 } else { Family::V4 };
+            extra = self.tunnel().header_len() + if six { Ipv6::LEN } else { Ipv4::LEN } as u32;
         }
-        if self.method != ForwardMethod::Tunnel as u32 {
-            return Way { family: A::FAMILY, dst: self.entry.target.get().to_words(), extra: 0 };
-        }
-        let dst = self.dest.addr.get();
-        let extra = self.tunnel().header_len();
-        if self.dest.family.get() == 6 {
-            Way { family: Family::V6, dst, extra: extra + Ipv6::LEN as u32 }
-        } else {
-            Way { family: Family::V4, dst, extra: extra + Ipv4::LEN as u32 }
-        }
+        Way { family, dst: [a, b, c, d], extra }
     }
 
     /// Whether the packet's addresses change.
@@ -176,21 +174,28 @@ fn established<'e, A: Addr, E: Tables<A>>(
     if config.flags.get() & CONFIG_BACKUP_ONLY != 0 && !Word(entry.word.get()).has(REPLY) {
         return Verdict::Pass(Reason::NotOurs);
     }
-    if asks_anew(flow) && starts_over(env, config, entry) {
-        end(env, entry);
-        return opening(env, config, flow);
-    }
+    let mut ends = asks_anew(flow) && starts_over(env, config, entry);
     let verdict = of_entry(env, entry);
     match &verdict {
         Verdict::Forward(forward) if !forward.reply && forward.dest_index == UNCOUNTED => {
-            if config.sysctl(Sysctl::ExpireNodestConn) == 0 {
+            if !ends && config.sysctl(Sysctl::ExpireNodestConn) == 0 {
                 return Verdict::Drop(Reason::DestGone);
             }
-            end(env, entry);
-            opening(env, config, flow)
+            ends = true;
         }
-        _ => verdict,
+        Verdict::Pass(_) => ends = true,
+        _ => {}
     }
+    if !ends {
+        return verdict;
+    }
+    let word = Word(entry.word.get());
+    if let Some(conn) = if word.has(REPLY) { partner(env, entry) } else { Some(entry) } {
+        end(env, conn);
+    }
+    // Until netfilter has forgotten the connection it would send the packet where it sent the last (the
+    // kernel drops it as well).
+    if word.has(TRACKED) { Verdict::Drop(Reason::TrackedAnew) } else { opening(env, config, flow) }
 }
 
 /// The destination of connections that have none.
@@ -205,7 +210,8 @@ pub(crate) fn counted(dest: &Dest, index: u32) -> u32 {
     if dest.trash.get() != 0 { UNCOUNTED } else { index }
 }
 
-/// The way that an entry leads, to a destination that was removed, too.
+/// The way that an entry leads, to a destination that was removed, too. An entry that ends with its
+/// destination leads nowhere.
 #[inline(always)]
 pub(crate) fn of_entry<'e, A: Addr, E: Tables<A>>(
     env: &'e E,
@@ -214,6 +220,9 @@ pub(crate) fn of_entry<'e, A: Addr, E: Tables<A>>(
     let word = Word(entry.word.get());
     let dest_index = entry.dest.get();
     let Some(dest) = env.dest(dest_index) else { return Verdict::Drop(Reason::Inconsistent) };
+    if dest.trash.get() == ENDING {
+        return Verdict::Pass(Reason::NoConnection);
+    }
     let method = word.forward();
     let dest_index = counted(dest, dest_index);
     Verdict::Forward(Forward { entry, dest, dest_index, method, reply: word.has(REPLY) })

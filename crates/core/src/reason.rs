@@ -80,13 +80,19 @@ reasons! {
     PuntChecksum = "punt.checksum",
     /// Passed from XDP to TC: a fragment.
     PuntFragment = "punt.fragment",
+    /// Passed: a reply of a connection that netfilter tracks, or an ICMP error about its packets. The reply
+    /// is counted as it leaves.
+    Tracked = "pass.tracked",
+    /// Passed from XDP to TC: of such a connection.
+    PuntTracked = "punt.tracked",
     /// Passed from XDP to TC: of a connection whose packets rvsd inspects, as FTP's control connections.
     PuntApp = "punt.app",
     /// Handed to rvsd: data of such a connection, or the first packet of one that it announced.
     SlowApp = "slow.app",
     /// Handed to rvsd: a fragment that came before its first, or a first one that is too short.
     SlowFragment = "slow.fragment",
-    /// Handed to rvsd: too big for the way out and without DF, to be cut into fragments.
+    /// Handed to rvsd: too big for the way out and without DF, to be cut into fragments; or a super-packet
+    /// of SCTP, for a tunnel, to be cut into its segments.
     SlowTooBig = "slow.too_big",
     /// Forwarded: a fragment, with the datagram that its first was counted as.
     FragmentSent = "forward.fragment",
@@ -115,7 +121,7 @@ reasons! {
     NoCallId = "drop.no_call_id",
     /// Dropped, answered by ICMP time exceeded: the TTL or hop limit ran out.
     TtlExceeded = "drop.ttl_exceeded",
-    /// Dropped, answered by ICMP fragmentation needed or packet too big.
+    /// Dropped, answered by ICMP fragmentation needed or packet too big, where anybody is told.
     TooBig = "drop.too_big",
     /// Dropped: the connection table has no place for a new connection.
     TableFull = "drop.table_full",
@@ -123,6 +129,9 @@ reasons! {
     ReplyInUse = "drop.reply_in_use",
     /// Dropped: the destination of an established connection is gone.
     DestGone = "drop.dest_gone",
+    /// Dropped: it asks for a new connection in place of one that netfilter tracked, and forgets within
+    /// half a second.
+    TrackedAnew = "drop.tracked",
     /// Dropped: SCTP without a chunk and without a connection.
     NoChunk = "drop.no_chunk",
     /// Dropped: a new connection, to defend against a flood (`drop_packet`).

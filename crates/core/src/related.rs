@@ -11,7 +11,7 @@
 //! The quoted packet turned around is one of the connection's other direction, and found as such.
 
 use rvs_wire::checksum::Delta;
-use rvs_wire::{IcmpError, Ipv4, Ipv6, Ports, protocol};
+use rvs_wire::{Fragment as Header, IcmpError, Ipv4, Ipv6, Ports, protocol};
 
 use crate::addr::{Addr, V4, V6};
 use crate::env::{Env, Tables};
@@ -121,6 +121,15 @@ pub fn rewrite<A: Errors, P: Packet>(
     A::rewrite(packet, reply, addr)
 }
 
+/// In an outline: the error is the first fragment of one.
+const PIECE: u32 = 1 << 28;
+
+/// Whether an error with this outline is the first fragment of one.
+#[inline(always)]
+pub const fn is_piece(outline: u32) -> bool {
+    outline & PIECE != 0
+}
+
 /// Why a packet that is no error about a connection's packet is left alone.
 const OTHER: Reason = Reason::Icmp;
 
@@ -157,8 +166,9 @@ fn portless<A>(src: A, dst: A, l4: u32, len: u32, ttl: u8, tos: u8) -> Flow<A> {
 
 impl Errors for V4 {
     #[inline(always)]
-    fn outline<P: Packet, E: Env>(_: &E, _: &P) -> u32 {
-        1
+    fn outline<P: Packet, E: Env>(_: &E, packet: &P) -> u32 {
+        let fragment = packet.at::<Ipv4>(L3).map_or(0, |ip| ip.fragment.get());
+        if fragment & Ipv4::FRAGMENT == 0 { 1 } else { 1 | PIECE }
     }
 
     #[inline(always)]
@@ -205,20 +215,30 @@ impl Errors for V4 {
 
 impl Errors for V6 {
     /// ```text
-    /// │ 27 .. 20  quoted protocol │ 19 .. 10  offset of its header │ 9 .. 0  offset of the ICMP header │
+    /// │ 28  PIECE │ 27 .. 20  quoted protocol │ 19 .. 10  offset of its header │ 9 .. 0  of the ICMP header │
     /// ```
     #[inline(always)]
     fn outline<P: Packet, E: Env>(env: &E, packet: &P) -> u32 {
         let Some(ip) = packet.at::<Ipv6>(L3) else { return 0 };
-        let (proto, l4) = headers::follow(env, packet, ip.next_header, L3 + Ipv6::LEN as u32);
+        let (mut proto, mut l4) =
+            headers::follow(env, packet, ip.next_header, L3 + Ipv6::LEN as u32);
+        let mut piece = 0;
+        if proto == protocol::FRAGMENT {
+            let Some(header) = packet.at::<Header>(l4) else { return 0 };
+            if header.offset.get() & Header::OFFSET != 0 {
+                return 0;
+            }
+            piece = PIECE;
+            (proto, l4) = headers::follow(env, packet, header.next_header, l4 + Header::LEN as u32);
+        }
         if proto != protocol::ICMPV6 {
             return 0;
         }
         let quote = l4 + IcmpError::LEN as u32;
-        let Some(inner) = packet.at::<Ipv6>(quote) else { return 0 };
+        let Some(inner) = packet.at::<Ipv6>(quote) else { return piece };
         let at = quote + Ipv6::LEN as u32;
         let (proto, ports) = headers::follow(env, packet, inner.next_header, at);
-        (proto as u32) << 20 | ports << 10 | l4
+        piece | (proto as u32) << 20 | ports << 10 | l4
     }
 
     #[inline(always)]
@@ -227,7 +247,7 @@ impl Errors for V6 {
         let len = ip.payload_len.get() as u32 + Ipv6::LEN as u32;
         let (src, dst) = (v6(ip.src), v6(ip.dst));
         let tos = (ip.version_class_flow.get() >> 20) as u8;
-        if outline == 0 {
+        if outline & !PIECE == 0 {
             return Err(OTHER);
         }
         let l4 = outline & headers::MOST_OFFSET;

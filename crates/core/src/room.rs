@@ -31,7 +31,8 @@ pub fn claim<'e, A: Addr, E: Tables<A>>(env: &'e E, key: &Key<A>) -> Option<(&'e
 /// Ends a half-open connection in the key's home set.
 #[inline(always)]
 fn make<A: Addr, E: Tables<A>>(env: &E, key: &Key<A>) {
-    let (Some(config), Some(set)) = (env.config(), table::home(env, key)) else { return };
+    let (Some(config), Some(home)) = (env.config(), table::home(env, key)) else { return };
+    let Some(set) = env.set(home.set) else { return };
     let timeout = config.tcp_timeouts.get(tcp::State::SynRecv as usize).map_or(0, |t| t.get());
     // A connection that expires by then began its handshake long enough ago.
     let late = env.now().after(timeout.saturating_sub(ticks(HANDSHAKE)));

@@ -18,6 +18,7 @@ use crate::sched::{self, NONE, RowOf};
 use crate::sysctl::Sysctl;
 use crate::table;
 use crate::time::ticks;
+use crate::tracked;
 use crate::types::{Family, ForwardMethod, ServiceFlags};
 
 /// Added to the protocol in a template's key, so that no packet finds it.
@@ -211,8 +212,10 @@ fn connect<A: Addr, E: Tables<A>>(
     let method = row.forward as u32;
     let masquerade = method == ForwardMethod::Masquerade as u32;
     let app = if masquerade { app::flag(&flow.key) } else { 0 };
+    let tracked = if masquerade { tracked::flag(env, app) } else { 0 };
+    let special = app | tracked;
     let counts = if env.config().is_some_and(defence::counts) { COUNTS } else { 0 };
-    let flags = INACTIVE | app | counts | if masquerade { 0 } else { NO_OUTPUT };
+    let flags = INACTIVE | special | counts | if masquerade { 0 } else { NO_OUTPUT };
     let word = live(tcp::State::None as u32, method, flags);
     let expires = env.now().after(ticks(tcp::State::None.default_timeout())).0;
 
@@ -228,10 +231,10 @@ fn connect<A: Addr, E: Tables<A>>(
         match reply_entry(env, flow, target, port_be, number, row.dest) {
             Ok((reply, reply_number)) => {
                 conn.pair.set(reply_number);
-                table::publish(env, reply, live(0, method, REPLY | app));
+                table::publish(env, reply, live(0, method, REPLY | special));
             }
             Err(reason) => {
-                table::abandon(env, conn);
+                table::abandon(env, number);
                 return Err(reason);
             }
         }

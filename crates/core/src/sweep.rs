@@ -6,11 +6,10 @@ use crate::app;
 use crate::conn::{ASSURED, CACHE, DEAD, FREE, REPLY, TEMPLATE, Word};
 use crate::defence;
 use crate::env::Tables;
-use crate::layout::{CONFIG_DROP_ENTRY, Conn, Key};
+use crate::layout::{CONFIG_DROP_ENTRY, Conn, ENDING, Key};
 use crate::pe;
 use crate::pipeline::{end, expiry};
 use crate::sched::cache;
-use crate::sysctl::Sysctl;
 use crate::table;
 use crate::time::{Tick, ticks};
 
@@ -98,13 +97,13 @@ fn has_expired<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>, now: Tick) -> boo
 
 /// Whether `expire_nodest_conn` ends an entry: its destination is gone.
 fn bereft<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>) -> bool {
-    env.config().is_some_and(|config| config.sysctl(Sysctl::ExpireNodestConn) != 0)
-        && env.dest(conn.dest.get()).is_some_and(|dest| dest.trash.get() != 0)
+    env.dest(conn.dest.get()).is_some_and(|dest| dest.trash.get() == ENDING)
 }
 
-/// Clears a dead entry for new use. Only after a grace period: no packet may still be looking.
-/// A template stays while connections name it, so that none ever names a stranger.
-pub fn clear<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>) {
+/// Clears a dead entry, by its index plus one, for new use. Only after a grace period: no packet may
+/// still be looking. A template stays while connections name it, so that none ever names a stranger.
+pub fn clear<A: Addr, E: Tables<A>>(env: &E, number: u32) {
+    let Some(conn) = table::entry(env, number) else { return };
     let word = conn.word.get();
     if Word(word).life() != DEAD || (Word(word).has(TEMPLATE) && conn.control.get() != 0) {
         return;
@@ -115,5 +114,5 @@ pub fn clear<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>) {
     conn.pair.set(0);
     conn.control.set(0);
     pe::release(env, conn);
-    env.compare_exchange(&conn.word, word, FREE);
+    table::free(env, number, word);
 }

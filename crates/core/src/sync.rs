@@ -175,7 +175,7 @@ fn enter<A: Addr, E: Tables<A>>(
     if arrival.masqueraded()
         && let Err(refused) = enter_reply(env, arrival, instead, conn, number)
     {
-        table::abandon(env, conn);
+        table::abandon(env, number);
         return refused;
     }
     let mut word = arrival.word();

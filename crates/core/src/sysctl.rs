@@ -55,6 +55,8 @@ sysctls! {
     /// When a SYN or INIT on a connection opens a new one: 0 never; else after TIME_WAIT and CLOSE
     /// (SCTP: CLOSED); 2 and 3 after FIN_WAIT as well if replies are not seen.
     ConnReuseMode = "conn_reuse_mode", 1, ANY;
+    /// Whether netfilter tracks masqueraded connections, and translates their packets.
+    Conntrack = "conntrack", 0, ANY;
     /// Whether connections that nobody seems to need are ended before their time.
     DropEntry = "drop_entry", 0, MODE;
     /// Whether new connections are dropped.
@@ -114,8 +116,6 @@ pub enum Kind {
     Changes(Sysctl),
     /// Two numbers, of which the second can be changed; the first is this, for this reason.
     Second(i32, Sysctl, &'static str),
-    /// It has this value, for this reason.
-    Fixed(&'static str, &'static str),
 }
 
 /// Every setting of Linux 6.1 but `sync_qlen_max`, whose default comes from the machine's memory, in
@@ -127,7 +127,7 @@ pub const SETTINGS: [(&str, Kind); 28] = [
     ("backup_only", Kind::Changes(Sysctl::BackupOnly)),
     ("cache_bypass", Kind::Changes(Sysctl::CacheBypass)),
     ("conn_reuse_mode", Kind::Changes(Sysctl::ConnReuseMode)),
-    ("conntrack", Kind::Fixed("0", "packets are balanced before netfilter tracks them, and it does not see them")),
+    ("conntrack", Kind::Changes(Sysctl::Conntrack)),
     ("drop_entry", Kind::Changes(Sysctl::DropEntry)),
     ("drop_packet", Kind::Changes(Sysctl::DropPacket)),
     ("expire_nodest_conn", Kind::Changes(Sysctl::ExpireNodestConn)),
@@ -180,18 +180,14 @@ impl fmt::Display for SysctlError {
 impl core::error::Error for SysctlError {}
 
 impl Kind {
-    /// What writing `text` to the setting `name` changes; nothing if it is fixed at that value.
-    pub fn parse(
-        self,
-        name: &'static str,
-        text: &str,
-    ) -> Result<Option<(Sysctl, i32)>, SysctlError> {
+    /// What writing `text` to the setting `name` changes.
+    pub fn parse(self, name: &'static str, text: &str) -> Result<(Sysctl, i32), SysctlError> {
         match self {
             Self::Changes(sysctl) => {
                 let bounds = sysctl.bounds();
                 let invalid = SysctlError::Invalid(name, *bounds.start(), *bounds.end());
                 let value = number(text).filter(|value| sysctl.takes(*value)).ok_or(invalid)?;
-                Ok(Some((sysctl, value)))
+                Ok((sysctl, value))
             }
             Self::Second(fixed, sysctl, why) => {
                 let bounds = sysctl.bounds();
@@ -206,12 +202,8 @@ impl Kind {
                 if first != fixed {
                     return Err(SysctlError::Fixed(name, why));
                 }
-                Ok(Some((sysctl, second)))
+                Ok((sysctl, second))
             }
-            Self::Fixed(value, _) if text.split_whitespace().eq(value.split_whitespace()) => {
-                Ok(None)
-            }
-            Self::Fixed(_, why) => Err(SysctlError::Fixed(name, why)),
         }
     }
 }

@@ -4,13 +4,14 @@
 //! the last. The first part fits into a CPU's second-level cache, the second into its third, the last
 //! is all the rest. An insert takes the first free place; a set that it finds full it marks as
 //! overflowed, and a look-up goes on only while sets are marked. So few connections lie close together
-//! in however large a table. A byte of each key's hash lies at the head of its set: other connections'
-//! cache lines are not touched. ARCHITECTURE.md has the measurements behind this.
+//! in however large a table. A tag for each way, of its key's hash, lies at the head of the set: other
+//! connections' cache lines are not touched, neither by those who look for one nor by those who look for
+//! a place. ARCHITECTURE.md has the measurements behind this.
 
 use crate::addr::Addr;
 use crate::conn::{BUSY, FREE, Word};
 use crate::env::Tables;
-use crate::layout::{Conn, ConnSet, Key, PROBES, WAYS, split_entry};
+use crate::layout::{Conn, Key, PROBES, Parts, WAYS, split_entry};
 
 /// Spreads a key over 64 bits; `seed` keeps outsiders from choosing colliding flows.
 #[inline(always)]
@@ -33,25 +34,71 @@ const MIDDLE: u32 = 1 << 14;
 /// The probe that is the first in the last part.
 const LAST: u32 = 2;
 
-/// The set of this probe for a key with this hash in a table of so many sets. Each probe of the last
-/// part takes other bits of the hash: of neighbours that overflow, each goes its own way.
-#[inline(always)]
-fn place(probe: u32, hash: u64, sets: u32) -> u32 {
+/// The tag of a way that nobody has.
+const UNTAGGED: u64 = 0;
+
+/// Where a key may lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Index of the set.
+    pub set: u32,
+    /// Its tag, from 1 to 255. No other key in the set has the same: a look-up compares one key at most.
+    pub tag: u64,
+}
+
+/// Divides a table of so many sets.
+pub fn divide(parts: &Parts, sets: u32) {
     let (near, middle) = (NEAR.min(sets / 8), MIDDLE.min(sets / 4));
+    parts.near.set(near);
+    parts.middle.set(middle);
+    parts.last.set(sets - near - middle);
+}
+
+/// The place of this probe for a key whose hash was [`turned`] for it.
+#[inline(always)]
+fn place(probe: u32, hash: u64, parts: &Parts) -> Place {
+    let (near, middle) = (parts.near.get(), parts.middle.get());
     let (start, len) = match probe {
         0 => (0, near),
         1 => (near, middle),
-        _ => (near + middle, sets - near - middle),
+        _ => (near + middle, parts.last.get()),
     };
-    let bits = hash.rotate_left(16 * probe.saturating_sub(LAST)) >> 32;
     // Scaled down instead of divided.
-    start + ((bits * len as u64) >> 32) as u32
+    let set = start + (((hash >> 32) * len as u64) >> 32) as u32;
+    let byte = hash & 0xff;
+    Place { set, tag: if byte == UNTAGGED { 1 } else { byte } }
 }
 
-/// What of a key's hash lies at the head of its set.
+/// A key's hash for the next probe: each takes other bits of it. Of neighbours that overflow, each goes its
+/// own way.
 #[inline(always)]
-fn tag(hash: u64) -> u8 {
-    hash as u8
+fn turned(hash: u64) -> u64 {
+    hash.rotate_left(16)
+}
+
+/// 1 in each byte.
+const ONES: u64 = 0x0101_0101_0101_0101;
+/// All bits of each byte but the highest.
+const LOW: u64 = 0x7f * ONES;
+
+/// The highest bit of each byte of `tags` that is `tag`.
+#[inline(always)]
+fn matches(tags: u64, tag: u64) -> u64 {
+    let differ = tags ^ tag.wrapping_mul(ONES);
+    !((differ & LOW).wrapping_add(LOW) | differ | LOW)
+}
+
+/// The lowest of these bits.
+#[inline(always)]
+fn lowest(matches: u64) -> u64 {
+    matches & matches.wrapping_neg()
+}
+
+/// The way that one such bit stands for.
+#[inline(always)]
+fn way_of(bit: u64) -> u32 {
+    // The bit moves the way's number into the highest byte. The mask is for the verifier.
+    ((bit >> 7).wrapping_mul(0x0001_0203_0405_0607) >> 56) as u32 & (WAYS as u32 - 1)
 }
 
 #[inline(always)]
@@ -67,26 +114,27 @@ fn same<A: Addr>(a: Key<A>, b: &Key<A>) -> bool {
 #[inline(always)]
 pub fn find<'e, A: Addr, E: Tables<A>>(env: &'e E, key: &Key<A>) -> Option<(&'e Conn<A>, u32)> {
     let config = env.config()?;
-    let hash = hash(key, config.seed.get());
+    let mut hash = hash(key, config.seed.get());
     for probe in 0..PROBES {
-        let index = place(probe, hash, env.sets(config));
-        let set = env.set(index)?;
+        let place = place(probe, hash, env.parts(config));
+        let set = env.set(place.set)?;
         let head = set.ways.first()?;
-        for (way, (conn, tagged)) in set.ways.iter().zip(&head.tags).enumerate() {
-            if tagged.get() == tag(hash)
-                && same(conn.key.get(), key)
-                && Word(conn.word.get()).is_live()
-            {
+        let tagged = matches(head.tags.get(), place.tag);
+        if tagged != 0 {
+            let way = way_of(tagged);
+            let conn = set.ways.get(way as usize)?;
+            if same(conn.key.get(), key) && Word(conn.word.get()).is_live() {
                 if size_of::<Conn<A>>() > 64 {
                     // The second cache line, on its way while the first is read.
                     core::hint::black_box(conn.control.get());
                 }
-                return Some((conn, index * WAYS as u32 + way as u32));
+                return Some((conn, place.set * WAYS as u32 + way));
             }
         }
         if head.overflow.get() == 0 {
             return None;
         }
+        hash = turned(hash);
     }
     None
 }
@@ -96,30 +144,38 @@ pub fn find<'e, A: Addr, E: Tables<A>>(env: &'e E, key: &Key<A>) -> Option<(&'e 
 #[inline(always)]
 pub fn claim<'e, A: Addr, E: Tables<A>>(env: &'e E, key: &Key<A>) -> Option<(&'e Conn<A>, u32)> {
     let config = env.config()?;
-    let hash = hash(key, config.seed.get());
+    let mut hash = hash(key, config.seed.get());
     for probe in 0..PROBES {
-        let index = place(probe, hash, env.sets(config));
-        let set = env.set(index)?;
+        let place = place(probe, hash, env.parts(config));
+        let set = env.set(place.set)?;
         let head = set.ways.first()?;
-        for (way, (conn, tagged)) in set.ways.iter().zip(&head.tags).enumerate() {
-            if conn.word.get() == FREE && env.compare_exchange(&conn.word, FREE, BUSY) == FREE {
+        let tags = head.tags.get();
+        let free = matches(tags, UNTAGGED);
+        if free != 0 && matches(tags, place.tag) == 0 {
+            let way = way_of(lowest(free));
+            let claimed = tags | place.tag << (8 * way);
+            // Who loses a race for the set goes on to the next.
+            if env.compare_exchange64(&head.tags, tags, claimed) == tags {
+                let conn = set.ways.get(way as usize)?;
+                conn.word.set(BUSY);
                 conn.key.set(*key);
-                tagged.set(tag(hash));
-                return Some((conn, index * WAYS as u32 + way as u32));
+                return Some((conn, place.set * WAYS as u32 + way));
             }
         }
         if head.overflow.get() == 0 {
             head.overflow.set(1);
         }
+        hash = turned(hash);
     }
     None
 }
 
-/// The first set of the table's last part that a key may lie in.
+/// The first place of a key in the table's last part.
 #[inline(always)]
-pub fn home<'e, A: Addr, E: Tables<A>>(env: &'e E, key: &Key<A>) -> Option<&'e ConnSet<A>> {
+pub fn home<A: Addr, E: Tables<A>>(env: &E, key: &Key<A>) -> Option<Place> {
     let config = env.config()?;
-    env.set(place(LAST, hash(key, config.seed.get()), env.sets(config)))
+    let hash = turned(turned(hash(key, config.seed.get())));
+    Some(place(LAST, hash, env.parts(config)))
 }
 
 /// The entry with this index, plus one; `None` for 0.
@@ -138,11 +194,39 @@ pub fn publish<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>, word: Word) {
     env.compare_exchange(&conn.word, BUSY, word.0);
 }
 
-/// Gives a claimed entry back that was never published.
+/// Gives a claimed entry back that was never published; its index plus one.
 #[inline(always)]
-pub fn abandon<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>) {
+pub fn abandon<A: Addr, E: Tables<A>>(env: &E, number: u32) {
+    let Some(conn) = entry(env, number) else { return };
     conn.key.set(Key::default());
     conn.pair.set(0);
     conn.dest.set(0);
-    env.compare_exchange(&conn.word, BUSY, FREE);
+    free(env, number, BUSY);
+}
+
+/// Gives back the way of an entry, whose word is still `word` and whose index plus one is `number`.
+#[inline(always)]
+pub fn free<A: Addr, E: Tables<A>>(env: &E, number: u32, word: u32) {
+    let (set, way) = split_entry(number - 1);
+    let Some(set) = env.set(set) else { return };
+    let (Some(head), Some(conn)) = (set.ways.first(), set.ways.get(way)) else { return };
+    if env.compare_exchange(&conn.word, word, FREE) == word {
+        // Nobody else changes this byte while it is not 0.
+        env.add64(&head.tags, (head.tags.get() & 0xff << (8 * way)).wrapping_neg());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lowest_way_with_a_tag_is_found() {
+        let tags = u64::from_le_bytes([3, 1, 0, 7, 255, 7, 0, 1]);
+        for (tag, way) in [(3, 0), (1, 1), (0, 2), (7, 3), (255, 4)] {
+            assert_eq!(way_of(lowest(matches(tags, tag))), way, "{tag}");
+        }
+        assert_eq!(matches(tags, 9), 0);
+        assert_eq!(way_of(matches(u64::MAX >> 8, UNTAGGED)), 7);
+    }
 }

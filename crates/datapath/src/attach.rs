@@ -43,6 +43,8 @@ pub enum Hook {
     Bare,
     /// TC egress, for what the director itself sends; beside one of the others.
     Egress,
+    /// In its place while connections are tracked: it sees replies, too.
+    Replies,
     /// TC egress of the device that marked packets are routed to.
     Marked,
 }
@@ -54,6 +56,7 @@ impl fmt::Display for Hook {
             Self::Tc => "tc",
             Self::Bare => "bare",
             Self::Egress => "egress",
+            Self::Replies => "replies",
             Self::Marked => "marked",
         })
     }
@@ -148,10 +151,7 @@ fn ingress(target: &Target) -> Hook {
 /// Detaches everything from an interface.
 pub fn detach_all(object: &Object, target: &Target) {
     for hook in [ingress(target), Hook::Xdp, Hook::Egress] {
-        let pinned = std::fs::remove_file(pin_path(&object.pin, hook, target.index)).is_ok();
-        if !pinned && hook != Hook::Xdp {
-            detach_filter(&target.name, hook);
-        }
+        detach(object, target.index, &target.name, hook);
     }
 }
 
@@ -160,9 +160,10 @@ pub fn attach_loopback(object: &mut Object, target: &Target) -> Result<(), Attac
     attach_tc(object, target, Hook::Tc)
 }
 
-/// Attaches to the egress of `target`, for what the director itself sends there.
-pub fn attach_egress(object: &mut Object, target: &Target) -> Result<(), AttachError> {
-    attach_tc(object, target, Hook::Egress)
+/// Attaches to the egress of `target`, for what the director itself sends there ([`Hook::Egress`]) and for
+/// replies ([`Hook::Replies`]); one in place of the other.
+pub fn attach_egress(object: &mut Object, target: &Target, hook: Hook) -> Result<(), AttachError> {
+    attach_tc(object, target, hook)
 }
 
 /// Attaches to the device that marked packets are routed to.
@@ -172,9 +173,16 @@ pub fn attach_marked(object: &mut Object, target: &Target) -> Result<(), AttachE
 
 /// Detaches one hook from an interface.
 pub fn detach(object: &Object, index: u32, name: &str, hook: Hook) {
-    if std::fs::remove_file(pin_path(&object.pin, hook, index)).is_err() {
-        detach_filter(name, hook);
+    if std::fs::remove_file(pin_path(&object.pin, hook, index)).is_ok() {
+        return;
     }
+    // Without a link it is a filter of clsact, of either program that egress may have.
+    let filters: &[Hook] = match hook {
+        Hook::Xdp => &[],
+        Hook::Egress => &[Hook::Egress, Hook::Replies],
+        _ => &[hook],
+    };
+    filters.iter().for_each(|hook| detach_filter(name, *hook));
 }
 
 /// Tells the programs about the interface: its MAC address, and whether it takes XDP frames.
@@ -217,7 +225,7 @@ pub fn remove(pin: &Path) -> io::Result<()> {
 
 /// Detaches the TC filters from an interface of a kernel without TCX.
 pub fn detach_clsact(interface: &str) {
-    for hook in [Hook::Tc, Hook::Bare, Hook::Egress] {
+    for hook in [Hook::Tc, Hook::Bare, Hook::Egress, Hook::Replies] {
         detach_filter(interface, hook);
     }
 }
@@ -237,6 +245,7 @@ fn program(hook: Hook) -> (Program, &'static str) {
         Hook::Xdp | Hook::Tc => (Object::tc, "rvs_tc"),
         Hook::Bare => (Object::bare, "rvs_bare"),
         Hook::Egress => (Object::local, "rvs_local"),
+        Hook::Replies => (Object::replies, "rvs_replies"),
         Hook::Marked => (Object::marked, "rvs_marked"),
     }
 }
@@ -244,7 +253,7 @@ fn program(hook: Hook) -> (Program, &'static str) {
 fn direction(hook: Hook) -> TcAttachType {
     match hook {
         Hook::Xdp | Hook::Tc | Hook::Bare => TcAttachType::Ingress,
-        Hook::Egress | Hook::Marked => TcAttachType::Egress,
+        Hook::Egress | Hook::Replies | Hook::Marked => TcAttachType::Egress,
     }
 }
 
@@ -256,6 +265,8 @@ pub fn pinned(pin: &Path) -> Vec<(PathBuf, u32)> {
 }
 
 fn pin_path(pin: &Path, hook: Hook, index: u32) -> PathBuf {
+    // One link, in which the programs are exchanged.
+    let hook = if hook == Hook::Replies { Hook::Egress } else { hook };
     pin.join("links").join(format!("{hook}-{index}"))
 }
 

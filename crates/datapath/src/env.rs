@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use rvs_core::addr::{V4, V6};
 use rvs_core::env::{Env, Tables, Visit};
 use rvs_core::layout::{
-    Asked, CallId, Config, Conn, ConnSet, Dest, DestStats, MarkRule, Row, ServiceAddr, Slot,
+    Asked, CallId, Config, Conn, ConnSet, Dest, DestStats, MarkRule, Parts, Row, ServiceAddr, Slot,
     Version,
 };
 use rvs_core::reason::Reason;
@@ -111,6 +111,10 @@ impl Env for Shared<'_> {
         atomic32(cell).fetch_add(delta, Ordering::Relaxed);
     }
 
+    fn add64(&self, cell: &Cell<u64>, delta: u64) {
+        atomic64(cell).fetch_add(delta, Ordering::Release);
+    }
+
     fn repeat<V: Visit>(&self, count: u32, visitor: &mut V) {
         for index in 0..count {
             if !visitor.visit(index) {
@@ -130,8 +134,8 @@ impl Tables<V4> for Shared<'_> {
         None
     }
 
-    fn sets(&self, config: &Config) -> u32 {
-        config.sets4.get()
+    fn parts<'c>(&self, config: &'c Config) -> &'c Parts {
+        &config.parts4
     }
 
     fn service(&self, _: &ServiceAddr<V4>) -> Option<u32> {
@@ -153,8 +157,8 @@ impl Tables<V6> for Shared<'_> {
         None
     }
 
-    fn sets(&self, config: &Config) -> u32 {
-        config.sets6.get()
+    fn parts<'c>(&self, config: &'c Config) -> &'c Parts {
+        &config.parts6
     }
 
     fn service(&self, _: &ServiceAddr<V6>) -> Option<u32> {

@@ -116,6 +116,11 @@ impl Object {
         tc(&mut self.ebpf, "rvs_marked")
     }
 
+    /// The program for TC egress while connections are tracked.
+    pub fn replies(&mut self) -> Result<&mut SchedClassifier, OpenError> {
+        tc(&mut self.ebpf, "rvs_replies")
+    }
+
     /// The program for TC egress.
     pub fn local(&mut self) -> Result<&mut SchedClassifier, OpenError> {
         tc(&mut self.ebpf, "rvs_local")
@@ -123,7 +128,7 @@ impl Object {
 }
 
 /// Programs for interfaces.
-const ATTACHED: [&str; 5] = ["rvs_xdp", "rvs_bare", "rvs_local", "rvs_marked", "rvs_back"];
+const ATTACHED: [&str; 5] = ["rvs_xdp", "rvs_bare", "rvs_replies", "rvs_marked", "rvs_back"];
 
 /// Loads all programs into the kernel, side by side: the verifier takes most of a second for some.
 fn verify(ebpf: &mut Ebpf) -> Result<(), OpenError> {
@@ -169,7 +174,7 @@ fn tc<'e>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<&'e mut SchedClassif
 }
 
 /// TC programs that others call, by their index in `PROGRAMS`.
-const CALLED: [&str; 11] = [
+const CALLED: [&str; 13] = [
     "rvs_icmp",
     "rvs_related",
     "rvs_cover",
@@ -181,6 +186,8 @@ const CALLED: [&str; 11] = [
     "rvs_tc",
     "rvs_once",
     "rvs_bypass",
+    "rvs_tracked",
+    "rvs_local",
 ];
 
 /// Enters them into the array that they are called by. The map must stay pinned.

@@ -50,7 +50,7 @@ impl From<DatapathError> for Refusal {
         use rvs_netlink::errno::{ENOMEM, EOPNOTSUPP};
         let errno = match error {
             DatapathError::Full(_) => ENOMEM,
-            DatapathError::Unsupported(_) => EOPNOTSUPP,
+            DatapathError::Unsupported(_) | DatapathError::Netfilter(_) => EOPNOTSUPP,
             DatapathError::Kernel(errno) => errno,
         };
         Self::new(errno, error.to_string())

@@ -37,17 +37,16 @@ fn known(name: &str) -> Result<(&'static str, Setting), Refusal> {
 
 /// What changes by a text that is written to a setting.
 enum Change {
-    Nothing,
     Sysctl(Sysctl, i32),
     Timeout(Timeout, u32),
 }
 
 fn change(name: &str, text: &str) -> Result<Change, Refusal> {
     Ok(match known(name)? {
-        (name, Setting::Sysctl(kind)) => match kind.parse(name, text)? {
-            Some((sysctl, value)) => Change::Sysctl(sysctl, value),
-            None => Change::Nothing,
-        },
+        (name, Setting::Sysctl(kind)) => {
+            let (sysctl, value) = kind.parse(name, text)?;
+            Change::Sysctl(sysctl, value)
+        }
         (name, Setting::Timeout(timeout)) => Change::Timeout(timeout, timeout.parse(name, text)?),
     })
 }
@@ -66,7 +65,6 @@ impl<D: Datapath> Director<D> {
                 Setting::Sysctl(Kind::Second(first, sysctl, _)) => {
                     format!("{first}\t{}", self.datapath.sysctl(sysctl))
                 }
-                Setting::Sysctl(Kind::Fixed(value, _)) => value.to_owned(),
                 Setting::Timeout(timeout) => self.datapath.timeout(timeout).to_string(),
             };
             let mut row = Writer::new();
@@ -90,7 +88,6 @@ impl<D: Datapath> Director<D> {
     /// Writes a text to a setting.
     pub fn set(&mut self, name: &str, text: &str) -> Result<(), Refusal> {
         match change(name, text)? {
-            Change::Nothing => {}
             Change::Sysctl(sysctl, value) => self.datapath.set_sysctl(sysctl, value)?,
             Change::Timeout(timeout, seconds) => self.datapath.set_timeout(timeout, seconds)?,
         }

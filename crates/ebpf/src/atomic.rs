@@ -40,3 +40,13 @@ pub unsafe fn add(p: *mut u32, delta: u32) {
     // SAFETY: one atomic instruction on memory that the caller vouches for.
     unsafe { asm!("lock *(u32 *)({p} + 0) += {v}", p = in(reg) p, v = in(wreg) delta) }
 }
+
+/// The same for 64 bits.
+///
+/// # Safety
+/// As [`compare_exchange`].
+#[inline(always)]
+pub unsafe fn add64(p: *mut u64, delta: u64) {
+    // SAFETY: one atomic instruction on memory that the caller vouches for.
+    unsafe { asm!("lock *(u64 *)({p} + 0) += {v}", p = in(reg) p, v = in(reg) delta) }
+}

@@ -10,8 +10,8 @@ use rvs_core::env::{Env, Tables, Visit};
 use rvs_core::flow::Flow;
 use rvs_core::fragment::{Note, NoteKey, Notes, Slow};
 use rvs_core::layout::{
-    Asked, CallId, Config, Conn, ConnSet, Dest, DestStats, Key, MarkRule, Row, ServiceAddr, Slot,
-    Version,
+    Asked, CallId, Config, Conn, ConnSet, Dest, DestStats, Key, MarkRule, Parts, Row, ServiceAddr,
+    Slot, Version,
 };
 use rvs_core::limit::{Limiter, Limits, Moment, Receiver};
 use rvs_core::mark;
@@ -152,6 +152,12 @@ impl Env for Kernel {
     }
 
     #[inline(always)]
+    fn add64(&self, cell: &Cell<u64>, delta: u64) {
+        // SAFETY: cells of the layout lie in map values, aligned.
+        unsafe { atomic::add64(cell.as_ptr(), delta) }
+    }
+
+    #[inline(always)]
     fn repeat<V: Visit>(&self, count: u32, visitor: &mut V) {
         if V::AT_ONCE != 1 {
             let mut steps = Steps { visitor, count };
@@ -230,8 +236,8 @@ impl Tables<V4> for Kernel {
     }
 
     #[inline(always)]
-    fn sets(&self, config: &Config) -> u32 {
-        config.sets4.get()
+    fn parts<'c>(&self, config: &'c Config) -> &'c Parts {
+        &config.parts4
     }
 
     #[inline(always)]
@@ -315,8 +321,8 @@ impl Tables<V6> for Kernel {
     }
 
     #[inline(always)]
-    fn sets(&self, config: &Config) -> u32 {
-        config.sets6.get()
+    fn parts<'c>(&self, config: &'c Config) -> &'c Parts {
+        &config.parts6
     }
 
     #[inline(always)]

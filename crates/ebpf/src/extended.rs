@@ -14,7 +14,7 @@ use rvs_wire::{ETHERTYPE_IPV4, Ethernet, Tcp};
 
 use crate::env::Kernel;
 use crate::tc::{self, Frame, pass};
-use crate::{fragment, icmp, related};
+use crate::{fragment, icmp, related, slow};
 
 /// What the program that was attached returns to itself: it is to call [`rvs_extended`].
 pub const PENDING: i32 = 1 << 19;
@@ -42,7 +42,8 @@ where
     match parse::<A>(frame, &mut flow) {
         BALANCE => {
             let verdict = resolve(&Kernel, &mut flow);
-            tc::act::<A, true>(frame, &flow, &verdict)
+            slow::show(frame, &flow, &verdict)
+                .unwrap_or_else(|| tc::act::<A, true>(frame, &flow, &verdict))
         }
         action => action,
     }

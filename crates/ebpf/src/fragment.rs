@@ -4,23 +4,27 @@
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use rvs_core::addr::{V4, V6};
+use rvs_core::conn::{TRACKED, Word};
 use rvs_core::env::{Env, Tables};
 use rvs_core::flow::{Flow, L3};
-use rvs_core::fragment::{self, Fragment, Fragments, follow, is_relevant};
+use rvs_core::fragment::{self, Content, Fragment, Fragments, follow, is_relevant};
 use rvs_core::headers::MOST_OFFSET;
 use rvs_core::packet::Packet as _;
 use rvs_core::pipeline::{Forward, Verdict, resolve};
 use rvs_core::reason::Reason;
+use rvs_core::tracked::is_tracked;
 use rvs_core::types::Family;
-use rvs_wire::{ETHERTYPE_IPV4, Ethernet, Fragment as Header, Ipv4, Tcp};
+use rvs_wire::{ETHERTYPE_IPV4, Ethernet, Fragment as Header, Ipv4, Tcp, protocol};
 
 use crate::env::Kernel;
 use crate::icmp;
 use crate::local;
 use crate::maps;
+use crate::related;
 use crate::route::{self, Reply};
 use crate::slow;
 use crate::tc::{self, Frame, drop, pass};
+use crate::tracked;
 
 /// What the program that was attached returns to itself: it is to call [`rvs_fragment`].
 pub const PENDING: i32 = 1 << 20;
@@ -95,19 +99,30 @@ fn read<A: Fragments>(frame: &Frame, fragment: &mut Fragment<A>) -> u32 {
     }
 }
 
-/// A first fragment goes the way of any packet.
+/// A first fragment goes the way of any packet: of an ICMP message that of errors.
 #[inline(never)]
 fn first<A: Fragments + icmp::Errors>(frame: Frame, fragment: &mut Fragment<A>) -> i32
 where
     Kernel: Tables<A>,
 {
-    let verdict = resolve(&Kernel, &mut fragment.flow);
+    let verdict = match fragment.content() {
+        Content::Ports => resolve(&Kernel, &mut fragment.flow),
+        Content::Icmp => return related::PENDING,
+        Content::Other => Verdict::Pass(Reason::Fragment),
+    };
     // The engine reads whole datagrams.
-    if matches!(verdict, Verdict::Pass(Reason::PuntEngine)) {
+    if let Verdict::Pass(reason) = &verdict
+        // SAFETY: a live reference. LLVM would read it before it knows that there is a reason, not a
+        // pointer to a connection ("invalid size of register fill"), if it were not volatile.
+        && unsafe { core::ptr::from_ref(reason).read_volatile() } == Reason::PuntEngine
+    {
         return tiny::<A>(frame);
     }
     if let Err(reason) = fragment::note(&Kernel, fragment, &verdict) {
         return drop(reason);
+    }
+    if is_tracked(&verdict) {
+        return tracked::PENDING;
     }
     tc::act::<A, true>(frame, &fragment.flow, &verdict)
 }
@@ -125,6 +140,13 @@ where
         None => return wait(frame, fragment),
     };
     let flow = &fragment.flow;
+    if Word(forward.entry.word.get()).has(TRACKED) {
+        if forward.reply {
+            return pass(Reason::Tracked);
+        }
+        fragment::count(&Kernel, flow, &forward);
+        return tc::NEXT;
+    }
     let way = forward.way(flow);
     let len = flow.len + way.extra;
     let Some(route) =
@@ -147,11 +169,7 @@ where
     }
     let in_pieces = forward.takes_pieces(flow, &way) && slow::is_open();
     if mtu != 0 && !in_pieces {
-        let cut = match A::FAMILY {
-            Family::V4 => slow::cut(frame, mtu.saturating_sub(way.extra)),
-            Family::V6 => None,
-        };
-        return cut.unwrap_or_else(|| drop(Reason::TooBig));
+        return slow::cut_or_drop::<A>(frame, mtu.saturating_sub(way.extra));
     }
     fragment::count(&Kernel, flow, &forward);
     let rewritten = if way.extra != 0 {
@@ -201,7 +219,11 @@ fn tiny<A: Fragments>(frame: Frame) -> i32 {
     if matches!(A::FAMILY, Family::V6) {
         return drop(Reason::TinyFragment);
     }
-    let source = frame.at::<Ipv4>(L3).map_or(0, |ip| u32::from_ne_bytes(ip.src));
-    slow::hand_over(frame, Reason::SlowFragment, source, 0)
-        .unwrap_or_else(|| drop(Reason::TinyFragment))
+    let (source, proto) = frame
+        .at::<Ipv4>(L3)
+        .map_or((0, protocol::TCP), |ip| (u32::from_ne_bytes(ip.src), ip.protocol));
+    slow::hand_over(frame, Reason::SlowFragment, source, 0).unwrap_or_else(|| {
+        // It may be a ping.
+        if proto == protocol::ICMP { pass(Reason::Fragment) } else { drop(Reason::TinyFragment) }
+    })
 }

@@ -9,6 +9,7 @@ use aya_ebpf::helpers::generated::{bpf_redirect, bpf_skb_set_tunnel_key};
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use rvs_core::addr::{V4, V6};
+use rvs_core::conn::{APP, Word};
 use rvs_core::env::{Env as _, Tables};
 use rvs_core::flow::{Flow, Ip};
 use rvs_core::headers::MOST_OFFSET;
@@ -19,6 +20,7 @@ use rvs_core::pipeline::{Forward, Verdict, commit};
 use rvs_core::reason::Reason;
 use rvs_core::related::{self, Errors};
 use rvs_core::time::Tick;
+use rvs_core::tracked::is_tracked;
 use rvs_core::types::ForwardMethod;
 use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Tcp};
 
@@ -27,6 +29,7 @@ use crate::maps::{self, LOCAL_EXTENDED_PROGRAM, LOCAL_ICMP_PROGRAM};
 use crate::related::{HEADERS as QUOTED, outline};
 use crate::rewrite::{Rewrite, rewrite};
 use crate::route::LOOPBACK;
+use crate::slow;
 use crate::tc::{Frame, HEADERS, NEXT, drop};
 
 /// `BPF_F_INGRESS`
@@ -133,6 +136,12 @@ where
         Outgoing::Other => NEXT,
         Outgoing::Request => to_loopback(&mut frame),
         Outgoing::Reply(forward) => {
+            // It comes back to ingress, as a real server's elsewhere.
+            if Word(forward.entry.word.get()).has(APP)
+                && let Some(action) = slow::inspect(frame, &flow)
+            {
+                return action;
+            }
             commit(&Kernel, Kernel.now(), &flow, &forward);
             match translate(&mut frame, &flow, &forward) {
                 Some(()) => NEXT,
@@ -163,6 +172,7 @@ where
 {
     let Ok(related) = A::related(&frame, outline::<A>(frame)) else { return NEXT };
     match related::resolve(&Kernel, &related, false) {
+        verdict if is_tracked(&verdict) => NEXT,
         Verdict::Forward(_) => to_loopback(&mut frame),
         _ => NEXT,
     }

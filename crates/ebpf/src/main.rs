@@ -22,6 +22,7 @@ mod rewrite;
 mod route;
 mod slow;
 mod tc;
+mod tracked;
 mod xdp;
 
 #[panic_handler]

@@ -109,7 +109,7 @@ pub static SCRATCH: PerCpuArray<[u8; SCRATCH_LEN as usize], 1> = PerCpuArray::ne
 pub static ICMP_REQUEST: PerCpuArray<Request, 1> = PerCpuArray::new();
 /// Programs that the TC program calls, and itself.
 #[btf_map]
-pub static PROGRAMS: ProgramArray<11> = ProgramArray::new();
+pub static PROGRAMS: ProgramArray<13> = ProgramArray::new();
 /// Index in `PROGRAMS` of `rvs_icmp`.
 pub const ICMP_PROGRAM: u32 = 0;
 /// Index in `PROGRAMS` of `rvs_related`.
@@ -132,6 +132,10 @@ pub const TC_PROGRAM: u32 = 8;
 pub const ONCE_PROGRAM: u32 = 9;
 /// Index in `PROGRAMS` of `rvs_bypass`.
 pub const BYPASS_PROGRAM: u32 = 10;
+/// Index in `PROGRAMS` of `rvs_tracked`.
+pub const TRACKED_PROGRAM: u32 = 11;
+/// Index in `PROGRAMS` of `rvs_local`.
+pub const LOCAL_PROGRAM: u32 = 12;
 /// Where the first fragments of datagrams went.
 #[btf_map]
 pub static NOTES: LruHashMap<NoteKey, Note, { MAX_NOTES as usize }> = LruHashMap::new();

@@ -6,10 +6,12 @@ use aya_ebpf::programs::TcContext;
 use rvs_core::addr::{V4, V6};
 use rvs_core::env::Tables;
 use rvs_core::flow::{Flow, L3};
+use rvs_core::fragment::{self, Fate, fate};
 use rvs_core::packet::Packet as _;
 use rvs_core::pipeline::{Verdict, count};
 use rvs_core::reason::Reason;
 use rvs_core::related::{self, Errors};
+use rvs_core::tracked::is_tracked;
 use rvs_core::types::Family;
 use rvs_wire::checksum::fold;
 use rvs_wire::{ETHERTYPE_IPV4, Ethernet, protocol};
@@ -19,6 +21,7 @@ use crate::env::Kernel;
 use crate::fragment::Scratch;
 use crate::local;
 use crate::route::{self, Reply};
+use crate::slow;
 use crate::tc::{self, Frame, drop, pass};
 
 /// What the program that was attached returns to itself: it is to call [`rvs_related`].
@@ -52,6 +55,9 @@ where
         Ok(alone) => alone,
         Err(action) => return action,
     };
+    if is_about_tracked::<A>(frame, outline, alone) {
+        return pass(Reason::Tracked);
+    }
     if is_broken::<A>(frame, outline, alone) {
         return drop(Reason::BadChecksum);
     }
@@ -61,7 +67,8 @@ where
 /// See [`Errors::outline`].
 #[inline(never)]
 pub fn outline<A: Errors>(frame: Frame) -> u32 {
-    A::outline(&Kernel, &frame)
+    // LLVM would pass what is read of the context instead of the context, as numbers.
+    A::outline(&Kernel, &Frame(core::hint::black_box(frame.0)))
 }
 
 /// See [`related::open`].
@@ -98,6 +105,20 @@ fn quoted<A: Errors>(frame: &Frame, outline: u32, flow: &mut Flow<A>) -> bool {
     }
 }
 
+/// Whether netfilter translates the error.
+#[inline(never)]
+fn is_about_tracked<A: Errors>(frame: Frame, outline: u32, alone: bool) -> bool
+where
+    Kernel: Tables<A>,
+{
+    // LLVM would pass what is read of the context instead of the context.
+    let frame = Frame(core::hint::black_box(frame.0));
+    match A::related(&frame, outline) {
+        Ok(related) => is_tracked(&related::resolve(&Kernel, &related, alone)),
+        Err(_) => false,
+    }
+}
+
 /// Whether the error is about a masqueraded connection's packet and its checksum is wrong: the kernel,
 /// which changes it, drops it then.
 #[inline(never)]
@@ -105,6 +126,10 @@ fn is_broken<A: Errors>(frame: Frame, outline: u32, alone: bool) -> bool
 where
     Kernel: Tables<A>,
 {
+    // Only the whole message has a checksum: its receiver finds out.
+    if related::is_piece(outline) {
+        return false;
+    }
     let Ok(related) = A::related(&frame, outline) else { return false };
     let flow = &related.flow;
     let len = flow.len.wrapping_sub(flow.l4.wrapping_sub(L3));
@@ -127,16 +152,39 @@ where
     )
 }
 
+/// Notes what becomes of an error's first fragment, for the others. [`rvs_fragment`] has read its
+/// headers.
+///
+/// [`rvs_fragment`]: crate::fragment::rvs_fragment
 #[inline(never)]
-fn translate<A: Errors>(mut frame: Frame, outline: u32, alone: bool) -> i32
+fn remember<A: Errors + Scratch>(fate: &Fate<A>)
+where
+    Kernel: Tables<A>,
+{
+    let Some(place) = A::place() else { return };
+    // SAFETY: this CPU's own element; nothing else uses it until the packet is done.
+    fragment::remember(&Kernel, unsafe { &*place }, *fate);
+}
+
+#[inline(never)]
+fn translate<A: Errors + Scratch>(mut frame: Frame, outline: u32, alone: bool) -> i32
 where
     Kernel: Tables<A>,
 {
     let related = match A::related(&frame, outline) {
         Ok(related) => related,
-        Err(reason) => return pass(reason),
+        Err(reason) => {
+            if related::is_piece(outline) {
+                remember(&fate::<A>(&Verdict::Pass(reason)));
+            }
+            return pass(reason);
+        }
     };
-    let forward = match related::resolve(&Kernel, &related, alone) {
+    let verdict = related::resolve(&Kernel, &related, alone);
+    if related::is_piece(outline) {
+        remember(&fate(&verdict));
+    }
+    let forward = match verdict {
         Verdict::Forward(forward) => forward,
         Verdict::Pass(reason) => return pass(reason),
         Verdict::Drop(reason) => return drop(reason),
@@ -163,7 +211,10 @@ where
     }
     match route.result {
         route::SUCCESS | route::NO_NEIGHBOUR => {}
-        route::FRAG_NEEDED => return drop(Reason::TooBig),
+        route::FRAG_NEEDED => {
+            let mtu = (route.hop.mtu as u32).saturating_sub(way.extra);
+            return slow::cut_or_drop::<A>(frame, mtu);
+        }
         _ => return drop(Reason::NoRoute),
     }
     count(&Kernel, flow, &forward);

@@ -14,11 +14,13 @@ use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use rvs_core::addr::V6;
 use rvs_core::app;
+use rvs_core::conn::{APP, TRACKED, Word};
 use rvs_core::env::{Env, Tables};
 use rvs_core::flow::{Flow, Ip, L3};
 use rvs_core::fragment::{Notes, Ticket};
 use rvs_core::layout::INTERFACE_KNOWN;
 use rvs_core::packet::Packet;
+use rvs_core::pipeline::Verdict;
 use rvs_core::reason::Reason;
 use rvs_core::types::Family;
 use rvs_wire::{Ethernet, Ipv4, Ipv6, Tcp};
@@ -27,6 +29,7 @@ use crate::env::Kernel;
 use crate::maps;
 use crate::route;
 use crate::tc::{self, Frame, HEADERS, drop};
+use crate::tracked;
 
 /// Elements of `SLOW_BUDGET`: sources, and all together.
 pub const BUDGETS: u32 = SOURCES + 1;
@@ -117,6 +120,41 @@ pub fn cut(frame: Frame, mtu: u32) -> Option<i32> {
         return None;
     }
     hand_over(frame, Reason::SlowTooBig, u32::from_ne_bytes(ip.src), mtu)
+}
+
+/// The same of what nobody is told about: dropped if it cannot be cut.
+#[inline(never)]
+pub fn cut_or_drop<A: Ip>(frame: Frame, mtu: u32) -> i32 {
+    let cut = match A::FAMILY {
+        Family::V4 => cut(frame, mtu),
+        Family::V6 => None,
+    };
+    cut.unwrap_or_else(|| drop(Reason::TooBig))
+}
+
+/// Hands a super-packet to rvsd that cannot be tunneled as it is (SCTP's): the kernel cuts it into its
+/// segments for rvsd's device, and they come back one by one.
+#[inline(never)]
+pub fn segment<A: Ip>(frame: Frame, flow: &Flow<A>) -> Option<i32> {
+    let [a, b, ..] = flow.key.src.to_words();
+    hand_over(frame, Reason::SlowTooBig, a ^ b, Ticket::SEGMENT.into())
+}
+
+/// Hands the packet to netfilter if that translates it, or to rvsd if an application helper is to see it
+/// first, as far as the verdict tells.
+#[inline(always)]
+pub fn show<A: Ip>(frame: Frame, flow: &Flow<A>, verdict: &Verdict<'_, A>) -> Option<i32>
+where
+    Kernel: Tables<A>,
+{
+    match verdict {
+        Verdict::Forward(forward) if Word(forward.entry.word.get()).has(APP | TRACKED) => {
+            let tracked = Word(forward.entry.word.get()).has(TRACKED);
+            if tracked { Some(tracked::PENDING) } else { inspect(frame, flow) }
+        }
+        Verdict::Pass(Reason::NotOurs) => meet(frame, flow),
+        _ => None,
+    }
 }
 
 /// Hands data of a connection with an application helper to rvsd, which may change it. `None` if

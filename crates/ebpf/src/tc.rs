@@ -12,7 +12,6 @@ use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use rvs_core::addr::{V4, V6};
 use rvs_core::answer;
-use rvs_core::conn::{APP, Word};
 use rvs_core::env::{Env, Tables};
 use rvs_core::flow::{Flow, Ip, L3};
 use rvs_core::headers::MOST_OFFSET;
@@ -32,11 +31,12 @@ use crate::icmp::{self, Message};
 use crate::local;
 use crate::maps::{
     self, BYPASS_PROGRAM, ENGINE_PROGRAM, EXTENDED_PROGRAM, FRAGMENT_PROGRAM, RELATED_PROGRAM,
+    TRACKED_PROGRAM,
 };
 use crate::related;
 use crate::rewrite::rewrite;
 use crate::route::{self, LOOPBACK, Reply, Route};
-use crate::{extended, fragment, slow};
+use crate::{extended, fragment, slow, tracked};
 
 /// Go on to the next program, then the host: `TCX_NEXT`, `TC_ACT_UNSPEC`.
 pub const NEXT: i32 = -1;
@@ -206,8 +206,17 @@ fn is_priority_only(frame: &Frame) -> bool {
 /// Calls the program that `action` asks for, if it does, as the last thing that a program does.
 #[inline(always)]
 pub fn finally(ctx: &TcContext, action: i32) -> i32 {
-    if action == fragment::PENDING {
+    // What asks for a program is above all others.
+    if action < icmp::PENDING {
+        return action;
+    }
+    if action == tracked::PENDING {
         // SAFETY: the context is the program's own. It returns only if the call failed.
+        unsafe { maps::PROGRAMS.tail_call(ctx, TRACKED_PROGRAM) };
+        return pass(Reason::PuntTracked);
+    }
+    if action == fragment::PENDING {
+        // SAFETY: as above.
         unsafe { maps::PROGRAMS.tail_call(ctx, FRAGMENT_PROGRAM) };
         return pass(Reason::Fragment);
     }
@@ -268,14 +277,7 @@ where
         Err(reason) => return pass(reason),
     };
     let verdict = resolve(&Kernel, &mut flow);
-    let handed_over = match verdict {
-        Verdict::Forward(ref forward) if Word(forward.entry.word.get()).has(APP) => {
-            slow::inspect(frame, &flow)
-        }
-        Verdict::Pass(Reason::NotOurs) => slow::meet(frame, &flow),
-        _ => None,
-    };
-    handed_over.unwrap_or_else(|| act::<A, true>(frame, &flow, &verdict))
+    slow::show(frame, &flow, &verdict).unwrap_or_else(|| act::<A, true>(frame, &flow, &verdict))
 }
 
 /// Does with the packet what was decided. With `COMMIT` its connection is accounted for, not only
@@ -367,8 +369,9 @@ fn length<A: Ip>(frame: &Frame, flow: &Flow<A>, forward: &Forward<'_, A>, way: &
     }
     let headers = flow.l4.wrapping_sub(L3);
     if gso == GSO_BY_FRAGS {
-        // Its segments were cut to the sender's MTU, and nothing tells how long they are.
-        return headers + way.extra;
+        // Its segments were cut to the sender's MTU, and nothing tells how long they are. No tunnel
+        // takes it.
+        return if way.extra == 0 { headers } else { u16::MAX as u32 };
     }
     if flow.key.protocol == protocol::TCP as u32 {
         let tcp = frame.at::<Tcp>(flow.l4).map_or(20, |tcp| ((tcp.data_offset >> 4) as u32) * 4);
@@ -387,7 +390,11 @@ fn length<A: Ip>(frame: &Frame, flow: &Flow<A>, forward: &Forward<'_, A>, way: &
 fn refuse_too_big<A: icmp::Errors>(frame: Frame, flow: &Flow<A>, forward: &Forward<'_, A>) -> bool {
     let way = forward.way(flow);
     let mtu = forward.exceeded_mtu(length(&frame, flow, forward, &way));
-    if mtu == 0 || forward.takes_pieces(flow, &way) && slow::is_open() {
+    // One whose segments' length nobody knows is for `send`.
+    if mtu == 0
+        || frame.gso_size() == GSO_BY_FRAGS
+        || forward.takes_pieces(flow, &way) && slow::is_open()
+    {
         return false;
     }
     let info = mtu.saturating_sub(way.extra);
@@ -427,6 +434,9 @@ where
     }
     match route.result {
         route::SUCCESS | route::NO_NEIGHBOUR => {}
+        route::FRAG_NEEDED if frame.gso_size() == GSO_BY_FRAGS => {
+            return slow::segment(frame, flow).unwrap_or_else(|| drop(Reason::TooBig));
+        }
         route::FRAG_NEEDED if forward.takes_pieces(flow, &way) && slow::is_open() => {}
         route::FRAG_NEEDED => {
             let info = (route.hop.mtu as u32).saturating_sub(way.extra);

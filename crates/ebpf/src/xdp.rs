@@ -8,7 +8,7 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use rvs_core::addr::{V4, V6};
-use rvs_core::conn::{APP, Word};
+use rvs_core::conn::{APP, TRACKED, Word};
 use rvs_core::env::{Env, Tables};
 use rvs_core::flow::{Flow, Ip, L3};
 use rvs_core::layout::{INTERFACE_KNOWN, INTERFACE_NO_TX, INTERFACE_XDP};
@@ -140,8 +140,9 @@ where
     if flow.ttl <= 1 {
         return pass(Reason::PuntIcmp);
     }
-    if Word(forward.entry.word.get()).has(APP) {
-        return pass(Reason::PuntApp);
+    let word = Word(forward.entry.word.get());
+    if word.has(APP | TRACKED) {
+        return pass(if word.has(APP) { Reason::PuntApp } else { Reason::PuntTracked });
     }
     if nat::is_unfinished(&frame, flow) {
         return pass(Reason::PuntChecksum);

@@ -1,4 +1,4 @@
-//! The host as rvsd needs it: interfaces, routes and neighbours, by rtnetlink, in the network
+//! The host as rvsd needs it: interfaces, routes and neighbours by rtnetlink, and netfilter, in the network
 //! namespace of the calling process. `/sys/class/net` is not used: under `nsenter --net` it shows
 //! another namespace.
 #![forbid(unsafe_code)]
@@ -7,6 +7,7 @@ mod icmp;
 mod interface;
 mod monitor;
 mod neighbour;
+mod netfilter;
 mod policy;
 mod request;
 mod route;
@@ -17,6 +18,7 @@ use netlink_sys::Socket;
 pub use icmp::icmp_settings;
 pub use interface::Interface;
 pub use monitor::{Changes, Monitor};
+pub use netfilter::{Netfilter, TABLE, Target, Tracked};
 pub use policy::{MARKED, Mark};
 pub use route::Hop;
 pub use sysctl::{forwards, prepare_loopback, restore_loopback};
@@ -46,6 +48,20 @@ pub enum HostError {
         /// What the kernel said.
         reason: std::io::Error,
     },
+}
+
+impl HostError {
+    /// The kernel's errno; EIO if it did not say.
+    pub fn errno(&self) -> i32 {
+        const EIO: i32 = 5;
+        let reason = match self {
+            Self::Socket(reason) | Self::Refused { reason, .. } | Self::Sysctl { reason, .. } => {
+                reason.raw_os_error()
+            }
+            Self::Malformed(_) => None,
+        };
+        reason.unwrap_or(EIO)
+    }
 }
 
 /// A socket to ask the host by.

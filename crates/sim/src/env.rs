@@ -6,7 +6,7 @@ use rvs_core::addr::{V4, V6};
 use rvs_core::env::{Env, Tables, Visit};
 use rvs_core::fragment::{NOTES, Note, NoteKey, Notes, Slow};
 use rvs_core::layout::{
-    Asked, CallId, Config, Conn, ConnSet, Dest, DestStats, MarkRule, Row, ServiceAddr, Slot,
+    Asked, CallId, Config, Conn, ConnSet, Dest, DestStats, MarkRule, Parts, Row, ServiceAddr, Slot,
     Version,
 };
 use rvs_core::limit::{Limiter, Limits, Moment, Receiver};
@@ -96,6 +96,10 @@ impl Env for &Plain {
         cell.set(cell.get().wrapping_add(delta));
     }
 
+    fn add64(&self, cell: &Cell<u64>, delta: u64) {
+        cell.set(cell.get().wrapping_add(delta));
+    }
+
     fn repeat<V: Visit>(&self, count: u32, visitor: &mut V) {
         for index in 0..count {
             if !visitor.visit(index) {
@@ -150,8 +154,8 @@ impl Tables<V4> for &Plain {
         Some(&self.passing4)
     }
 
-    fn sets(&self, config: &Config) -> u32 {
-        config.sets4.get()
+    fn parts<'c>(&self, config: &'c Config) -> &'c Parts {
+        &config.parts4
     }
 
     fn service(&self, addr: &ServiceAddr<V4>) -> Option<u32> {
@@ -172,8 +176,8 @@ impl Tables<V6> for &Plain {
         Some(&self.passing6)
     }
 
-    fn sets(&self, config: &Config) -> u32 {
-        config.sets6.get()
+    fn parts<'c>(&self, config: &'c Config) -> &'c Parts {
+        &config.parts6
     }
 
     fn service(&self, addr: &ServiceAddr<V6>) -> Option<u32> {

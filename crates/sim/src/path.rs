@@ -6,7 +6,7 @@ use rvs_core::addr::{V4, V6};
 use rvs_core::bypass;
 use rvs_core::env::{Env, Tables};
 use rvs_core::flow::{Flow, Ip, L3};
-use rvs_core::fragment::{self, Fragments};
+use rvs_core::fragment::{self, Content, Fragments};
 use rvs_core::packet::Packet;
 use rvs_core::pe::{self, Payload};
 use rvs_core::pipeline::{Forward, Verdict, Way, commit, resolve};
@@ -87,7 +87,11 @@ where
         Err(reason) => return Outcome::Pass(reason),
     };
     if piece.first {
-        let mut verdict = resolve(&env, &mut piece.flow);
+        let mut verdict = match piece.content() {
+            Content::Ports => resolve(&env, &mut piece.flow),
+            Content::Icmp => Verdict::Pass(Reason::Icmp),
+            Content::Other => Verdict::Pass(Reason::Fragment),
+        };
         if matches!(verdict, Verdict::Drop(Reason::NoDest)) {
             verdict = bypass::resolve(&env, &mut piece.flow);
         }

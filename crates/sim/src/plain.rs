@@ -8,7 +8,8 @@ use rvs_core::addr::{V4, V6};
 use rvs_core::control::{DatapathError, Stats};
 use rvs_core::fragment::{Note, NoteKey, Slow};
 use rvs_core::layout::{
-    Asked, CallId, Config, Conn, ConnSet, Dest, DestStats, MARK_RULES, MarkRule, Row, Slot, Version,
+    Asked, CallId, Config, Conn, ConnSet, Dest, DestStats, MARK_RULES, MarkRule, Parts, Row, Slot,
+    Version,
 };
 use rvs_core::limit::{Limits, Moment, Receiver};
 use rvs_core::reason::Reason;
@@ -74,8 +75,8 @@ impl Plain {
             layout: Cell::default(),
             flags: Cell::default(),
             seed: Cell::default(),
-            sets4: Cell::default(),
-            sets6: Cell::default(),
+            parts4: Parts::default(),
+            parts6: Parts::default(),
             udp_timeout: Cell::default(),
             loopback: Cell::default(),
             marks: Cell::default(),
@@ -87,6 +88,7 @@ impl Plain {
             sctp_timeouts: array::from_fn(|_| Cell::default()),
             ports: array::from_fn(|_| array::from_fn(|_| Cell::default())),
             addresses: array::from_fn(|_| Cell::default()),
+            tracked: Cell::default(),
             daemons: array::from_fn(|_| array::from_fn(|_| Cell::default())),
         };
         // One place more than asked for where the first is nobody's; twice as many where the old

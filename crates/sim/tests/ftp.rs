@@ -206,6 +206,129 @@ fn a_control_connection_lasts_as_long_as_its_data() {
     assert_eq!((status.active_conns, status.inactive_conns), (0, 0));
 }
 
+/// A service as in the recording, and its first `rows` played.
+fn opened(rows: usize) -> SimDatapath {
+    let mut sim = sim(64);
+    for (vip, server) in [("10.9.1.1:21", "10.1.0.11:21"), ("[fd09::1]:21", "[fd01::11]:21")] {
+        let service = key(Protocol::Tcp, vip.parse().expect("an address"));
+        let server = dest(server.parse().expect("an address"), ForwardMethod::Masquerade, 1);
+        put(&mut sim, service, Scheduler::Rr, ServiceFlags::empty(), &[server]);
+    }
+    for row in &recorded()[..rows] {
+        play(&sim, &bytes(&row.came.frame)).unwrap_or_else(|_| panic!("{}", row.case));
+    }
+    sim
+}
+
+/// The frame with other data of the same length, and a right checksum.
+fn saying(frame: &[u8], text: &str) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    let data = frame.len() - parts(&frame).2.len();
+    let len = frame.len() - data;
+    assert!(text.len() + 2 <= len, "{text}");
+    frame.truncate(data);
+    frame.extend(format!("{text:<width$}\r\n", width = len - 2).bytes());
+    let tcp = if frame[14] >> 4 == 4 { 34 } else { 54 };
+    frame[tcp + 16..tcp + 18].fill(0);
+    let mut all = frame[if tcp == 34 { 26..34 } else { 22..54 }].to_vec();
+    all.extend([0, 6]);
+    all.extend((frame.len() as u16 - tcp as u16).to_be_bytes());
+    all.extend(&frame[tcp..]);
+    let sum = rvs_wire::checksum::of(&all);
+    frame[tcp + 16..tcp + 18].copy_from_slice(&sum);
+    assert!(is_right(&frame));
+    frame
+}
+
+/// RFC 2577, sections 3 and 5. The kernel takes all of these.
+#[test]
+fn hosts_speak_for_themselves_only_and_not_of_services_ports() {
+    let sim = opened(4);
+    let (rows, before) = (recorded(), connections(&sim));
+    let (asked, reply) = (bytes(&rows[3].came.frame), bytes(&rows[4].came.frame));
+    let client = reply.clone();
+    // The client's own packets have its address and port as their source.
+    let from_client = |text: &str| {
+        let mut frame = client.clone();
+        frame[26..34].copy_from_slice(&asked[26..34]);
+        frame[34..38].copy_from_slice(&asked[34..38]);
+        saying(&frame, text)
+    };
+    let said = [
+        saying(&reply, "227 of another (10,1,0,12,200,21)"),
+        saying(&reply, "227 low (10,1,0,11,3,255)"),
+        saying(&reply, "229 low (|||1023|)"),
+        from_client("PORT 10,0,0,77,195,90"),
+        from_client("EPRT |1|10.0.0.77|50010|"),
+        from_client("PORT 10,0,0,2,3,255"),
+        from_client("EPRT |1|10.0.0.2|1023|"),
+    ];
+    for frame in said {
+        let text = parts(&frame).2;
+        let sent = play(&sim, &frame).unwrap_or_else(|outcome| panic!("{text}: {outcome:?}"));
+        assert_eq!(parts(&sent).2, text, "sent on as it is");
+        assert_eq!(connections(&sim), before, "{text}");
+    }
+    // The next port, and the same host, are taken.
+    for (frame, more) in
+        [(saying(&reply, "227 high (10,1,0,11,4,0)"), 1), (from_client("PORT 10,0,0,2,4,0"), 2)]
+    {
+        play(&sim, &frame).expect("it is sent");
+        assert_eq!(connections(&sim).len(), before.len() + more);
+    }
+}
+
+/// The frame with IPv4 options or destination options.
+fn with_options(frame: &[u8]) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    if frame[14] >> 4 == 4 {
+        frame[14] += 1;
+        let len = frame.len() as u16 - 14 + 4;
+        frame[16..18].copy_from_slice(&len.to_be_bytes());
+        frame.splice(34..34, [1, 1, 1, 0]);
+        frame[24..26].fill(0);
+        let sum = rvs_wire::checksum::of(&frame[14..38]);
+        frame[24..26].copy_from_slice(&sum);
+    } else {
+        let len = frame.len() as u16 - 54 + 8;
+        frame[18..20].copy_from_slice(&len.to_be_bytes());
+        frame[20] = 60;
+        frame.splice(54..54, [6, 0, 1, 4, 0, 0, 0, 0]);
+    }
+    frame
+}
+
+#[test]
+fn control_packets_with_options_and_extension_headers_are_read_as_others() {
+    let replies = recorded().into_iter().enumerate().filter(|(_, row)| {
+        let data = parts(&bytes(&row.came.frame)).2;
+        data.starts_with("227 Entering") || data.starts_with("229 Entering")
+    });
+    let mut families = BTreeSet::new();
+    for (number, row) in replies {
+        let frame = bytes(&row.came.frame);
+        if !families.insert(frame[14] >> 4) {
+            continue;
+        }
+        let rows = &recorded()[..number];
+        let [plain, odd] = [frame.clone(), with_options(&frame)].map(|frame| {
+            let sim = opened(0);
+            for row in rows {
+                let _ = play(&sim, &bytes(&row.came.frame));
+            }
+            let sent = play(&sim, &frame).unwrap_or_else(|outcome| panic!("{outcome:?}"));
+            (sent, connections(&sim))
+        });
+        let headers = if frame[14] >> 4 == 4 { (34, 38) } else { (54, 62) };
+        // The TCP segment with its checksum: the addresses are the same.
+        assert_eq!(plain.0[headers.0..], odd.0[headers.1..], "{}", row.case);
+        assert_eq!(plain.1, odd.1, "{}", row.case);
+        assert_eq!(odd.0.len(), frame.len() + headers.1 - headers.0);
+        assert!(plain.1.iter().any(|conn| conn.cp == 0), "{}: nobody is expected", row.case);
+    }
+    assert_eq!(families, BTreeSet::from([4, 6]));
+}
+
 #[test]
 fn a_damaged_segment_is_left_alone() {
     let mut sim = sim(64);

@@ -10,7 +10,7 @@ use common::{cases, dest, key, put, sim};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use rvs_core::addr::{Addr, V4};
-use rvs_core::conn::{FREE, REPLY, Word};
+use rvs_core::conn::{REPLY, Word};
 use rvs_core::env::Env;
 use rvs_core::flow::Flow;
 use rvs_core::layout::{Key, WAYS};
@@ -131,9 +131,12 @@ impl Bench {
         let mut flow = Self::flow(client);
         let verdict = resolve(&maps, &mut flow);
         let known = self.model.get(&client).copied();
-        let free = |key: &Key<V4>| {
+        // A key's home, whether its tag is in use there, and the ways that are free.
+        let home = |key: &Key<V4>| {
             let home = table::home(&maps, key).expect("a set");
-            home.ways.iter().filter(|entry| entry.word.get() == FREE).count()
+            let tags = maps.conns4()[home.set as usize].ways[0].tags.get().to_le_bytes();
+            let of = |tag: u64| tags.iter().filter(|byte| u64::from(**byte) == tag).count();
+            (home, of(home.tag) != 0, of(0))
         };
         match verdict {
             Verdict::Forward(forward) => {
@@ -147,12 +150,14 @@ impl Bench {
             }
             Verdict::Drop(Reason::TableFull) => {
                 assert_eq!(known, None, "an established flow goes on in a full table");
-                // The place that the client's entry had until the reply's found none is free again.
+                let (own, tagged, free) = home(&flow.key);
                 let masqueraded = self.method == ForwardMethod::Masquerade;
                 let dests = (1..).zip(&maps.dests()[1..]).filter(|(_, d)| d.family.get() != 0);
-                let mut replies = dests.map(|(index, _)| self.reply(client, index));
-                let no_reply = replies.any(|key| free(&key) <= 1);
-                assert!(free(&flow.key) == 0 || masqueraded && no_reply);
+                let mut replies = dests.map(|(index, _)| home(&self.reply(client, index)));
+                // The place that the client's entry had until the reply's found none is free again.
+                let no_reply =
+                    replies.any(|(place, tagged, free)| tagged || free <= 1 || place == own);
+                assert!(tagged || free == 0 || masqueraded && no_reply);
             }
             Verdict::Drop(reason) | Verdict::Pass(reason) => panic!("{reason:?}"),
         }

@@ -13,7 +13,7 @@ use rvs_core::{app, table};
 use rvs_wire::{checksum, protocol};
 
 use crate::ftp;
-use crate::packet::{L3, ipv4_header, number};
+use crate::packet::{L3, behind_extensions, ipv4_header, number};
 
 /// Where the parts of a TCP segment are in its frame.
 struct Segment {
@@ -45,10 +45,9 @@ fn ipv4(frame: &[u8]) -> Option<Segment> {
 }
 
 fn ipv6(frame: &[u8]) -> Option<Segment> {
-    let tcp = L3 + 40;
-    let end = tcp + number(frame, L3 + 4)?;
-    let plain = *frame.get(L3 + 6)? == protocol::TCP;
-    plain.then_some(Segment { addrs: L3 + 8..L3 + 40, tcp, end })
+    let (next, tcp) = behind_extensions(frame)?;
+    let end = L3 + 40 + number(frame, L3 + 4)?;
+    (next == protocol::TCP).then_some(Segment { addrs: L3 + 8..L3 + 40, tcp, end })
 }
 
 /// The checksum of a segment over its pseudo header and all of it: zero if it is right.

@@ -93,7 +93,8 @@ fn six(text: &str) -> Option<(Ipv4Addr, u16, usize)> {
 
 /// Puts `new` in place of the address at `at` in a 227 line, without a change of its length, so that
 /// no sequence number changes: what the address takes or leaves, the words before it give or get, which
-/// RFC 1123, section 4.1.2.6, has clients skip. False if there are too few.
+/// RFC 1123, section 4.1.2.6, has clients skip; where there are none, the brackets. False if that is
+/// too little.
 pub fn readdress(line: &mut [u8], at: &Range<usize>, new: Ipv4Addr) -> bool {
     const CODE: usize = "227 ".len();
     let [a, b, c, d] = new.octets();
@@ -102,11 +103,20 @@ pub fn readdress(line: &mut [u8], at: &Range<usize>, new: Ipv4Addr) -> bool {
     let Some(rest) = line.get(at.end..) else { return false };
     // What stands right before the address, as " (", stays there.
     let text = words.iter().rposition(u8::is_ascii_alphanumeric).map_or(0, |last| last + 1);
-    let (text, bracket) = words.split_at(text);
-    let Some(room) = (text.len() + at.len()).checked_sub(new.len()) else { return false };
+    let (mut text, mut bracket) = words.split_at(text);
+    // The port, and what closes the bracket.
+    let port = rest.iter().rposition(u8::is_ascii_digit).map_or(0, |last| last + 1);
+    let (port, mut close) = rest.split_at(port);
+    let fixed = CODE + new.len() + port.len();
+    if fixed + bracket.len() + close.len() > line.len() {
+        (text, bracket, close) = (&[], &[], &[]);
+    }
+    let Some(room) = line.len().checked_sub(fixed + bracket.len() + close.len()) else {
+        return false;
+    };
     let mut text = text.to_vec();
     text.resize(room, b' ');
-    let made = [b"227 ", &*text, bracket, &new, rest].concat();
+    let made = [b"227 ", &*text, bracket, &new, port, close].concat();
     line.copy_from_slice(&made);
     true
 }

@@ -56,6 +56,9 @@ impl Slow {
             path.inspect(&mut frame);
             return path.put_back(&frame);
         }
+        if mtu == Ticket::SEGMENT {
+            return path.put_back(frame);
+        }
         if mtu != 0 {
             let cut = if ifindex == Ticket::OUT { cut::cut_outer } else { cut::cut };
             match cut(frame, mtu.into()) {

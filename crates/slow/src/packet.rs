@@ -39,6 +39,19 @@ pub fn ipv4_header(frame: &[u8]) -> Option<usize> {
     (first >> 4 == 4 && header >= 20 && frame.len() >= L3 + header).then_some(header)
 }
 
+/// Number and place of the first header of an IPv6 packet that is no extension header, or a fragment
+/// header; `None` if the frame is cut short.
+pub fn behind_extensions(frame: &[u8]) -> Option<(u8, usize)> {
+    let (mut next, mut header) = (*frame.get(L3 + 6)?, L3 + 40);
+    while headers::is_extension(next) {
+        let len = usize::from(*frame.get(header + 1)?);
+        let is_ah = next == protocol::AUTHENTICATION;
+        next = *frame.get(header)?;
+        header += if is_ah { (len + 2) * 4 } else { (len + 1) * 8 };
+    }
+    Some((next, header))
+}
+
 impl Piece {
     /// Reads a frame; `None` if it is no fragment or is cut short.
     pub fn read(frame: &[u8]) -> Option<Self> {
@@ -66,13 +79,7 @@ impl Piece {
     }
 
     fn ipv6(frame: &[u8]) -> Option<Self> {
-        let (mut next, mut header) = (*frame.get(L3 + 6)?, L3 + 40);
-        while headers::is_extension(next) {
-            let len = usize::from(*frame.get(header + 1)?);
-            let is_ah = next == protocol::AUTHENTICATION;
-            next = *frame.get(header)?;
-            header += if is_ah { (len + 2) * 4 } else { (len + 1) * 8 };
-        }
+        let (next, header) = behind_extensions(frame)?;
         if next != protocol::FRAGMENT {
             return None;
         }

@@ -9,4 +9,4 @@ pub mod sweeper;
 pub mod sync;
 
 pub use memory::{Memory, ServiceHash, initialise};
-pub use services::Services;
+pub use services::{Services, Translator};

@@ -12,6 +12,7 @@ use rvs_core::layout::{
 use rvs_core::limit::{Limits, Settings};
 use rvs_core::proto::{sctp, tcp, udp};
 use rvs_core::sysctl::Sysctl;
+use rvs_core::table;
 use rvs_core::time::{Tick, ticks};
 use rvs_core::types::{Family, ServiceKey};
 
@@ -123,8 +124,8 @@ impl ServiceHash {
 pub fn initialise<M: Memory>(memory: &M, seed: u64) {
     let config = memory.config();
     config.seed.set(seed);
-    config.sets4.set(memory.conns4().len() as u32);
-    config.sets6.set(memory.conns6().len() as u32);
+    table::divide(&config.parts4, memory.conns4().len() as u32);
+    table::divide(&config.parts6, memory.conns6().len() as u32);
     config.call_id_mask.set(memory.call_ids().len() as u32 - 1);
     config.udp_timeout.set(ticks(udp::DEFAULT_TIMEOUT));
     for (timeout, state) in config.tcp_timeouts.iter().zip(tcp::State::ALL) {

@@ -7,6 +7,7 @@ pub(crate) mod conns;
 mod gate;
 mod real_servers;
 mod stats;
+mod tracked;
 mod uses;
 mod write;
 
@@ -27,6 +28,8 @@ use rvs_core::types::{DestConfig, DestKey, ServiceConfig, ServiceKey, Timeouts};
 
 use crate::extents::Extents;
 use crate::memory::{Memory, ServiceHash};
+use tracked::Tracking;
+pub use tracked::Translator;
 
 /// A destination and its place in `DESTS`.
 #[derive(Clone, Copy)]
@@ -97,6 +100,7 @@ pub struct Services<M> {
     changed: Vec<ServiceKey>,
     /// Pages of memory that were left when [`Services::defend`] was called last.
     available: u64,
+    tracking: Tracking,
 }
 
 impl<M: Memory> Services<M> {
@@ -164,6 +168,7 @@ impl<M: Memory> Services<M> {
     /// called every second or so.
     pub fn tick(&mut self) {
         self.release(ticks(TRASH_PERIOD));
+        self.check_tracking();
     }
 
     /// Frees at once what [`tick`](Self::tick) would free in time.
@@ -218,6 +223,7 @@ impl<M: Memory> Services<M> {
                 Retired::Version(index) => self.free_version(index),
                 Retired::Dest(Trash { index, counted, .. }) => {
                     self.retire(index, &counted);
+                    self.untrack_dest(index);
                     if let Some(dest) = self.maps.dests().get(index as usize) {
                         dest.family.set(0);
                         dest.trash.set(0);
@@ -331,6 +337,9 @@ impl<M: Memory> Datapath for Services<M> {
     }
 
     fn set_sysctl(&mut self, sysctl: Sysctl, value: i32) -> Result<(), DatapathError> {
+        if sysctl == Sysctl::Conntrack && value != 0 {
+            self.begin_tracking()?;
+        }
         let config = self.maps.config();
         let changed = config.sysctl(sysctl) != value;
         config.set_sysctl(sysctl, value);

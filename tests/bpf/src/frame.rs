@@ -150,3 +150,19 @@ pub fn from_hex(hex: &str) -> Vec<u8> {
     let digit = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).expect("hexadecimal");
     (0..hex.len()).step_by(2).map(digit).collect()
 }
+
+/// The same, sent to the director of these tests.
+pub fn for_director(hex: &str) -> Vec<u8> {
+    let mut frame = from_hex(hex);
+    frame[..6].copy_from_slice(&DIRECTOR);
+    frame
+}
+
+/// One's complement sum of all bytes; 0xffff where a checksum in them is right.
+pub fn sum(parts: &[&[u8]]) -> u16 {
+    let bytes = parts.concat();
+    let word = |pair: &[u8]| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));
+    let sum: u32 = bytes.chunks(2).map(word).sum();
+    let sum = (sum >> 16) + (sum & 0xffff);
+    ((sum >> 16) + (sum & 0xffff)) as u16
+}

@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 
 pub mod frame;
+pub mod pieces;
+pub mod receiver;
 pub mod replay;
 pub mod sctp;
 
@@ -167,12 +169,22 @@ impl Bench {
 
     /// Gives a program one frame that netfilter or traffic control marked; XDP does not see marks.
     pub fn run_marked(&mut self, hook: Hook, frame: &[u8], mark: u32) -> Outcome {
+        self.run_as(hook, frame, mark, 0)
+    }
+
+    /// Gives the TC program a super-packet with segments of this length: see `gso_size` of skbs.
+    pub fn run_super(&mut self, frame: &[u8], gso_size: u32) -> Outcome {
+        self.run_as(Hook::Tc, frame, 0, gso_size)
+    }
+
+    fn run_as(&mut self, hook: Hook, frame: &[u8], mark: u32, gso_size: u32) -> Outcome {
         let mut out = vec![0; 4096];
-        // `mark` and `ifindex` of `struct __sk_buff`: the frame arrives at eth0. For XDP it is the
-        // loopback.
+        // `mark`, `ifindex` and `gso_size` of `struct __sk_buff`: the frame arrives at eth0. For XDP
+        // it is the loopback.
         let mut context = [0u8; 192];
         context[8..12].copy_from_slice(&mark.to_ne_bytes());
         context[40..44].copy_from_slice(&ETH0.to_ne_bytes());
+        context[176..180].copy_from_slice(&gso_size.to_ne_bytes());
         let options = TestRunOptions {
             data_in: Some(frame),
             data_out: Some(&mut out),

@@ -188,9 +188,8 @@ impl Replay {
     /// Changes a setting.
     pub fn set(&mut self, name: &'static str, value: &str) {
         let kind = sysctl::find(name).expect("a setting");
-        if let Some((sysctl, value)) = Kind::parse(kind, name, value).expect("a fitting value") {
-            self.bench.datapath.set_sysctl(sysctl, value).expect("it can be set");
-        }
+        let (sysctl, value) = Kind::parse(kind, name, value).expect("a fitting value");
+        self.bench.datapath.set_sysctl(sysctl, value).expect("it can be set");
     }
 
     /// Sends a packet (letters of TCP flags, or `udp`); where it went, if it was forwarded.

@@ -10,7 +10,7 @@ use rvs_core::sysctl::Sysctl;
 use rvs_core::types::{
     DestConfig, Family, ForwardMethod, Protocol, Scheduler, ServiceConfig, ServiceFlags, ServiceKey,
 };
-use rvs_tests_bpf::frame::from_hex;
+use rvs_tests_bpf::frame::{for_director, from_hex};
 use rvs_tests_bpf::{
     Bench, Hook, Outcome, Verdict, dest, fwmark, in_namespace, ip, neighbours, next_tick,
     read_recording, service,
@@ -173,8 +173,7 @@ fn is_brief((protocol, state, _, virt, _): &Conn) -> bool {
 /// A packet and what came of it.
 fn play(bench: &mut Bench, hook: Hook, case: &Value, label: &str) {
     let v6 = case["family"] == 6;
-    let mut frame = from_hex(text(&case["in"], "frame"));
-    frame[..6].copy_from_slice(&rvs_tests_bpf::DIRECTOR);
+    let frame = for_director(text(&case["in"], "frame"));
     let outcome = run(bench, hook, &frame);
     let (to_server, to_client) = (packets(&case["to_server"]), packets(&case["to_client"]));
     let title = text(case, "case");

@@ -191,9 +191,10 @@ fn fragments_with_headers_for_the_host_reach_it_untouched() {
 }
 
 #[test]
-fn extension_headers_behind_a_fragment_header_are_left_to_the_host() {
-    in_namespace("extension_headers_behind_a_fragment_header_are_left_to_the_host", || {
+fn a_chain_that_ends_nowhere_behind_a_fragment_header_is_left_to_the_host() {
+    in_namespace("a_chain_that_ends_nowhere_behind_a_fragment_header_is_left_to_the_host", || {
         let mut bench = bench();
+        // Destination options by their number, as long as the port of what is none says.
         for (at, counted) in [(0, 1), (FIRST, 2)] {
             let mut frame = piece(addr(CLIENT[1]), addr(VIP[1]), (44, &[]), 1, at);
             frame[54] = 60;

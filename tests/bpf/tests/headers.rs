@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use rvs_core::reason::Reason;
 use rvs_core::types::{ForwardMethod, Protocol, Scheduler};
-use rvs_tests_bpf::frame::{ACK, SYN, build, from_hex};
+use rvs_tests_bpf::frame::{ACK, SYN, build, for_director, from_hex};
 use rvs_tests_bpf::{Bench, Hook, Verdict, dest, in_namespace, ip, read_recording, service};
 use serde_json::Value;
 
@@ -30,8 +30,7 @@ impl Case {
         let label = row["case"].as_str().expect("a label").to_owned();
         let text = |at: usize| row["service"][at].as_str().expect("a word");
         let number = |at: usize| row["service"][at].as_u64().expect("a number") as u16;
-        let mut frame = from_hex(row["in"]["frame"].as_str().expect("hexadecimal"));
-        frame[..6].copy_from_slice(&rvs_tests_bpf::DIRECTOR);
+        let frame = for_director(row["in"]["frame"].as_str().expect("hexadecimal"));
         let sides = ["to_server", "to_client"].map(|side| row[side].as_array().expect("frames"));
         let mut frames = sides.into_iter().flatten();
         let hex = |row: &Value| from_hex(row["frame"].as_str().expect("hexadecimal"));

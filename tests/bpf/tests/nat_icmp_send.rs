@@ -4,9 +4,9 @@
 use std::net::IpAddr;
 
 use rvs_core::reason::Reason;
-use rvs_tests_bpf::frame::from_hex;
+use rvs_tests_bpf::frame::{for_director, from_hex};
 use rvs_tests_bpf::replay::Replay;
-use rvs_tests_bpf::{DIRECTOR, Hook, Verdict, in_namespace, ip, next_tick, read_recording};
+use rvs_tests_bpf::{Hook, Verdict, in_namespace, ip, next_tick, read_recording};
 use serde_json::Value;
 
 /// Where an Ethernet header ends.
@@ -68,8 +68,7 @@ fn prepare(replay: &mut Replay, row: &Value) {
 /// Plays a row; whether the real server was answered.
 fn play(replay: &mut Replay, row: &Value) -> bool {
     let label = row["case"].as_str().expect("a label");
-    let mut frame = from_hex(row["in"]["frame"].as_str().expect("hexadecimal"));
-    frame[..6].copy_from_slice(&DIRECTOR);
+    let frame = for_director(row["in"]["frame"].as_str().expect("hexadecimal"));
     let outcome = replay.frame(&frame, 0);
     let (sent, came) = (&outcome.frame[L3..], &frame[L3..]);
     // The kernel puts the datagram together and answers its last piece. What has no route cannot be told

@@ -5,7 +5,7 @@ use rvs_core::control::{Change, Datapath, Stats};
 use rvs_core::types::{
     DestConfig, ForwardMethod, Protocol, Scheduler, ServiceConfig, ServiceFlags, ServiceKey,
 };
-use rvs_tests_bpf::frame::from_hex;
+use rvs_tests_bpf::frame::{for_director, from_hex};
 use rvs_tests_bpf::{Bench, Hook, Verdict, dest, in_namespace, read_recording, service};
 use serde_json::Value;
 
@@ -81,8 +81,7 @@ fn replay(hook: Hook) {
             afterwards(&bench, &case, title, &before);
             continue;
         }
-        let mut frame = from_hex(case["in"]["frame"].as_str().expect("hexadecimal"));
-        frame[..6].copy_from_slice(&rvs_tests_bpf::DIRECTOR);
+        let frame = for_director(case["in"]["frame"].as_str().expect("hexadecimal"));
         let outcome = bench.run(hook, &frame);
         played += 1;
         if label.ends_with("a reply") {

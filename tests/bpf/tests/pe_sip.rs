@@ -115,13 +115,13 @@ impl Machines {
         let (name, kind) =
             sysctl::SETTINGS.into_iter().find(|(known, _)| *known == name).expect("a setting");
         self.replay.set(name, value);
-        if let Some((sysctl, value)) = Kind::parse(kind, name, value).expect("a value") {
-            self.sim.set_sysctl(sysctl, value).expect("it can be set");
-        }
+        let (sysctl, value) = Kind::parse(kind, name, value).expect("a value");
+        self.sim.set_sysctl(sysctl, value).expect("it can be set");
     }
 
-    /// Deletes all services and puts the settings back.
+    /// Deletes all services with their connections, and puts the settings back.
     fn clear(&mut self) {
+        self.set("expire_nodest_conn", "1");
         let keys: Vec<ServiceKey> = self.replay.services().map(|(key, ..)| key).collect();
         for key in keys {
             let name = match key {
@@ -135,6 +135,7 @@ impl Machines {
             };
             self.command(&format!("-D {name}"));
         }
+        self.settle();
         for name in ["expire_quiescent_template", "expire_nodest_conn"] {
             self.set(name, "0");
         }

@@ -13,7 +13,7 @@ use rvs_core::reason::Reason;
 use rvs_core::sysctl::Sysctl;
 use rvs_core::types::{ForwardMethod, Protocol, Scheduler};
 use rvs_slow::{Path, Slow};
-use rvs_tests_bpf::frame::from_hex;
+use rvs_tests_bpf::frame::{for_director, from_hex, sum};
 use rvs_tests_bpf::{
     Bench, DIRECTOR, Hook, NEIGHBOUR, Verdict, dest, in_namespace, ip, next_tick, read_recording,
     service,
@@ -54,17 +54,6 @@ fn text<'v>(row: &'v Value, name: &str) -> &'v str {
 
 fn word(bytes: &[u8], at: usize) -> usize {
     usize::from(u16::from_be_bytes([bytes[at], bytes[at + 1]]))
-}
-
-/// One's complement sum of all bytes; 0xffff where a checksum in them is right.
-fn sum(parts: &[&[u8]]) -> u16 {
-    let bytes = parts.concat();
-    let mut sum: u32 = 0;
-    for pair in bytes.chunks(2) {
-        sum += u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));
-    }
-    let sum = (sum >> 16) + (sum & 0xffff);
-    ((sum >> 16) + (sum & 0xffff)) as u16
 }
 
 /// A piece of a packet, or a whole one: what its header says but for the identification, that, and
@@ -140,8 +129,7 @@ fn serve(bench: &mut Bench, row: &Value) {
 /// What leaves for the row's packet, from the IP header on; how often the slow path sent pieces.
 fn play(bench: &mut Bench, hook: Hook, row: &Value) -> (Vec<Vec<u8>>, bool) {
     let label = text(row, "case");
-    let mut frame = from_hex(text(&row["in"], "frame"));
-    frame[..6].copy_from_slice(&DIRECTOR);
+    let frame = for_director(text(&row["in"], "frame"));
     let held = bench.reason(Reason::SlowTooBig);
     let mut outcome = bench.run(hook, &frame);
     if hook == Hook::Xdp && outcome.verdict == Verdict::Pass {

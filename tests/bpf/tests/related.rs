@@ -7,7 +7,7 @@ use rvs_core::control::Datapath;
 use rvs_core::reason::Reason;
 use rvs_core::sysctl::Sysctl;
 use rvs_core::types::{ForwardMethod, Protocol, Scheduler};
-use rvs_tests_bpf::frame::{ACK, SYN, build, from_hex};
+use rvs_tests_bpf::frame::{ACK, SYN, build, for_director, from_hex};
 use rvs_tests_bpf::{Bench, Hook, Verdict, dest, in_namespace, ip, read_recording, service};
 use serde_json::Value;
 
@@ -59,8 +59,7 @@ fn addresses(packet: &[u8], v6: bool) -> &[u8] {
 
 fn play(bench: &mut Bench, group: &Group, case: &Value) {
     let label = case["case"].as_str().expect("a label");
-    let mut frame = from_hex(case["in"]["frame"].as_str().expect("hexadecimal"));
-    frame[..6].copy_from_slice(&rvs_tests_bpf::DIRECTOR);
+    let frame = for_director(case["in"]["frame"].as_str().expect("hexadecimal"));
     let outcome = bench.run(Hook::Tc, &frame);
     let expected = [packets(&case["to_server"]), packets(&case["to_client"])].concat();
     match (outcome.verdict, expected.first()) {

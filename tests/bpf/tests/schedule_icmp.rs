@@ -3,9 +3,9 @@
 
 use rvs_core::reason::Reason;
 use rvs_core::sysctl::{self, Kind};
-use rvs_tests_bpf::frame::from_hex;
+use rvs_tests_bpf::frame::{for_director, from_hex};
 use rvs_tests_bpf::replay::Replay;
-use rvs_tests_bpf::{DIRECTOR, Hook, Verdict, in_namespace, ip, read_recording};
+use rvs_tests_bpf::{Hook, Verdict, in_namespace, ip, read_recording};
 use serde_json::{Value, json};
 
 fn text(value: &Value) -> &str {
@@ -30,8 +30,7 @@ fn set(replay: &mut Replay, settings: &Value, back: bool) {
 
 /// One packet.
 fn play(replay: &mut Replay, row: &Value) {
-    let mut frame = from_hex(text(&row["in"]["frame"]));
-    frame[..6].copy_from_slice(&DIRECTOR);
+    let frame = for_director(text(&row["in"]["frame"]));
     let case = text(&row["case"]);
     let outcome = replay.bench.run(Hook::Tc, &frame);
     let Some(expected) = list(&row["to_server"]).first() else {

@@ -2,18 +2,19 @@
 //! `sctp.py`): byte for byte, but for checksums that were wrong before, which stay as wrong as they
 //! were where the kernel makes them right. Both hooks and the native data path.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use rvs_core::control::{Change, Datapath};
+use rvs_core::fragment::Ticket;
 use rvs_core::reason::Reason;
 use rvs_core::sysctl::Sysctl;
 use rvs_core::types::{
     DestConfig, ForwardMethod, Protocol, Scheduler, ServiceConfig, ServiceFlags, ServiceKey,
 };
 use rvs_sim::{Frame, Outcome, Plain, SimDatapath, Sizes};
-use rvs_tests_bpf::frame::from_hex;
+use rvs_tests_bpf::frame::{for_director, from_hex, sum};
 use rvs_tests_bpf::{
-    Bench, DIRECTOR, Hook, Verdict, dest, in_namespace, ip, read_recording, sctp, service,
+    Bench, ETH0, Hook, Verdict, dest, in_namespace, ip, read_recording, sctp, service,
 };
 use serde_json::Value;
 
@@ -120,15 +121,6 @@ fn transport(packet: &[u8]) -> (usize, u8) {
     if packet[0] >> 4 == 4 { (usize::from(packet[0] & 15) * 4, packet[9]) } else { (40, packet[6]) }
 }
 
-/// One's complement sum; 0xffff where a checksum in it is right.
-fn sum(parts: &[&[u8]]) -> u16 {
-    let bytes = parts.concat();
-    let word = |pair: &[u8]| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));
-    let sum: u32 = bytes.chunks(2).map(word).sum();
-    let sum = (sum >> 16) + (sum & 0xffff);
-    ((sum >> 16) + (sum & 0xffff)) as u16
-}
-
 /// Blanks what is drawn or hashed in outer headers, once the checksums over it were found right:
 /// identifications, and a GUE tunnel's source port.
 fn blank(packet: &mut [u8]) {
@@ -173,8 +165,7 @@ fn excuse(player: &Player, label: &str, options: &str) -> Option<Reason> {
 /// Plays a case: whether the frame equalled the kernel's.
 fn play(player: &mut Player, case: &Value) -> bool {
     let (label, options) = (text(case, "case"), text(case, "options"));
-    let mut sent = from_hex(text(&case["in"], "frame"));
-    sent[..6].copy_from_slice(&DIRECTOR);
+    let sent = for_director(text(&case["in"], "frame"));
     let got = player.play(&sent);
     let kernel = answer(case).map(|frame| frame[14..].to_vec());
     let upper = kernel.as_deref().map(|packet| transport(packet).1);
@@ -306,4 +297,46 @@ fn the_native_data_path_does_what_the_kernel_does() {
     let played =
         replay(Player::Native(Box::new(SimDatapath::adopt(Plain::new(&Sizes::default(), 7)))));
     assert_eq!(played, [320, 427]);
+}
+
+/// `gso_size` of a super-packet of the kernel's SCTP.
+const BY_FRAGS: u32 = 0xffff;
+
+#[test]
+fn a_super_packet_goes_to_rvsd_in_segments_before_a_tunnel_and_else_as_it_is() {
+    let test = "a_super_packet_goes_to_rvsd_in_segments_before_a_tunnel_and_else_as_it_is";
+    in_namespace(test, || {
+        const INIT: u8 = 1;
+        let mut bench = Bench::new();
+        let methods = [ForwardMethod::Tunnel, ForwardMethod::DirectRoute];
+        for (vip, server, client) in
+            [("10.9.1.1", "10.0.0.11", "10.0.0.2"), ("fd09::1", "fd01::b", "fd01::2")]
+        {
+            let addr = |text: &str, port| SocketAddr::new(text.parse().expect("a literal"), port);
+            for (port, method) in (80..).zip(methods) {
+                let dest = dest(server, port, method, 1);
+                bench.service(service(Protocol::Sctp, vip, port), Scheduler::Rr, &[dest]);
+            }
+            let frame = sctp::build(addr(client, 4000), addr(vip, 80), INIT);
+            // Without rvsd there is no way.
+            let (dropped, forwarded) = (bench.reason(Reason::TooBig), bench.datapath.forwarded());
+            assert_eq!(bench.run_super(&frame, BY_FRAGS).verdict, Verdict::Drop);
+            assert_eq!(bench.reason(Reason::TooBig), dropped + 1);
+            bench.open_slow_path();
+            let handed = bench.reason(Reason::SlowTooBig);
+            let outcome = bench.run_super(&frame, BY_FRAGS);
+            let ticket = Ticket { ifindex: ETH0, mtu: Ticket::SEGMENT };
+            assert_eq!(outcome.verdict, Verdict::Sent);
+            assert_eq!(outcome.frame, [&ticket.to_mac(), &frame[6..]].concat());
+            assert_eq!(bench.reason(Reason::SlowTooBig), handed + 1);
+            assert_eq!(bench.datapath.forwarded(), forwarded, "its segments are counted");
+            // A segment, and what needs no tunnel, is sent at once.
+            let other = sctp::build(addr(client, 4000), addr(vip, 81), INIT);
+            assert_eq!(bench.run(Hook::Tc, &frame).verdict, Verdict::Sent);
+            assert_eq!(bench.run_super(&other, BY_FRAGS).verdict, Verdict::Sent);
+            assert_eq!(bench.reason(Reason::SlowTooBig), handed + 1);
+            assert_eq!(bench.datapath.forwarded(), (forwarded.0 + 2, 0));
+            bench.datapath.maps().slow[0].until.set(0);
+        }
+    });
 }

@@ -50,7 +50,6 @@ fn value_of(replay: &Replay, name: &str) -> String {
         Kind::Second(first, sysctl, _) => {
             format!("{first}\t{}", replay.bench.datapath.sysctl(sysctl))
         }
-        Kind::Fixed(value, _) => value.into(),
     }
 }
 

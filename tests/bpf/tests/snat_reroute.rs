@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use rvs_core::control::Datapath;
 use rvs_core::sysctl::Sysctl;
 use rvs_core::types::{ForwardMethod, Protocol, Scheduler};
-use rvs_tests_bpf::frame::from_hex;
+use rvs_tests_bpf::frame::{for_director, from_hex};
 use rvs_tests_bpf::{
     Bench, Hook, Verdict, dest, in_namespace, ip, next_tick, read_recording, service,
 };
@@ -105,8 +105,7 @@ fn replay(hook: Hook) {
             "{hook:?} IPv{family} {} {:?} {} {}",
             row["protocol"], in_force.1, row["snat_reroute"], row["case"]
         );
-        let mut frame = from_hex(text(&row["in"], "frame"));
-        frame[..6].copy_from_slice(&rvs_tests_bpf::DIRECTOR);
+        let frame = for_director(text(&row["in"], "frame"));
         // XDP leaves fragments and ICMP errors to TC, which the rules of this run are not for.
         let is_fast = ["opens", "reply", "again"].contains(&text(&row, "case"));
         if hook == Hook::Xdp && !is_fast {

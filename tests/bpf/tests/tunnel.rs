@@ -11,9 +11,9 @@ use rvs_core::types::{
     DestConfig, ForwardMethod, Protocol, Scheduler, ServiceConfig, ServiceFlags, ServiceKey,
 };
 use rvs_sim::{Frame, Outcome, Plain, SimDatapath, Sizes};
-use rvs_tests_bpf::frame::from_hex;
+use rvs_tests_bpf::frame::{for_director, from_hex, sum};
 use rvs_tests_bpf::{
-    Bench, DIRECTOR, Hook, Verdict, dest, in_namespace, ip, next_tick, read_recording, service,
+    Bench, Hook, Verdict, dest, in_namespace, ip, next_tick, read_recording, service,
 };
 use serde_json::Value;
 
@@ -85,16 +85,6 @@ fn source(index: &Option<u32>, dest: DestConfig, set: impl FnOnce(u32, IpAddr)) 
 
 fn word(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
-}
-
-/// One's complement sum of all bytes; 0xffff where a checksum in them is right.
-fn sum(parts: &[&[u8]]) -> u16 {
-    let bytes = parts.concat();
-    let words =
-        bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)));
-    let sum: u32 = words.sum();
-    let sum = (sum >> 16) + (sum & 0xffff);
-    ((sum >> 16) + (sum & 0xffff)) as u16
 }
 
 /// Verifies every checksum in the outer headers of an IP packet, and blanks what is drawn or hashed.
@@ -211,8 +201,7 @@ fn replay(mut player: Player) -> [usize; 3] {
             next_tick();
             mtu = wanted;
         }
-        let mut sent = from_hex(case["in"]["frame"].as_str().expect("hexadecimal"));
-        sent[..6].copy_from_slice(&DIRECTOR);
+        let sent = for_director(case["in"]["frame"].as_str().expect("hexadecimal"));
         let answer = player.play(&sent);
         if let Some(reason) = excuse(&player, &case) {
             assert_eq!(answer, Err(Some(reason)), "{label}");

@@ -35,6 +35,26 @@ seccomp_sandbox=NO
 run_as_launching_user=YES
 ";
 
+/// Who serves, and so what a file `big` is made of. The director does so by addresses that are not the
+/// virtual ones.
+const NAMES: [&str; 3] = ["rs1", "rs2", "director"];
+const OWN: [&str; 2] = ["192.168.122.131", "fd22::131"];
+
+/// A client that downloads `who` in active and in passive mode, by control packets with IPv4 options or
+/// IPv6 destination options: `ADDRESS PORT-OR-PASV`.
+const WITH_OPTIONS: &str = r#"
+import ftplib, socket, sys
+addr, mode = sys.argv[1:]
+ftp = ftplib.FTP(timeout=20)
+ftp.trust_server_pasv_ipv4_address = True
+ftp.connect(addr, 21)
+if ':' in addr: ftp.sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_DSTOPTS, bytes([0, 0, 1, 4, 0, 0, 0, 0]))
+else: ftp.sock.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, b'\1\1\1\1')
+ftp.login()
+ftp.set_pasv(mode == 'PASV')
+for _ in range(2): ftp.retrbinary('RETR who', lambda data: print(data.decode()))
+"#;
+
 /// A server's folder.
 fn folder(lab: &Lab, server: &str) -> PathBuf {
     lab.dir().join(format!("ftp-{server}"))
@@ -84,7 +104,7 @@ fn transfers(lab: &Lab, vip: &str, way: &str, options: &str) -> Result<(), LabEr
         again.display()
     ))?;
     let server = std::fs::read_to_string(&who).expect("it was written");
-    let seed = SERVERS.iter().position(|(name, _)| *name == server).expect("a server's name");
+    let seed = NAMES.iter().position(|name| *name == server).expect("a server's name");
     assert!(std::fs::read(&big).expect("a file") == bytes(seed, 3_000_000), "{way} {vip}");
     assert_eq!(std::fs::read_to_string(&again).expect("a file"), server, "{way} {vip}");
     let up = dir.join("up");
@@ -92,7 +112,7 @@ fn transfers(lab: &Lab, vip: &str, way: &str, options: &str) -> Result<(), LabEr
     std::fs::write(&up, &sent).expect("a file");
     client.run(&format!("{curl} -T {} {url}/one -T {} {url}/two", up.display(), up.display()))?;
     for name in ["one", "two"] {
-        let paths = SERVERS.map(|(server, _)| folder(lab, server).join(name));
+        let paths = NAMES.map(|server| folder(lab, server).join(name));
         let got: Vec<_> = paths.iter().filter_map(|path| std::fs::read(path).ok()).collect();
         assert!(got == [sent.clone()], "{way} {vip}: {name}, {} times", got.len());
         paths.iter().for_each(|path| drop(std::fs::remove_file(path)));
@@ -121,12 +141,8 @@ fn every_way(mode: &str) -> Result<(), LabError> {
             }
         }
     }
-    let mut status = director.rvs_command()?;
-    let status = status.args(["status", "--reasons", "--pin"]).arg(director.pin());
-    let status = status.arg("--socket").arg(director.socket()).output().expect("rvs starts");
-    let status = String::from_utf8_lossy(&status.stdout).into_owned();
-    let is_counted = |name: &str| status.lines().any(|line| line.contains(name));
-    assert!(is_counted("slow.app") && (mode != "xdp" || is_counted("punt.app")), "{status}");
+    assert!(has_counted(&director, "slow.app")?);
+    assert!(mode != "xdp" || has_counted(&director, "punt.app")?);
     let apps = director.rvs_command()?.args(["proc", "ip_vs_app"]).output().expect("rvs starts");
     assert!(String::from_utf8_lossy(&apps.stdout).contains("TCP  21 "));
     // Nothing is kept in rvsd.
@@ -134,6 +150,70 @@ fn every_way(mode: &str) -> Result<(), LabError> {
     director.restart()?;
     for vip in DIRECTOR {
         transfers(&lab, vip, "EPSV, later", "")?;
+    }
+    Ok(())
+}
+
+/// Whether `rvs status --reasons` has counted something.
+fn has_counted(director: &Director, name: &str) -> Result<bool, LabError> {
+    let mut status = director.rvs_command()?;
+    let status = status.args(["status", "--reasons", "--pin"]).arg(director.pin());
+    let status = status.arg("--socket").arg(director.socket()).output().expect("rvs starts");
+    let status = String::from_utf8_lossy(&status.stdout).into_owned();
+    let line = status.lines().find(|line| line.starts_with(name)).expect("a counter");
+    Ok(!line.ends_with(" 0"))
+}
+
+#[test]
+fn the_director_itself_is_an_ftp_server() -> Result<(), LabError> {
+    need_lab!();
+    if find_program("vsftpd").is_none() {
+        skip!("no vsftpd");
+    }
+    let lab = lab()?;
+    let host = lab.host("director");
+    for (own, length) in OWN.into_iter().zip(["/24", "/64 nodad"]) {
+        host.ip(&format!("addr add {own}{length} dev eth0"))?;
+        lab.host("client").ip(&format!("route add unreachable {own}"))?;
+    }
+    serve(&lab, "director", 2)?;
+    let director = Director::start(&host, &[])?;
+    for (vip, own) in DIRECTOR.into_iter().zip(OWN) {
+        director.ipvsadm(&format!("-A -t {} -s rr", at(vip, 21)))?;
+        director.ipvsadm(&format!("-a -t {} -r {} -m", at(vip, 21), at(own, 21)))?;
+    }
+    for (way, options, in_ipv6) in WAYS {
+        for vip in DIRECTOR {
+            if in_ipv6 || !vip.contains(':') {
+                transfers(&lab, vip, way, options)?;
+            }
+        }
+    }
+    assert!(has_counted(&director, "slow.app")?);
+    Ok(())
+}
+
+#[test]
+fn control_packets_may_have_options_and_extension_headers() -> Result<(), LabError> {
+    need_lab!();
+    if find_program("vsftpd").is_none() {
+        skip!("no vsftpd");
+    }
+    let lab = lab()?;
+    serve(&lab, "rs1", 0)?;
+    for addr in SERVERS[0].1 {
+        lab.host("client").ip(&format!("route add unreachable {addr}"))?;
+    }
+    let director = Director::start(&lab.host("director"), &[])?;
+    let script = lab.dir().join("with_options.py");
+    std::fs::write(&script, WITH_OPTIONS).expect("a file");
+    for (vip, server) in DIRECTOR.into_iter().zip(SERVERS[0].1) {
+        director.ipvsadm(&format!("-A -t {} -s rr", at(vip, 21)))?;
+        director.ipvsadm(&format!("-a -t {} -r {} -m", at(vip, 21), at(server, 21)))?;
+        for mode in ["PORT", "PASV"] {
+            let line = format!("python3 {} {vip} {mode}", script.display());
+            assert_eq!(lab.host("client").run(&line)?, "rs1\nrs1\n", "{vip} {mode}");
+        }
     }
     Ok(())
 }

@@ -60,8 +60,25 @@ nft 'add table inet t; add chain inet t in { type filter hook prerouting priorit
 ./rvs mark add --dst 10.9.6.0/24 --proto tcp --dport 80-81 7 || exit 1
 echo "marked by nftables: $(ip netns exec client timeout 10 socat -u TCP:10.9.7.7:80 -)"
 echo "marked by a rule: $(ip netns exec client timeout 10 socat -u TCP:10.9.6.6:80 -)"
+# Netfilter translates, with a rule of the host's: the server sees the director.
+ip netns exec rs1 socat TCP-LISTEN:82,fork,reuseaddr SYSTEM:'echo rs1 sees $SOCAT_PEERADDR' &
+cat >/run/kube.nft <<'RULES'
+table ip kube {
+  chain services { type nat hook prerouting priority dstnat; ip daddr 10.9.9.9 meta mark set 0x4000; }
+  chain out { type nat hook postrouting priority srcnat; meta mark 0x4000 masquerade; }
+}
+RULES
+nft -f /run/kube.nft
+./rvs sysctl conntrack=1 || exit 1
+./ipvsadm -A -t 10.9.9.9:83 -s rr || exit 1
+./ipvsadm -a -t 10.9.9.9:83 -r 10.0.2.2:82 -m || exit 1
+for _ in $(seq 100); do ip netns exec rs1 ss -ltn | grep -q ':82 ' && break; sleep 0.1; done
+echo "tracked: $(ip netns exec client timeout 10 socat -u TCP:10.9.9.9:83 -)"
+./ipvsadm -Ln -t 10.9.9.9:83 --stats --exact | awk 'END { print "both ways: " ($4 > 3 && $5 > 3) }'
+echo "egress programs that see replies: $(bpftool net show | grep -c rvs_replies)"
 kill -9 $rvsd; wait $rvsd 2>/dev/null
 echo "without rvsd: $(ip netns exec client timeout 10 socat -u TCP:10.9.9.9:81 -)"
 ./rvs down
+echo "tables left: $(nft list tables | grep -c 'inet rvs')"
 echo "left: $(bpftool net show | grep -c rvs_) $(sysctl -n net.ipv4.conf.lo.accept_local) $(ip rule | grep -cE 'goto|fwmark')"
 exit 0

@@ -3,7 +3,7 @@
  client 10.0.1.2 fd01::2 -- 10.0.1.1 fd01::1 director 10.0.2.1 fd02::1 -- nat 10.0.2.2 fd02::2, port 9000
     |                                                 10.0.3.1 fd03::1 -- dr 10.0.3.2 fd03::2, port 80 of the virtual address
     `-- 10.0.7.2 fd07::2 ------------------ replies ---------------------- 10.0.7.1 fd07::1 --'"""
-import hashlib, os, socket, threading, time
+import hashlib, os, re, socket, threading, time
 from vm import bracket, inside, rvsd, sh
 
 VIP = {4: '10.9.9.9', 6: 'fd99::9'}
@@ -84,6 +84,11 @@ def errors():
     return sum(int(line.split()[1]) for line in files.splitlines() if line.startswith('SctpChecksumErrors'))
 
 
+def failed():
+    """Packets that could not be put into a tunnel."""
+    return int(re.search(r'drop.rewrite_failed +(\d+)', sh('./rvs status --reasons')).group(1))
+
+
 def state(port):
     """The state of the association from this port of the client. Others that are over are listed for a while."""
     rows = [line.split() for line in sh('./ipvsadm -Lnc').splitlines() if line.startswith('SCTP')]
@@ -112,13 +117,13 @@ def round_(name, methods):
 def try_(label, service, dest, *client):
     """One association by way of a service with one destination."""
     sh(f'./ipvsadm -A {service} -s rr && ./ipvsadm -a {service} -r {dest}')
-    wrong = errors()
+    wrong, lost = errors(), failed()
     try:
         said, port = talk(*client)
     except OSError as error:
         said, port = f'{error}', 0
     time.sleep(0.5)
-    print(f'{label}: {said}, then {state(port)}, checksum errors {errors() - wrong}', flush=True)
+    print(f'{label}: {said}, then {state(port)}, checksum errors {errors() - wrong}, lost {failed() - lost}', flush=True)
     sh(f'./ipvsadm -D {service}')
 
 
@@ -146,11 +151,11 @@ network()
 serve()
 daemon = rvsd('v-client', 'v-nat', 'v-dr', mode='tc')
 # Senders leave checksums, and the cutting of messages into packets, to a device.
-round_('super-packets', ['-m', '-g'])
+round_('super-packets', ['-m', '-g', '-i'])
 local()
 # What leaves is cut and summed up by the kernel, as for a network card that can do neither.
 sh('for d in v-client v-nat v-dr; do ethtool -K $d tx off gso off; done')
-round_('segments', ['-m', '-g'])
+round_('segments', ['-m', '-g', '-i'])
 daemon.terminate()
 daemon.wait()
 # XDP passes on what has no checksum yet.
@@ -158,5 +163,5 @@ daemon = rvsd('v-client', 'v-nat', 'v-dr', mode='xdp')
 round_('punted', ['-m', '-g'])
 for n in 'client', 'nat', 'dr':
     sh(f'ip netns exec {n} ethtool -K eth0 tx off gro on')
-round_('xdp', ('-m', '-g'))
+round_('xdp', ['-m', '-g', '-i'])
 print(sh('./rvs status --reasons'))

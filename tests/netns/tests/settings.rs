@@ -66,9 +66,8 @@ fn settings_read_and_change_as_the_kernel_s_and_outlive_rvsd() -> Result<(), Lab
         ("nosuch=1", "rvs: no setting nosuch\n"),
         ("nosuch", "rvs: no setting nosuch\n"),
         (
-            "conntrack=1",
-            "rvs: conntrack cannot be changed: packets are balanced before netfilter tracks them, \
-             and it does not see them\n",
+            "sync_threshold=4 50",
+            "rvs: sync_threshold cannot be changed: connections do not count their packets\n",
         ),
     ] {
         assert_eq!(sysctl(&director, &[word])?, Err(error.to_owned()), "{word}");
@@ -86,7 +85,7 @@ fn settings_read_and_change_as_the_kernel_s_and_outlive_rvsd() -> Result<(), Lab
     let errno =
         |name: &str, text: &str| std::fs::write(file(name), text).map_err(|e| e.raw_os_error());
     assert_eq!(errno("secure_tcp", "4\n"), Err(Some(22)), "EINVAL");
-    assert_eq!(errno("conntrack", "1\n"), Err(Some(95)), "EOPNOTSUPP");
+    assert_eq!(errno("sync_threshold", "4 50\n"), Err(Some(95)), "EOPNOTSUPP");
     assert_eq!(errno("conntrack", "0\n"), Ok(()));
     let services = std::fs::write(point.0.join("net/ip_vs"), "x").map_err(|e| e.kind());
     assert_eq!(services, Err(std::io::ErrorKind::PermissionDenied));

@@ -53,7 +53,7 @@ fn files_work(director: &Director, words: &[&str]) -> Result<(), LabError> {
     for (name, value, why) in [
         ("secure_tcp", "4", "Invalid argument"),
         ("secure_tcp", "x", "Invalid argument"),
-        ("conntrack", "1", "not supported"),
+        ("sync_threshold", "4 50", "not supported"),
     ] {
         let before = setting(name)?;
         let (code, _, stderr) = shell.run(&format!("echo {value} | cat > {FOLDER}/{name}"))?;

@@ -87,7 +87,14 @@ fn the_words_make_room_for_the_address() {
     assert_eq!(shorter.as_deref(), Some("227 Entering Passive Mode  (10,9,1,1,200,13)."));
     let longer = changed(line, [192, 168, 122, 22]);
     assert_eq!(longer.as_deref(), Some("227 Entering Passive (192,168,122,22,200,13)."));
-    assert_eq!(changed("227 (10,1,0,11,200,13)", [192, 168, 1, 1]), None);
+    // Where there are none, the brackets do.
+    let short = "227 (10,1,0,11,200,13)";
+    let bare = changed(short, [192, 168, 1, 1]);
+    assert_eq!(bare.as_deref(), Some("227 192,168,1,1,200,13"));
+    let bare = changed("227 (10,1,0,11,200,13).", [192, 168, 1, 1]);
+    assert_eq!(bare.as_deref(), Some("227  192,168,1,1,200,13"));
+    assert_eq!(changed(short, [192, 168, 1, 10]), None);
+    assert_eq!(changed("227 10,1,0,11,200,13", [192, 168, 1, 1]), None);
     assert_eq!(
         changed("227 =10,1,0,11,200,13", [10, 9, 1, 1]).as_deref(),
         Some("227  =10,9,1,1,200,13")

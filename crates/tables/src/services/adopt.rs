@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::HashSet;
 
 use rvs_core::addr::from_words;
-use rvs_core::layout::{Dest, Row, Slot};
+use rvs_core::layout::{Dest, Row, Slot, TRASHED};
 use rvs_core::sched;
 use rvs_core::types::{
     DestConfig, DestKey, Engine, Family, ForwardMethod, Protocol, Scheduler, ServiceConfig,
@@ -49,6 +49,7 @@ impl<M: Memory> Services<M> {
             new: Vec::new(),
             changed: Vec::new(),
             available: u64::MAX,
+            tracking: Default::default(),
         };
         datapath.adopt_services();
         datapath
@@ -106,7 +107,7 @@ impl<M: Memory> Services<M> {
             let Some(key) = dest_key(dest) else { continue };
             self.dests.reserve(index, 1);
             if !listed.contains(&index) {
-                dest.trash.set(1);
+                dest.trash.set(dest.trash.get().max(TRASHED));
                 self.trash.push(self.new_trash(dest.slot.get(), key, index));
             }
         }
@@ -149,7 +150,7 @@ fn service_key(slot: &Slot) -> Option<ServiceKey> {
     })
 }
 
-fn dest_key(dest: &Dest) -> Option<DestKey> {
+pub(super) fn dest_key(dest: &Dest) -> Option<DestKey> {
     let family = family(dest.family.get())?;
     let port = u16::from_be(dest.port_be.get() as u16);
     Some(DestKey { addr: from_words(family, dest.addr.get()), port })

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use rvs_core::addr::{Addr, V4, V6, words};
 use rvs_core::control::{Change, DatapathError};
 use rvs_core::dest;
-use rvs_core::layout::{Row, Slot};
+use rvs_core::layout::{ENDING, Row, Slot, TRASHED};
 use rvs_core::ours;
 use rvs_core::sched::{self, dh, mh, rr, sh, wrr};
 use rvs_core::sysctl::Sysctl;
@@ -60,9 +60,7 @@ impl<M: Memory> Services<M> {
             None => self.insert(key, config, slot, &taken, placed)?,
         }
         self.replace_real_servers(&before, &after);
-        for (dest, index) in removed {
-            self.trash(slot, dest, index);
-        }
+        self.trash(slot, removed);
         Ok(())
     }
 
@@ -190,6 +188,7 @@ impl<M: Memory> Services<M> {
         let family = if Family::of(config.key.addr) == Family::V4 { 4 } else { 6 };
         self.note(config.key.addr);
         self.maps.store(&dest.family, family);
+        self.track_dest(index, config.key);
         self.new.push((index, config.key.addr));
     }
 
@@ -393,18 +392,25 @@ impl<M: Memory> Services<M> {
         }
         self.retired.push(Retired::Version(service.version));
         self.ghosts.insert(*key, service.slot);
-        for placed in service.dests {
-            self.trash(service.slot, placed.config, placed.index);
-        }
+        self.trash(service.slot, service.dests.into_iter().map(|d| (d.config, d.index)));
         true
     }
 
-    fn trash(&mut self, slot: u32, config: DestConfig, index: u32) {
-        if let Some(dest) = self.maps.dests().get(index as usize) {
-            self.maps.store(&dest.trash, 1);
+    /// Remembers destinations that left the service in this slot, by configuration and place.
+    fn trash(&mut self, slot: u32, left: impl IntoIterator<Item = (DestConfig, u32)>) {
+        let before = self.trash.len();
+        for (config, index) in left {
+            if let Some(dest) = self.maps.dests().get(index as usize) {
+                self.maps.store(&dest.trash, TRASHED);
+            }
+            let trash = self.new_trash(slot, config.key, index);
+            self.trash.push(trash);
         }
-        let trash = self.new_trash(slot, config.key, index);
-        self.trash.push(trash);
+        if self.trash.len() > before && self.maps.config().sysctl(Sysctl::ExpireNodestConn) != 0 {
+            let indices = self.trash.iter().map(|trash| trash.index as usize);
+            let dests = indices.filter_map(|index| self.maps.dests().get(index));
+            dests.for_each(|dest| self.maps.store(&dest.trash, ENDING));
+        }
     }
 
     pub(super) fn free_version(&mut self, index: u32) {

@@ -1,0 +1,105 @@
+//! Connections that netfilter tracks (`conntrack`): it translates their packets, which are only accounted
+//! for here. Follows `ip_vs_nfct.c`.
+//!
+//! ```text
+//!  ingress: client ─► virtual address ── priority: which destination ──► prerouting: rvsd's rules ─► destination
+//!  egress:  client ◄─ virtual address ◄──────────── postrouting ◄─────────────────────── destination
+//! ```
+
+use crate::addr::Addr;
+use crate::conn::{APP, REPLY, TRACKED, Word};
+use crate::env::Tables;
+use crate::flow::Flow;
+use crate::layout::{Conn, Key};
+use crate::ours;
+use crate::pipeline::{Forward, Verdict, change, of_entry, partner};
+use crate::sysctl::Sysctl;
+use crate::table;
+
+/// In a packet's priority, above the destination's index: netfilter is to translate it.
+pub const PRIORITY: u32 = 0x7200_0000;
+/// Bits of [`PRIORITY`].
+pub const PRIORITY_MASK: u32 = 0xff00_0000;
+/// In such a priority: the packet keeps its port, as it has not the destination's.
+pub const KEEPS_PORT: u32 = 1 << 23;
+
+/// [`TRACKED`] if a new masqueraded connection is tracked: all are, but those of application helpers,
+/// which read the packets here.
+#[inline(always)]
+pub fn flag<A: Addr, E: Tables<A>>(env: &E, app: u32) -> u32 {
+    let tracks = env.config().is_some_and(|config| config.sysctl(Sysctl::Conntrack) != 0);
+    if tracks && app & APP == 0 { TRACKED } else { 0 }
+}
+
+/// Whether netfilter translates the packet.
+#[inline(always)]
+pub fn is_tracked<A: Copy>(verdict: &Verdict<'_, A>) -> bool {
+    matches!(verdict, Verdict::Forward(forward) if Word(forward.entry.word.get()).has(TRACKED))
+}
+
+/// The connection of a client's packet as it comes in, or of a real server's.
+#[inline(always)]
+pub fn incoming<'e, A: Addr, E: Tables<A>>(env: &'e E, flow: &Flow<A>) -> Option<Forward<'e, A>> {
+    let verdict = of_entry(env, table::entry(env, env.find(&flow.key))?);
+    match verdict {
+        Verdict::Forward(forward) if Word(forward.entry.word.get()).has(TRACKED) => Some(forward),
+        _ => None,
+    }
+}
+
+/// The connection of a packet that leaves, translated, for a client.
+#[inline(always)]
+pub fn outgoing<'e, A: Addr, E: Tables<A>>(env: &'e E, flow: &Flow<A>) -> Option<Forward<'e, A>> {
+    let Key { src, dst, sport_be, dport_be, protocol } = flow.key;
+    let key = Key { src: dst, dst: src, sport_be: dport_be, dport_be: sport_be, protocol };
+    env.config().filter(|config| ours::may_be(config, &key))?;
+    let conn = table::entry(env, env.find(&key))?;
+    let word = Word(conn.word.get());
+    if !word.has(TRACKED) || word.has(REPLY) {
+        return None;
+    }
+    match of_entry(env, partner(env, conn)?) {
+        Verdict::Forward(forward) => Some(forward),
+        _ => None,
+    }
+}
+
+/// What tells netfilter the destination of a connection.
+#[inline(always)]
+pub fn priority<A: Copy>(forward: &Forward<'_, A>) -> u32 {
+    let own = forward.dest.port_be.get() as u16;
+    let keeps = own == 0 || forward.entry.target_port_be.get() as u16 != own;
+    let index = forward.entry.dest.get() & (KEEPS_PORT - 1);
+    PRIORITY | index | if keeps { KEEPS_PORT } else { 0 }
+}
+
+/// Translates a connection here from now on: one of the director's own, which netfilter tracked when it
+/// was sent.
+#[inline(always)]
+pub fn give_up<A: Addr, E: Tables<A>>(env: &E, entry: &Conn<A>) {
+    for entry in [Some(entry), partner(env, entry)].into_iter().flatten() {
+        change(env, entry, |word| Word(word.0 & !TRACKED));
+    }
+}
+
+/// A connection that ended and that netfilter may still send packets of to its destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended<A> {
+    /// What the client's packets have.
+    pub key: Key<A>,
+    /// The destination's address.
+    pub target: A,
+}
+
+/// What netfilter is to forget with `conn`, which has ended: unless another has taken its place and goes
+/// to the same destination.
+pub fn ended<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>) -> Option<Ended<A>> {
+    let word = Word(conn.word.get());
+    if !word.has(TRACKED) || word.has(REPLY) {
+        return None;
+    }
+    let (key, target) = (conn.key.get(), conn.target.get());
+    let same = |next: &Conn<A>| next.dest.get() == conn.dest.get();
+    let taken = table::entry(env, env.find(&key)).is_some_and(same);
+    if taken { None } else { Some(Ended { key, target }) }
+}

@@ -1,0 +1,122 @@
+//! Packets of connections that netfilter translates, so that it tracks them (`conntrack`): they are
+//! accounted for here and left to the stack; TC only. Programs of their own: they are called, or attached,
+//! for such connections alone.
+
+use aya_ebpf::macros::classifier;
+use aya_ebpf::programs::TcContext;
+use rvs_core::addr::{V4, V6};
+use rvs_core::env::{Env as _, Tables};
+use rvs_core::flow::Flow;
+use rvs_core::fragment::Fragments;
+use rvs_core::packet::Packet as _;
+use rvs_core::pipeline::commit;
+use rvs_core::reason::Reason;
+use rvs_core::tracked::{give_up, incoming, outgoing, priority};
+use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet};
+
+use crate::engine::{AGAIN, Steps};
+use crate::env::Kernel;
+use crate::fragment::HEADERS;
+use crate::maps::{self, LOCAL_PROGRAM, TC_PROGRAM};
+use crate::tc::{Frame, NEXT, pass};
+
+/// What the program that was attached returns to itself: it is to call [`rvs_tracked`].
+pub const PENDING: i32 = 1 << 25;
+
+/// Leaves a packet that came in to netfilter, and tells it the destination.
+#[classifier]
+pub fn rvs_tracked(ctx: TcContext) -> i32 {
+    let frame = Frame(ctx.skb.skb);
+    frame.pull(HEADERS);
+    let Some(ethernet) = frame.at::<Ethernet>(0) else { return pass(Reason::Malformed) };
+    let action = if ethernet.ethertype.get() == ETHERTYPE_IPV4 {
+        leave::<V4>(frame)
+    } else {
+        leave::<V6>(frame)
+    };
+    if action != AGAIN {
+        return action;
+    }
+    // SAFETY: the context is the program's own. It returns only if the call failed.
+    unsafe { maps::PROGRAMS.tail_call(&ctx, TC_PROGRAM) };
+    pass(Reason::Inconsistent)
+}
+
+/// The director's own packets come by the loopback, and netfilter has seen them as they were.
+#[inline(never)]
+fn leave<A: Steps + Fragments>(frame: Frame) -> i32
+where
+    Kernel: Tables<A>,
+{
+    let Some(flow) = A::flow() else { return pass(Reason::Inconsistent) };
+    if !read::<A>(frame, flow) {
+        return pass(Reason::Malformed);
+    }
+    // It ended meanwhile.
+    let Some(forward) = incoming(&Kernel, flow) else { return pass(Reason::NoConnection) };
+    if frame.is_on_loopback() {
+        give_up(&Kernel, forward.entry);
+        return AGAIN;
+    }
+    if forward.reply {
+        return pass(Reason::Tracked);
+    }
+    commit(&Kernel, Kernel.now(), flow, &forward);
+    // SAFETY: the context is valid for the whole run.
+    unsafe { (*frame.0).priority = priority(&forward) };
+    NEXT
+}
+
+/// Reads the packet's headers, or those of a first fragment. False if it has none of those that are
+/// balanced.
+#[inline(never)]
+fn read<A: Fragments>(frame: Frame, flow: &mut Flow<A>) -> bool {
+    // LLVM would pass what is read of the context instead of the context.
+    let frame = Frame(core::hint::black_box(frame.0));
+    let read = match A::parse_all(&Kernel, &frame) {
+        Err(Reason::Fragment) => A::fragment(&Kernel, &frame).and_then(|fragment| {
+            if fragment.first { Ok(fragment.flow) } else { Err(Reason::Fragment) }
+        }),
+        read => read,
+    };
+    let Ok(read) = read else { return false };
+    *flow = read;
+    true
+}
+
+/// The program for TC egress while connections are tracked: accounts for replies, which have the virtual
+/// address again; then what [`rvs_local`](crate::local::rvs_local) does.
+#[classifier]
+pub fn rvs_replies(ctx: TcContext) -> i32 {
+    let frame = Frame(ctx.skb.skb);
+    // What has a tag was counted as it left the VLAN's own interface.
+    // SAFETY: the context is valid for the whole run.
+    if unsafe { (*frame.0).vlan_present } == 0 {
+        frame.pull(HEADERS);
+        let Some(ethernet) = frame.at::<Ethernet>(0) else { return NEXT };
+        match ethernet.ethertype.get() {
+            ETHERTYPE_IPV4 => account::<V4>(frame),
+            ETHERTYPE_IPV6 => account::<V6>(frame),
+            _ => return NEXT,
+        }
+    }
+    // SAFETY: as above.
+    if unsafe { (*frame.0).ingress_ifindex } == 0 {
+        // SAFETY: the context is the program's own. It returns only if the call failed.
+        unsafe { maps::PROGRAMS.tail_call(&ctx, LOCAL_PROGRAM) };
+    }
+    NEXT
+}
+
+#[inline(never)]
+fn account<A: Steps + Fragments>(frame: Frame)
+where
+    Kernel: Tables<A>,
+{
+    let Some(flow) = A::flow() else { return };
+    if read::<A>(frame, flow)
+        && let Some(forward) = outgoing(&Kernel, flow)
+    {
+        commit(&Kernel, Kernel.now(), flow, &forward);
+    }
+}

@@ -1,0 +1,149 @@
+//! Expressions of nftables' rules (`linux/netfilter/nf_tables.h`).
+
+use rvs_netlink::attr::Writer;
+
+/// A register of four bytes. One of 16 bytes begins at each fourth of them.
+#[derive(Clone, Copy)]
+pub struct Register(pub u32);
+
+impl Register {
+    /// `NFT_REG32_00`
+    const FIRST: u32 = 8;
+
+    fn number(self) -> u32 {
+        Self::FIRST + self.0
+    }
+}
+
+/// `NFT_META_*`
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub enum Meta {
+    /// The packet's priority.
+    Priority = 2,
+    /// The IP version.
+    Family = 15,
+}
+
+/// `NFT_PAYLOAD_*`
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub enum Header {
+    /// The IP header.
+    Network = 1,
+    /// TCP, UDP, SCTP.
+    Transport = 2,
+}
+
+/// What becomes of a packet.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub enum Verdict {
+    /// `NF_DROP`
+    Drop = 0,
+    /// `NF_ACCEPT`
+    Accept = 1,
+}
+
+/// A rule's expressions, one after another: a comparison or look-up that fails ends it.
+#[derive(Default)]
+pub struct Expressions(Writer);
+
+impl Expressions {
+    /// All of them, as attributes.
+    pub fn attributes(&self) -> &Writer {
+        &self.0
+    }
+
+    /// Appends one of the kind `name`.
+    fn push(mut self, name: &str, data: &Writer) -> Self {
+        let mut expression = Writer::new();
+        expression.text(1, name).nest(2, data);
+        self.0.nest(1, &expression);
+        self
+    }
+
+    /// Loads what is known of the packet.
+    pub fn load(self, meta: Meta, to: Register) -> Self {
+        self.push("meta", be32s(&mut Writer::new(), &[(1, to.number()), (2, meta as u32)]))
+    }
+
+    /// Sets the packet's priority.
+    pub fn set_priority(self, value: u32) -> Self {
+        let at = Register(0);
+        let mut load = Writer::new();
+        be32s(&mut load, &[(1, at.number())]).nest(2, &value_of(&value.to_ne_bytes()));
+        let mut set = Writer::new();
+        be32s(&mut set, &[(2, Meta::Priority as u32), (3, at.number())]);
+        self.push("immediate", &load).push("meta", &set)
+    }
+
+    /// Loads bytes of the packet.
+    pub fn read(self, header: Header, offset: u32, len: u32, to: Register) -> Self {
+        let fields = [(1, to.number()), (2, header as u32), (3, offset), (4, len)];
+        self.push("payload", be32s(&mut Writer::new(), &fields))
+    }
+
+    /// Clears the bits of a word that are not in `mask`.
+    pub fn and(self, word: Register, mask: u32) -> Self {
+        let mut data = Writer::new();
+        be32s(&mut data, &[(1, word.number()), (2, word.number()), (3, 4)]);
+        data.nest(4, &value_of(&mask.to_ne_bytes())).nest(5, &value_of(&[0; 4]));
+        self.push("bitwise", &data)
+    }
+
+    /// Goes on if the register holds these bytes, or (`!equal`) if it does not.
+    pub fn compare(self, at: Register, equal: bool, bytes: &[u8]) -> Self {
+        let mut data = Writer::new();
+        be32s(&mut data, &[(1, at.number()), (2, u32::from(!equal))]);
+        data.nest(3, &value_of(bytes));
+        self.push("cmp", &data)
+    }
+
+    /// Goes on if a set has what is in the registers from `from` on; of a map, what it has for that is
+    /// loaded.
+    pub fn look_up(self, set: &str, from: Register, to: Option<Register>) -> Self {
+        let mut data = Writer::new();
+        be32s(data.text(1, set), &[(2, from.number())]);
+        if let Some(to) = to {
+            be32s(&mut data, &[(3, to.number())]);
+        }
+        self.push("lookup", &data)
+    }
+
+    /// Gives packets the destination address in a register, and the port in another.
+    pub fn translate(self, family: u32, addr: Register, port: Option<Register>) -> Self {
+        const DNAT: u32 = 1;
+        let mut data = Writer::new();
+        be32s(&mut data, &[(1, DNAT), (2, family), (3, addr.number())]);
+        if let Some(port) = port {
+            be32s(&mut data, &[(5, port.number())]);
+        }
+        self.push("nat", &data)
+    }
+
+    /// Ends with this verdict.
+    pub fn end(self, verdict: Verdict) -> Self {
+        const VERDICT_REGISTER: u32 = 0;
+        let (mut code, mut inner, mut data) = (Writer::new(), Writer::new(), Writer::new());
+        be32s(&mut code, &[(1, verdict as u32)]);
+        inner.nest(2, &code);
+        be32s(&mut data, &[(1, VERDICT_REGISTER)]).nest(2, &inner);
+        self.push("immediate", &data)
+    }
+}
+
+/// Appends numbers in network order.
+pub fn be32s<'w>(writer: &'w mut Writer, fields: &[(u16, u32)]) -> &'w mut Writer {
+    for (kind, value) in fields {
+        writer.put(*kind, &value.to_be_bytes());
+    }
+    writer
+}
+
+/// A plain value (`NFTA_DATA_VALUE`).
+pub fn value_of(bytes: &[u8]) -> Writer {
+    let mut value = Writer::new();
+    value.put(1, bytes);
+    value
+}

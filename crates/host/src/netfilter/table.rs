@@ -1,0 +1,307 @@
+//! rvsd's table:
+//!
+//! ```text
+//! table inet rvs {
+//!     map to4 { type mark : ipv4_addr . inet_service; }    set is4 { type mark . ipv4_addr . inet_service; }
+//!     ...                                                  (6: IPv6; keep4, keep6: packets keep their port)
+//!     chain translate { type nat hook prerouting priority dstnat + 1;
+//!         dnat ip to meta priority map @to4
+//!         ... }
+//!     chain check { type filter hook prerouting priority dstnat + 2;
+//!         meta priority & 0xff000000 != 0x72000000 accept
+//!         meta priority . ip daddr . th dport @is4 meta priority set 0 accept
+//!         ...
+//!         drop }
+//! }
+//! ```
+//!
+//! Rules of others at `dstnat`, which may mark by the virtual address, come before. What is checked: netfilter
+//! may still know a connection of the same addresses, to another destination; its packets are not sent there.
+
+use rvs_core::tracked::{PRIORITY, PRIORITY_MASK};
+use rvs_netlink::attr::Writer;
+
+use super::expression::{Expressions, Header, Meta, Register, Verdict, be32s, value_of};
+use super::{ACK, APPEND, CREATE, Netfilter, Target, absent, message, octets};
+use crate::HostError;
+
+/// Its name.
+pub const TABLE: &str = "rvs";
+
+/// `NFNL_SUBSYS_NFTABLES`
+const NFTABLES: u16 = 10;
+/// `NFNL_MSG_BATCH_BEGIN`, `NFNL_MSG_BATCH_END`
+const BATCH: [u16; 2] = [0x10, 0x11];
+/// `NFPROTO_INET`, `NFPROTO_IPV4`, `NFPROTO_IPV6`
+const INET: u8 = 1;
+const IPV4: u8 = 2;
+const IPV6: u8 = 10;
+/// `NFT_MSG_*`
+const NEW_TABLE: u16 = 0;
+const GET_TABLE: u16 = 1;
+const DEL_TABLE: u16 = 2;
+const NEW_CHAIN: u16 = 3;
+const NEW_RULE: u16 = 6;
+const NEW_SET: u16 = 9;
+const NEW_ELEMENT: u16 = 12;
+const DEL_ELEMENT: u16 = 14;
+/// `NF_IP_PRI_NAT_DST`
+const DSTNAT: i32 = -100;
+/// Elements that a message has: an attribute ends at 64 KiB.
+const ELEMENTS: usize = 500;
+
+/// How destinations differ: by address family, and whether they have a port of their own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Kind {
+    family: u8,
+    port: bool,
+}
+
+impl Kind {
+    const ALL: [Self; 4] = [
+        Self { family: IPV4, port: true },
+        Self { family: IPV4, port: false },
+        Self { family: IPV6, port: true },
+        Self { family: IPV6, port: false },
+    ];
+
+    fn of(target: &Target) -> Self {
+        Self { family: if target.addr.is_ipv4() { IPV4 } else { IPV6 }, port: target.port != 0 }
+    }
+
+    /// The names of its map and its set.
+    fn names(self) -> [&'static str; 2] {
+        match (self.family, self.port) {
+            (IPV4, true) => ["to4", "is4"],
+            (IPV4, false) => ["keep4", "keeps4"],
+            (_, true) => ["to6", "is6"],
+            (_, false) => ["keep6", "keeps6"],
+        }
+    }
+
+    /// Bytes of an address, and where it lies in the IP header.
+    fn address(self) -> (u32, u32) {
+        if self.family == IPV4 { (4, 16) } else { (16, 24) }
+    }
+
+    /// Bytes of what a map gives.
+    fn len(self) -> u32 {
+        self.address().0 + if self.port { 4 } else { 0 }
+    }
+
+    /// For listings: the numbers of nft's types.
+    fn types(self) -> [u32; 2] {
+        const MARK: u32 = 19;
+        let address = if self.family == IPV4 { 7 } else { 8 };
+        let data = if self.port { address << 6 | 13 } else { address };
+        [data, MARK << if self.port { 12 } else { 6 } | data]
+    }
+}
+
+/// Changes that are made all together or not at all.
+struct Batch {
+    sequence: u32,
+    messages: Vec<(u16, u16, Writer)>,
+}
+
+impl Batch {
+    fn push(&mut self, kind: u16, flags: u16, attributes: &Writer) {
+        self.messages.push((kind, flags, attributes.clone()));
+    }
+
+    fn bytes(self) -> Vec<u8> {
+        let edge = |kind| message(kind, 0, self.sequence, (0, NFTABLES), &Writer::new());
+        let mut bytes = edge(BATCH[0]);
+        let last = self.messages.len().saturating_sub(1);
+        for (index, (kind, flags, attributes)) in self.messages.iter().enumerate() {
+            let flags = flags | if index == last { ACK } else { 0 };
+            let kind = NFTABLES << 8 | kind;
+            bytes.extend(message(kind, flags, self.sequence, (INET, 0), attributes));
+        }
+        bytes.extend(edge(BATCH[1]));
+        bytes
+    }
+}
+
+impl Netfilter {
+    /// Makes the table, with these destinations, in place of one that there is.
+    pub fn make_table(&mut self, targets: &[Target]) -> Result<(), HostError> {
+        self.change("make a table that translates addresses", |batch| {
+            empty(batch);
+            batch.push(NEW_TABLE, CREATE, Writer::new().text(1, TABLE));
+            chain(batch, "translate", "nat", DSTNAT + 1);
+            chain(batch, "check", "filter", DSTNAT + 2);
+            for (number, kind) in (1..).step_by(2).zip(Kind::ALL) {
+                sets(batch, number, kind);
+            }
+            rules(batch);
+            elements(batch, NEW_ELEMENT, targets);
+        })
+    }
+
+    /// Whether the table is there.
+    pub fn has_table(&mut self) -> Result<bool, HostError> {
+        let mut name = Writer::new();
+        name.text(1, TABLE);
+        let kind = NFTABLES << 8 | GET_TABLE;
+        let found = self.ask(
+            "show a table",
+            |sequence| message(kind, 0, sequence, (INET, 0), &name),
+            |_| (),
+        );
+        Ok(absent(found)?.is_some())
+    }
+
+    /// Removes the table, if there is one.
+    pub fn remove_table(&mut self) -> Result<(), HostError> {
+        self.change("remove a table", empty)
+    }
+
+    /// Enters destinations.
+    pub fn add_targets(&mut self, targets: &[Target]) -> Result<(), HostError> {
+        self.change("enter a destination", |batch| elements(batch, NEW_ELEMENT, targets))
+    }
+
+    /// Removes destinations that were entered.
+    pub fn remove_targets(&mut self, targets: &[Target]) -> Result<(), HostError> {
+        self.change("remove a destination", |batch| elements(batch, DEL_ELEMENT, targets))
+    }
+
+    fn change(
+        &mut self,
+        what: &'static str,
+        fill: impl FnOnce(&mut Batch),
+    ) -> Result<(), HostError> {
+        let build = |sequence| {
+            let mut batch = Batch { sequence, messages: Vec::new() };
+            fill(&mut batch);
+            batch.bytes()
+        };
+        self.ask(what, build, |_| ())
+    }
+}
+
+/// Removes the table, whether it is there or not.
+fn empty(batch: &mut Batch) {
+    let mut name = Writer::new();
+    name.text(1, TABLE);
+    batch.push(NEW_TABLE, CREATE, &name);
+    batch.push(DEL_TABLE, 0, &name);
+}
+
+fn chain(batch: &mut Batch, name: &str, kind: &str, priority: i32) {
+    const PREROUTING: u32 = 0;
+    let (mut hook, mut chain) = (Writer::new(), Writer::new());
+    be32s(&mut hook, &[(1, PREROUTING), (2, priority as u32)]);
+    chain.text(1, TABLE).text(3, name).nest(4, &hook).text(7, kind);
+    batch.push(NEW_CHAIN, CREATE, &chain);
+}
+
+/// The map and the set of a kind; the first has this number within the batch.
+fn sets(batch: &mut Batch, number: u32, kind: Kind) {
+    /// `NFT_SET_MAP`
+    const MAP: u32 = 8;
+    const MARK: u32 = 19;
+    let ([map, set], [data, key]) = (kind.names(), kind.types());
+    let mut attributes = Writer::new();
+    let fields = [(3, MAP), (4, MARK), (5, 4), (6, data), (7, kind.len()), (10, number)];
+    // For listings: keys are in the host's byte order.
+    let user_data = [&[0, 4], 1u32.to_ne_bytes().as_slice()].concat();
+    be32s(attributes.text(1, TABLE).text(2, map), &fields).put(13, &user_data);
+    batch.push(NEW_SET, CREATE, &attributes);
+    let mut attributes = Writer::new();
+    let fields = [(3, 0), (4, key), (5, 4 + kind.len()), (10, number + 1)];
+    be32s(attributes.text(1, TABLE).text(2, set), &fields);
+    batch.push(NEW_SET, CREATE, &attributes);
+}
+
+fn rules(batch: &mut Batch) {
+    let first = Register(0);
+    for kind in Kind::ALL {
+        let [map, _] = kind.names();
+        let port = kind.port.then_some(Register(kind.address().0 / 4));
+        let translate = Expressions::default()
+            .load(Meta::Priority, first)
+            .look_up(map, first, Some(first))
+            .translate(kind.family.into(), first, port);
+        rule(batch, "translate", &translate);
+    }
+    let others = Expressions::default()
+        .load(Meta::Priority, first)
+        .and(first, PRIORITY_MASK)
+        .compare(first, false, &PRIORITY.to_ne_bytes())
+        .end(Verdict::Accept);
+    rule(batch, "check", &others);
+    for kind in Kind::ALL {
+        let ([_, set], (len, offset)) = (kind.names(), kind.address());
+        let mut check = Expressions::default()
+            .load(Meta::Family, first)
+            .compare(first, true, &[kind.family])
+            .load(Meta::Priority, first)
+            .read(Header::Network, offset, len, Register(1));
+        if kind.port {
+            check = check.read(Header::Transport, 2, 2, Register(1 + len / 4));
+        }
+        let check = check.look_up(set, first, None).set_priority(0).end(Verdict::Accept);
+        rule(batch, "check", &check);
+    }
+    rule(batch, "check", &Expressions::default().end(Verdict::Drop));
+}
+
+fn rule(batch: &mut Batch, chain: &str, expressions: &Expressions) {
+    let mut rule = Writer::new();
+    rule.text(1, TABLE).text(2, chain).nest(4, expressions.attributes());
+    batch.push(NEW_RULE, CREATE | APPEND, &rule);
+}
+
+/// Adds or removes the elements of destinations.
+fn elements(batch: &mut Batch, change: u16, targets: &[Target]) {
+    for kind in Kind::ALL {
+        let targets: Vec<&Target> = targets.iter().filter(|t| Kind::of(t) == kind).collect();
+        let [map, set] = kind.names();
+        for some in targets.chunks(ELEMENTS) {
+            let (mut to, mut is) = (Writer::new(), Writer::new());
+            for target in some {
+                let key = target.priority.to_ne_bytes();
+                let data = data(target);
+                let mut element = Writer::new();
+                element.nest(1, &value_of(&key)).nest(2, &value_of(&data));
+                to.nest(1, &element);
+                let mut element = Writer::new();
+                element.nest(1, &value_of(&[key.as_slice(), &data].concat()));
+                is.nest(1, &element);
+            }
+            for (name, list) in [(map, to), (set, is)] {
+                let mut attributes = Writer::new();
+                attributes.text(1, TABLE).text(2, name).nest(3, &list);
+                batch.push(change, if change == NEW_ELEMENT { CREATE } else { 0 }, &attributes);
+            }
+        }
+    }
+}
+
+/// A destination as registers have it.
+fn data(target: &Target) -> Vec<u8> {
+    let mut data = octets(target.addr);
+    if target.port != 0 {
+        data.extend(target.port.to_be_bytes());
+        data.extend([0; 2]);
+    }
+    data
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_destination_is_as_registers_have_it() {
+        let target = |addr: &str, port| {
+            let addr = addr.parse().expect("an address");
+            data(&Target { priority: 0, addr, port })
+        };
+        assert_eq!(target("10.1.0.11", 8080), [10, 1, 0, 11, 0x1f, 0x90, 0, 0]);
+        assert_eq!(target("10.1.0.11", 0), [10, 1, 0, 11]);
+        assert_eq!(target("fd01::11", 0).len(), 16);
+    }
+}

@@ -1,0 +1,197 @@
+//! Connections that netfilter tracks (`conntrack`): which ones, what is told of destinations, and of
+//! connections that ended. What netfilter makes of it is in tests/netns/tests/conntrack.rs.
+
+mod common;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use common::{ACK, FIN, Packet, RST, SYN, dest, key, put, run, sim};
+use rvs_core::conn::{REPLY, TRACKED, Word};
+use rvs_core::control::{Datapath, DatapathError};
+use rvs_core::reason::Reason;
+use rvs_core::sysctl::Sysctl;
+use rvs_core::time::ticks;
+use rvs_core::types::{DestKey, ForwardMethod, Protocol, Scheduler, ServiceFlags};
+use rvs_sim::{Outcome, SimDatapath};
+use rvs_tables::sweeper::Tracked;
+use rvs_tables::{Memory, Translator};
+
+fn at(text: &str) -> SocketAddr {
+    text.parse().expect("an address")
+}
+
+const CLIENT: &str = "10.0.0.2:1024";
+const VIRTUAL: &str = "10.9.1.1:8080";
+const SERVERS: [&str; 2] = ["10.1.0.11:80", "10.1.0.12:80"];
+
+/// A service with these servers.
+fn serve(sim: &mut SimDatapath, protocol: Protocol, vip: &str, method: ForwardMethod) {
+    let dests = SERVERS.map(|server| dest(at(server), method, 1));
+    put(sim, key(protocol, at(vip)), Scheduler::Rr, ServiceFlags::empty(), &dests);
+}
+
+fn send(sim: &SimDatapath, protocol: Protocol, dst: &str, flags: u8) -> Outcome {
+    run(sim, &Packet::new(protocol, at(CLIENT), at(dst), flags)).0
+}
+
+/// Whether entries are tracked: connections, replies.
+fn flags(sim: &SimDatapath) -> (usize, usize) {
+    let entries = sim.maps().conns4().iter().flat_map(|set| &set.ways);
+    let words = entries.map(|conn| Word(conn.word.get())).filter(|word| word.is_live());
+    let (replies, conns): (Vec<_>, Vec<_>) =
+        words.filter(|word| word.has(TRACKED)).partition(|word| word.has(REPLY));
+    (conns.len(), replies.len())
+}
+
+#[test]
+fn masqueraded_connections_are_tracked_from_the_setting_on_but_ftp_s() {
+    let mut sim = sim(16);
+    serve(&mut sim, Protocol::Tcp, VIRTUAL, ForwardMethod::Masquerade);
+    serve(&mut sim, Protocol::Udp, VIRTUAL, ForwardMethod::Masquerade);
+    serve(&mut sim, Protocol::Tcp, "10.9.1.1:21", ForwardMethod::Masquerade);
+    serve(&mut sim, Protocol::Tcp, "10.9.1.2:80", ForwardMethod::DirectRoute);
+    serve(&mut sim, Protocol::Tcp, "10.9.1.3:80", ForwardMethod::Tunnel);
+    send(&sim, Protocol::Tcp, VIRTUAL, SYN);
+    sim.set_sysctl(Sysctl::Conntrack, 1).expect("it can be set");
+    send(&sim, Protocol::Tcp, VIRTUAL, ACK);
+    assert_eq!(flags(&sim), (0, 0), "it began before");
+    for other in ["10.9.1.1:21", "10.9.1.2:80", "10.9.1.3:80"] {
+        send(&sim, Protocol::Tcp, other, SYN);
+    }
+    assert_eq!(flags(&sim), (0, 0));
+    send(&sim, Protocol::Udp, VIRTUAL, 0);
+    assert_eq!(flags(&sim), (1, 1));
+    sim.set_sysctl(Sysctl::Conntrack, 0).expect("it can be set");
+    send(&sim, Protocol::Udp, VIRTUAL, 0);
+    assert_eq!(flags(&sim), (1, 1), "it goes on as it began");
+}
+
+#[test]
+fn a_connection_in_place_of_a_tracked_one_waits_until_that_is_forgotten() {
+    for (tracked, waits) in [(0, false), (1, true)] {
+        let mut sim = sim(16);
+        serve(&mut sim, Protocol::Tcp, VIRTUAL, ForwardMethod::Masquerade);
+        sim.set_sysctl(Sysctl::Conntrack, tracked).expect("it can be set");
+        send(&sim, Protocol::Tcp, VIRTUAL, SYN);
+        let reply = |flags| {
+            let server = SERVERS.into_iter().map(|server| {
+                run(&sim, &Packet::new(Protocol::Tcp, at(server), at(CLIENT), flags)).0
+            });
+            assert!(server.into_iter().any(|outcome| matches!(outcome, Outcome::Sent)));
+        };
+        reply(SYN | ACK);
+        send(&sim, Protocol::Tcp, VIRTUAL, ACK);
+        send(&sim, Protocol::Tcp, VIRTUAL, FIN | ACK);
+        reply(RST);
+        let again = send(&sim, Protocol::Tcp, VIRTUAL, SYN);
+        if waits {
+            assert_eq!(again, Outcome::Drop(Reason::TrackedAnew));
+            let ended = Tracked {
+                protocol: 6,
+                client: at(CLIENT),
+                virtual_addr: at(VIRTUAL),
+                dest: at(SERVERS[0]).ip(),
+            };
+            assert_eq!(sim.maps().sweep().tracked, [ended]);
+            let third = send(&sim, Protocol::Tcp, VIRTUAL, SYN);
+            assert!(matches!(third, Outcome::Sent));
+        } else {
+            assert!(matches!(again, Outcome::Sent), "{again:?}");
+            assert_eq!(sim.maps().sweep().tracked, []);
+        }
+    }
+}
+
+#[test]
+fn what_expires_is_to_be_forgotten_unless_its_like_is_there_again() {
+    let mut sim = sim(16);
+    sim.set_sysctl(Sysctl::Conntrack, 1).expect("it can be set");
+    let one = [dest(at(SERVERS[0]), ForwardMethod::Masquerade, 1)];
+    let service = key(Protocol::Udp, at(VIRTUAL));
+    put(&mut sim, service, Scheduler::Rr, ServiceFlags::empty(), &one);
+    send(&sim, Protocol::Udp, VIRTUAL, 0);
+    assert_eq!(sim.maps().sweep().tracked, []);
+    assert_eq!(sim.maps().config().tracked.get(), 2);
+    sim.maps().advance(ticks(301));
+    let pass = sim.maps().sweep();
+    assert_eq!((pass.tracked.len(), sim.maps().config().tracked.get()), (1, 0));
+    assert_eq!(pass.tracked[0].dest, at(SERVERS[0]).ip());
+}
+
+/// What a translator is told.
+#[derive(Default)]
+struct Told {
+    refuses: bool,
+    words: Vec<String>,
+}
+
+struct Listener(Arc<Mutex<Told>>);
+
+fn lock(told: &Mutex<Told>) -> MutexGuard<'_, Told> {
+    told.lock().expect("no panic while locked")
+}
+
+impl Listener {
+    fn hear(&self, word: String) {
+        lock(&self.0).words.push(word);
+    }
+}
+
+impl Translator for Listener {
+    fn start(&mut self, mut dests: Vec<(u32, DestKey)>) -> Result<(), i32> {
+        dests.sort_by_key(|(index, _)| *index);
+        let dests: Vec<String> = dests.iter().map(|(i, d)| format!("{i} {}", d.port)).collect();
+        self.hear(format!("start {dests:?}"));
+        if lock(&self.0).refuses { Err(95) } else { Ok(()) }
+    }
+    fn enter(&mut self, index: u32, dest: DestKey) {
+        self.hear(format!("enter {index} {}", dest.port));
+    }
+    fn leave(&mut self, index: u32) {
+        self.hear(format!("leave {index}"));
+    }
+    fn check(&mut self) {}
+    fn stop(&mut self) {
+        self.hear("stop".into());
+    }
+}
+
+#[test]
+fn the_translator_knows_every_destination_while_it_is_needed() {
+    let mut sim = sim(16);
+    let told = Arc::new(Mutex::new(Told { refuses: true, ..Told::default() }));
+    sim.translate_by(Box::new(Listener(Arc::clone(&told)))).expect("nothing is tracked yet");
+    let service = key(Protocol::Udp, at(VIRTUAL));
+    let dests = SERVERS.map(|server| dest(at(server), ForwardMethod::Masquerade, 1));
+    put(&mut sim, service, Scheduler::Rr, ServiceFlags::empty(), &dests[..1]);
+    let words = || std::mem::take(&mut lock(&told).words);
+    assert_eq!(words(), [""; 0]);
+    // What it cannot do changes nothing.
+    let refused = sim.set_sysctl(Sysctl::Conntrack, 1);
+    assert_eq!(refused, Err(DatapathError::Netfilter(95)));
+    assert_eq!((sim.sysctl(Sysctl::Conntrack), sim.is_tracking()), (0, false));
+    lock(&told).refuses = false;
+    sim.set_sysctl(Sysctl::Conntrack, 1).expect("it can be set");
+    assert_eq!(words(), ["start [\"1 80\"]"; 2]);
+    put(&mut sim, service, Scheduler::Rr, ServiceFlags::empty(), &dests);
+    assert_eq!(words(), ["enter 2 80"]);
+    send(&sim, Protocol::Udp, VIRTUAL, 0);
+    sim.maps().sweep();
+    // A destination is remembered for as long as it is used, and two minutes.
+    assert!(sim.remove_service(&service));
+    sim.set_sysctl(Sysctl::Conntrack, 0).expect("it can be set");
+    for _ in 0..5 {
+        sim.forget();
+        sim.tick();
+    }
+    assert!(sim.is_tracking());
+    assert_eq!(words().len(), 1, "the one that nobody uses");
+    sim.maps().advance(ticks(301));
+    sim.maps().sweep();
+    sim.forget();
+    (0..3).for_each(|_| sim.tick());
+    let heard = words();
+    assert_eq!((heard.len(), heard[1].as_str()), (2, "stop"), "{heard:?}");
+    assert!(heard[0].starts_with("leave ") && !sim.is_tracking());
+}

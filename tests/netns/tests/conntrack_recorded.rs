@@ -1,0 +1,268 @@
+//! `conntrack`, packet by packet beside a real kernel's IPVS: what leaves, what netfilter knows of it, what
+//! is counted (`tests/oracle/recorded/conntrack.jsonl`, by `conntrack.py`, which has the same network).
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::time::{Duration, Instant};
+
+use rvs_testkit::lab::{Director, Host, Lab, LabError, Topology, find_program};
+use rvs_testkit::{need_lab, skip};
+use serde_json::Value;
+
+/// The rules that the recording was made with: kube-proxy's, in short, or a harmless one.
+const NAT: [&str; 2] = [
+    "table inet t { chain post { type nat hook postrouting priority srcnat; \
+     ip daddr 10.99.9.9 masquerade; }\n}",
+    "table inet t { chain pre { type nat hook prerouting priority dstnat; \
+     ip daddr 10.9.1.1 meta mark set 0x4000; ip6 daddr fd09::1 meta mark set 0x4000; }\n\
+     chain post { type nat hook postrouting priority srcnat; meta mark 0x4000 masquerade; }\n}",
+];
+
+/// A far end of the network.
+struct End {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl End {
+    /// One in `host`, that sends to the director's interface.
+    fn new(host: &Host, director: &Host, interface: &str) -> Result<Self, LabError> {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/frames.py");
+        let mut command = host.command("python3");
+        command.arg(script).args(["eth0", &mac(director, interface)?]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("python3 starts");
+        let input = child.stdin.take().expect("a pipe");
+        let output = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut end = Self { child, input, output };
+        // It listens now.
+        end.came();
+        Ok(end)
+    }
+
+    fn say(&mut self, line: &str) -> Vec<String> {
+        writeln!(self.input, "{line}").expect("it lives");
+        let mut answer = String::new();
+        self.output.read_line(&mut answer).expect("it answers");
+        serde_json::from_str(&answer).expect("JSON")
+    }
+
+    /// Sends a recorded frame.
+    fn send(&mut self, frame: &str) {
+        self.say(&frame[24..]);
+    }
+
+    /// The IP packets that came since the last call.
+    fn came(&mut self) -> Vec<String> {
+        self.say("")
+    }
+}
+
+fn mac(host: &Host, interface: &str) -> Result<String, LabError> {
+    let text = host.ip(&format!("-o link show {interface}"))?;
+    let (_, rest) = text.split_once("link/ether ").expect("an Ethernet device");
+    Ok(rest[..17].to_owned())
+}
+
+/// The recording's network: the director between two ends that have no addresses.
+fn network() -> Result<Lab, LabError> {
+    let lab = Topology::new()
+        .attach("client", "c", &[])
+        .attach("director", "c", &["10.0.0.1/24", "fd00::1/64"])
+        .attach("director", "r", &["10.1.0.1/24", "fd01::1/64"])
+        .attach("servers", "r", &[])
+        .build()?;
+    let director = lab.host("director");
+    let [client, servers] = ["client", "servers"].map(|name| mac(&lab.host(name), "eth0"));
+    let (client, servers) = (client?, servers?);
+    for (addr, mac, interface) in [
+        ("10.0.0.2", &client, "eth0"),
+        ("fd00::2", &client, "eth0"),
+        ("10.1.0.11", &servers, "eth1"),
+        ("10.1.0.12", &servers, "eth1"),
+        ("fd01::11", &servers, "eth1"),
+        ("fd01::12", &servers, "eth1"),
+    ] {
+        director.ip(&format!("neigh replace {addr} lladdr {mac} dev {interface} nud permanent"))?;
+    }
+    director.ip("addr add 10.9.1.1/32 dev lo")?;
+    director.ip("addr add fd09::1/128 dev lo nodad")?;
+    director.sysctls(&[("net.ipv4.ip_forward", "1"), ("net.ipv6.conf.all.forwarding", "1")])?;
+    Ok(lab)
+}
+
+/// What the real kernel recorded of netfilter's entries with this client's port.
+fn recorded(row: &Value, port: u64) -> Vec<String> {
+    let direction = |tuple: &Value| {
+        let number = |name: &str| tuple[name].as_u64().expect("a number");
+        let text = |name: &str| tuple[name].as_str().expect("a text").to_owned();
+        let (sport, dport) = (number("sport"), number("dport"));
+        format!("{} {} {sport} {dport}", text("src"), text("dst"))
+    };
+    let rows = row["rows"].as_array().expect("a list").iter();
+    let own = rows.filter(|entry| entry["orig"]["sport"] == port);
+    let entry = |entry: &Value| {
+        let seen = if entry["seen_reply"] == true { "" } else { " [UNREPLIED]" };
+        let assured = if entry["assured"] == true { " [ASSURED]" } else { "" };
+        format!("{} {}{seen}{assured}", direction(&entry["orig"]), direction(&entry["reply"]))
+    };
+    own.map(entry).collect()
+}
+
+/// The same of what it knows here.
+fn known(director: &Host, port: u64) -> Result<Vec<String>, LabError> {
+    let mut entries = Vec::new();
+    for family in ["ipv4", "ipv6"] {
+        for line in director.run(&format!("conntrack -L -f {family}"))?.lines() {
+            let values = line.split_whitespace().filter_map(|word| word.split_once('='));
+            let wanted = ["src", "dst", "sport", "dport"];
+            let values = values.filter(|(name, _)| wanted.contains(name));
+            let values: Vec<&str> = values.map(|(_, value)| value).collect();
+            let mut entry = values.join(" ");
+            for flag in [" [UNREPLIED]", " [ASSURED]"] {
+                entry.push_str(if line.contains(flag) { flag } else { "" });
+            }
+            if values.get(2).is_some_and(|value| *value == port.to_string()) {
+                entries.push(entry);
+            }
+        }
+    }
+    Ok(entries)
+}
+
+/// The commands that lead to a recorded row's services.
+fn services(row: &Value) -> String {
+    let v4 = row["family"] == 4;
+    let vip = if v4 { "10.9.1.1" } else { "[fd09::1]" };
+    let server = |i: usize| if v4 { format!("10.1.0.1{i}") } else { format!("[fd01::1{i}]") };
+    let (option, count) = match (&row["anew"], &row["nodest"], row["protocol"].as_str()) {
+        (Value::Number(_), ..) => ("-t", 2),
+        (_, Value::Number(_), _) | (.., Some("udp")) => ("-u", 1),
+        _ => ("-t", 1),
+    };
+    let method = row["method"].as_str().unwrap_or("m");
+    let port = if row["method"] == "m" { 8080 } else { 80 };
+    let mut lines = format!("-A {option} {vip}:80 -s rr\n");
+    for i in 1..=count {
+        lines += &format!("-a {option} {vip}:80 -r {}:{port} -{method}\n", server(i));
+    }
+    lines
+}
+
+/// Waits until netfilter knows nothing of a client's port.
+fn is_forgotten(director: &Host, port: u64) -> Result<(), LabError> {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !known(director, port)?.is_empty() {
+        assert!(Instant::now() < end, "port {port} is known");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
+}
+
+#[test]
+fn packets_and_netfilter_s_entries_are_the_kernel_s() -> Result<(), LabError> {
+    need_lab!();
+    for tool in ["conntrack", "nft", "python3"] {
+        if find_program(tool).is_none() {
+            skip!("no {tool} here");
+        }
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../oracle/recorded/conntrack.jsonl");
+    let text = std::fs::read_to_string(path).expect("it is part of the repository");
+    let lab = network()?;
+    let host = lab.host("director");
+    let director = Director::start(&host, &["--mode", "tc"])?;
+    let output = director.rvs_command()?.args(["sysctl", "conntrack=1"]).output().expect("rvs");
+    assert!(output.status.success(), "{output:?}");
+    let mut client = End::new(&lab.host("client"), &host, "eth0")?;
+    let mut servers = End::new(&lab.host("servers"), &host, "eth1")?;
+    let (mut port, mut masquerades) = (0, None);
+    let (mut packets, mut entries, mut stats) = (0, 0, 0);
+    for line in text.lines() {
+        let row: Value = serde_json::from_str(line).expect("a line of JSON");
+        let case = row["case"].as_str().expect("a text");
+        let what = format!("{case} {}", row["cport"]);
+        let masquerade = row["masquerade"] == 1;
+        if masquerades != Some(masquerade) {
+            let rules = host.lab_dir().join("rules.nft");
+            let flush = if masquerades.is_some() { "delete table inet t\n" } else { "" };
+            let text = format!("{flush}{}", NAT[usize::from(masquerade)]);
+            std::fs::write(&rules, text).expect("the lab's folder");
+            host.run(&format!("nft -f {}", rules.display()))?;
+            masquerades = Some(masquerade);
+        }
+        let cport = row["cport"].as_u64().expect("a port");
+        if cport != port {
+            port = cport;
+            director.ipvsadm("-C")?;
+            director.ipvsadm(if row["expires"] == 1 {
+                "--set 2 2 2"
+            } else {
+                "--set 900 120 300"
+            })?;
+            let nodest = u8::from(row["nodest"] == 1);
+            let words = format!("expire_nodest_conn={nodest}");
+            director.rvs_command()?.args(["sysctl", &words]).output().expect("rvs");
+            for line in services(&row).lines() {
+                director.ipvsadm(line)?;
+            }
+        }
+        // The others are not tracked here: they never get to the stack.
+        let own = row["method"].as_str().is_none_or(|method| method == "m");
+        if let Some(frame) = row["in"]["frame"].as_str() {
+            if case == "gone" {
+                let words = services(&row);
+                let add = words.lines().nth(1).expect("a destination");
+                let (rest, server) = add.split_once(" -r ").expect("a server");
+                let next = format!("{rest} -r {}", server.replacen("11", "12", 1));
+                director.ipvsadm(&next)?;
+                let server = server.strip_suffix(" -m").expect("a method");
+                director.ipvsadm(&format!("{} -r {server}", rest.replacen("-a", "-d", 1)))?;
+                // At once there, with the next sweep here.
+                is_forgotten(&host, cport)?;
+            }
+            let from_client = row["in"]["from_"] == "c";
+            let (sender, receiver) =
+                if from_client { (&mut client, &mut servers) } else { (&mut servers, &mut client) };
+            sender.send(frame);
+            let came = receiver.came();
+            let side = if from_client { "to_server" } else { "to_client" };
+            let sent = row[side].as_array().expect("a list").iter();
+            let sent: Vec<&str> =
+                sent.map(|sent| &sent["frame"].as_str().expect("a frame")[28..]).collect();
+            if own {
+                assert_eq!(came, sent, "{what}");
+            } else {
+                assert_eq!(came.len(), 1, "{what}");
+            }
+            packets += 1;
+        } else if case == "stats" {
+            let listed = director.ipvsadm("-Ln --stats --exact")?;
+            let counted = |text: &str| -> Vec<Vec<String>> {
+                let lines = text.lines().skip(3);
+                lines.map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
+            };
+            assert_eq!(counted(&listed), counted(row["stats"].as_str().expect("a text")), "{what}");
+            stats += 1;
+        } else {
+            if case == "expired" {
+                is_forgotten(&host, cport)?;
+            }
+            let expected = if own { recorded(&row, cport) } else { Vec::new() };
+            assert_eq!(known(&host, cport)?, expected, "{what}");
+            assert!(own || !recorded(&row, cport).is_empty(), "{what}: nothing differs any more");
+            entries += 1;
+        }
+    }
+    assert_eq!((packets, entries, stats), (80, 88, 8));
+    Ok(())
+}
