@@ -4,7 +4,7 @@
     |                                                 10.0.3.1 fd03::1 -- dr 10.0.3.2 fd03::2, port 80 of the virtual address
     `-- 10.0.7.2 fd07::2 ------------------ replies ---------------------- 10.0.7.1 fd07::1 --'"""
 import hashlib, os, re, socket, threading, time
-from vm import bracket, inside, rvsd, sh
+from vm import PORTS, bracket, inside, rvsd, sh
 
 VIP = {4: '10.9.9.9', 6: 'fd99::9'}
 CLIENT = {4: '10.0.1.2', 6: 'fd01::2'}
@@ -96,13 +96,13 @@ def state(port):
 
 
 def talk(family, namespace='client', addrs=CLIENT):
-    with association(namespace, family, addrs[family], 0) as sock:
+    port = next(PORTS)
+    with association(namespace, family, addrs[family], port) as sock:
         sock.connect((VIP[family], 80))
         send(sock, UP)
         hashed = receive(sock, 32)
         up = 'ok' if hashed == hashlib.sha256(UP).digest() else 'WRONG'
         down = 'ok' if receive(sock, len(DOWN)) == DOWN else 'WRONG'
-        port = sock.getsockname()[1]
         return f'up {up}, down {down}, state {state(port)}', port
 
 

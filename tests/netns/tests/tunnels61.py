@@ -5,7 +5,7 @@
 
 The receivers at .2 take packets without GRE checksums, those at .3 only packets with them."""
 import hashlib, os, socket, threading
-from vm import bracket, inside, rvsd, sh
+from vm import PORTS, bracket, inside, rvsd, sh
 
 VIP = {4: '10.9.9.9', 6: 'fd99::9'}
 CLIENT = {4: '10.0.1.2', 6: 'fd01::2'}
@@ -96,7 +96,7 @@ def errors():
 def socket_of(family, kind):
     sock = inside('client', lambda: socket.socket(socket.AF_INET if family == 4 else socket.AF_INET6, kind))
     sock.settimeout(60)
-    sock.bind((CLIENT[family], 0))
+    sock.bind((CLIENT[family], next(PORTS)))
     return sock
 
 

@@ -1,7 +1,9 @@
 """What the scripts in the oracle VM have in common: commands, sockets in namespaces, rvsd."""
-import ctypes, os, subprocess, sys, time
+import ctypes, itertools, os, subprocess, sys, time
 
 libc = ctypes.CDLL(None, use_errno=True)
+# Clients' ports, none taken twice: a connection outlives its destination, and drops what its client sends, as in the kernel.
+PORTS = itertools.count(20000)
 
 
 def sh(line, check=True):
