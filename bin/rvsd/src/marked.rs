@@ -3,39 +3,20 @@
 
 use std::collections::HashSet;
 
-use rvs_core::types::{Family, ServiceKey};
+use rvs_core::types::Family;
 use rvs_datapath::BpfDatapath;
 use rvs_host::{Host, Mark, forwards};
 
 use crate::interfaces::Interfaces;
 
-/// The marks that are routed to us.
-#[derive(Default)]
-pub struct Marked {
-    /// `None` before anything is known of what a former rvsd left.
-    routed: Option<HashSet<Mark>>,
-}
-
-impl Marked {
-    /// Routes exactly the marks that services have. What fails is logged and tried again when the
-    /// services change: rules of `rvs mark` and marks given before TC work without it.
-    pub fn update(&mut self, host: &mut Host, datapath: &BpfDatapath, interfaces: &mut Interfaces) {
-        let marks: HashSet<Mark> = datapath
-            .keys()
-            .filter_map(|key| match *key {
-                ServiceKey::Fwmark { family, mark } => Some((family, mark)),
-                ServiceKey::Address { .. } => None,
-            })
-            .collect();
-        if self.routed.as_ref() == Some(&marks) {
-            return;
-        }
-        if let Err(error) = route(host, &marks, interfaces) {
-            tracing::warn!("marks that netfilter gives are not seen: {error:#}");
-        } else {
-            warn_of_hosts(&marks, interfaces);
-        }
-        self.routed = Some(marks);
+/// Routes exactly the marks that services have. What fails is logged and tried again when those
+/// services change: rules of `rvs mark` and marks given before TC work without it.
+pub fn update(host: &mut Host, datapath: &mut BpfDatapath, interfaces: &mut Interfaces) {
+    let Some(marks) = datapath.take_marks() else { return };
+    if let Err(error) = route(host, &marks, interfaces) {
+        tracing::warn!("marks that netfilter gives are not seen: {error:#}");
+    } else {
+        warn_of_hosts(&marks, interfaces);
     }
 }
 

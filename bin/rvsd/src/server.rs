@@ -17,7 +17,7 @@ use crate::control::{Connection, Listener};
 use crate::folder::{self, Folder};
 use crate::interfaces::Interfaces;
 use crate::local::Local;
-use crate::marked::Marked;
+use crate::marked;
 use crate::neighbours::Neighbours;
 use crate::sync::Sync;
 
@@ -60,9 +60,8 @@ impl Server {
         neighbours.refresh(&mut self.host, self.director.datapath())?;
         let need = local.refresh(&mut self.host, self.director.datapath());
         self.interfaces.need_first(need);
-        let mut marked = Marked::default();
-        marked.update(&mut self.host, self.director.datapath(), &mut self.interfaces);
-        let mut clients: Vec<Connection> = Vec::new();
+        marked::update(&mut self.host, self.director.datapath_mut(), &mut self.interfaces);
+        let (mut clients, mut buffer) = (Vec::new(), Vec::new());
         let (mut next, mut ticks) = (Instant::now() + TICK, 0u64);
         self.director.datapath().maps().limits().set(&icmp_settings());
         eprintln!("rvsd: ready");
@@ -79,8 +78,8 @@ impl Server {
                 let datapath = self.director.datapath();
                 self.sync.with_backup(|backup| backup.receive(datapath));
             }
-            let watchers = (&mut neighbours, &mut local, &mut marked);
-            self.serve(&mut clients, &events.clients, watchers);
+            let ready = (&*events.clients, &mut buffer);
+            self.serve(&mut clients, ready, (&mut neighbours, &mut local));
             let mut changed = false;
             if events.listener && clients.len() < MAX_CLIENTS {
                 clients.extend(self.listener.accept());
@@ -155,14 +154,13 @@ impl Server {
         Ok(Events { signal, monitor, listener, backup, clients: clients.to_vec() })
     }
 
-    /// Answers the clients that have something to say.
+    /// Answers the clients that have something to say; `buffer` takes each request.
     fn serve(
         &mut self,
         clients: &mut Vec<Connection>,
-        ready: &[bool],
-        (neighbours, local, marked): (&mut Neighbours, &mut Local, &mut Marked),
+        (ready, buffer): (&[bool], &mut Vec<u8>),
+        (neighbours, local): (&mut Neighbours, &mut Local),
     ) {
-        let mut buffer = Vec::new();
         let mut ready = ready.iter();
         clients.retain_mut(|client| {
             if !ready.next().is_some_and(|ready| *ready) {
@@ -171,7 +169,7 @@ impl Server {
             let result = if client.is_blocked() {
                 client.flush()
             } else {
-                client.receive(&mut buffer).and_then(|len| {
+                client.receive(buffer).and_then(|len| {
                     let Some(request) = len.and_then(|len| buffer.get(..len)) else {
                         return Ok(());
                     };
@@ -183,7 +181,8 @@ impl Server {
                     }
                     let need = local.enter(&mut self.host, self.director.datapath_mut());
                     self.interfaces.need(need);
-                    marked.update(&mut self.host, self.director.datapath(), &mut self.interfaces);
+                    let datapath = self.director.datapath_mut();
+                    marked::update(&mut self.host, datapath, &mut self.interfaces);
                     let maps = self.director.datapath().maps();
                     if self.interfaces.is_outdated(maps)
                         && let Err(error) = self.interfaces.refresh(&mut self.host, maps)

@@ -21,11 +21,12 @@
 use core::cell::Cell;
 
 use crate::addr::{Addr, V4, V6};
+use crate::control::Stats;
 use crate::sysctl;
 use crate::types::ServiceFlags;
 
 /// Version of everything in this file. rvsd adopts pinned maps of its own version only.
-pub const LAYOUT_VERSION: u32 = 7;
+pub const LAYOUT_VERSION: u32 = 8;
 
 /// TCP state numbers are below this: size of the timeout table.
 pub const TCP_STATES: usize = 16;
@@ -46,6 +47,8 @@ pub struct Config {
     pub parts4: Parts,
     /// The IPv6 connection table.
     pub parts6: Parts,
+    /// Places for destinations: of so many counters a CPU.
+    pub dests: Cell<u32>,
     /// Timeout of a UDP flow, in ticks.
     pub udp_timeout: Cell<u32>,
     /// Settings of the host's loopback that rvsd changed, and what they were: `rvs down` needs it.
@@ -291,9 +294,10 @@ pub const TRASHED: u32 = 1;
 /// `expire_nodest_conn` was set (`ip_vs_enqueue_expire_nodest_conns`).
 pub const ENDING: u32 = 2;
 
-/// `DEST_STATS`, per CPU, by destination index. Only the CPU that it belongs to writes it. In the
-/// first place, which is nobody's, rvsd keeps what destinations counted that are gone; other free
-/// places are zero.
+/// `DEST_STATS`: those of each CPU, one CPU behind the other, by destination index. Only the CPU that
+/// they belong to writes them. No per-CPU array, which costs rvsd a system call for each that it reads.
+/// In the first place, which is nobody's, rvsd keeps what destinations counted that are gone; other
+/// free places are zero.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub struct DestStats {
@@ -307,6 +311,28 @@ pub struct DestStats {
     pub in_bytes: Cell<u64>,
     /// Bytes from the destination.
     pub out_bytes: Cell<u64>,
+}
+
+impl DestStats {
+    /// What they are.
+    pub fn get(&self) -> Stats {
+        Stats {
+            conns: self.conns.get(),
+            in_pkts: self.in_pkts.get(),
+            out_pkts: self.out_pkts.get(),
+            in_bytes: self.in_bytes.get(),
+            out_bytes: self.out_bytes.get(),
+        }
+    }
+
+    /// Makes them what `stats` says. Only while no packet can count here.
+    pub fn set(&self, stats: Stats) {
+        self.conns.set(stats.conns);
+        self.in_pkts.set(stats.in_pkts);
+        self.out_pkts.set(stats.out_pkts);
+        self.in_bytes.set(stats.in_bytes);
+        self.out_bytes.set(stats.out_bytes);
+    }
 }
 
 /// `INTERFACES`, by interface index.

@@ -1,4 +1,4 @@
-//! The pinned maps, opened: arrays as memory, hashes and per-CPU arrays by system call.
+//! The pinned maps, opened: arrays as memory, hashes and the counters of reasons by system call.
 
 use std::cell::Cell;
 use std::io;
@@ -6,11 +6,10 @@ use std::path::Path;
 
 use aya::maps::{Map, MapData, MapError, PerCpuArray};
 use rvs_core::addr::{V4, V6};
-use rvs_core::control::Stats;
 use rvs_core::fragment::{Note, NoteKey, Slow};
 use rvs_core::layout::{
-    CallId, Config, ConnSet, Dest, ENTRIES, Interface, LAYOUT_VERSION, MarkRule, Row, Slot,
-    Version, WAYS,
+    CallId, Config, ConnSet, Dest, DestStats, ENTRIES, Interface, LAYOUT_VERSION, MarkRule, Row,
+    Slot, Version, WAYS,
 };
 use rvs_core::limit::Limits;
 use rvs_core::reason::Reason;
@@ -84,7 +83,7 @@ impl Sizes {
             ("ROWS", destinations * 4 + 4096),
             ("TABLES", (self.services * 256).clamp(65_536, 1 << 22)),
             ("DESTS", destinations),
-            ("DEST_STATS", destinations),
+            ("DEST_STATS", destinations * cpus),
             ("CONNS4", sets),
             ("CONNS6", sets),
             // One Call-ID for every four connections.
@@ -114,6 +113,8 @@ pub struct Maps {
     pub marks: Mapped<Cell<MarkRule>>,
     /// See [`Dest`].
     pub dests: Mapped<Dest>,
+    /// See [`DestStats`].
+    dest_stats: Mapped<DestStats>,
     /// See [`Interface`].
     pub interfaces: Mapped<Cell<Interface>>,
     /// See [`Slow`].
@@ -132,7 +133,6 @@ pub struct Maps {
     pub(crate) real_servers6: aya::maps::HashMap<MapData, [u8; 20], u32>,
     pub(crate) services4: aya::maps::HashMap<MapData, [u8; 8], u32>,
     pub(crate) services6: aya::maps::HashMap<MapData, [u8; 20], u32>,
-    dest_stats: PerCpuArray<MapData, [u64; 5]>,
     reasons: PerCpuArray<MapData, u64>,
     notes: aya::maps::HashMap<MapData, [u32; 10], [u32; 8]>,
 }
@@ -169,6 +169,7 @@ impl Maps {
             tables: mapped(pin, "TABLES")?,
             marks: mapped(pin, "MARKS")?,
             dests: mapped(pin, "DESTS")?,
+            dest_stats: mapped(pin, "DEST_STATS")?,
             interfaces: mapped(pin, "INTERFACES")?,
             slow: mapped(pin, "SLOW")?,
             limits: mapped(pin, "ICMP_LIMITS")?,
@@ -188,9 +189,6 @@ impl Maps {
             services6: hash("SERVICES6")?
                 .try_into()
                 .map_err(|e: MapError| failed("SERVICES6", e))?,
-            dest_stats: hash("DEST_STATS")?
-                .try_into()
-                .map_err(|e: MapError| failed("DEST_STATS", e))?,
             reasons: hash("REASONS")?.try_into().map_err(|e: MapError| failed("REASONS", e))?,
             notes: hash("NOTES")?.try_into().map_err(|e: MapError| failed("NOTES", e))?,
         })
@@ -223,40 +221,9 @@ impl Maps {
         rvs_tables::initialise(self, random());
     }
 
-    /// A destination's counters, summed over CPUs, since its place was taken.
-    pub fn stats(&self, dest: u32) -> Stats {
-        let mut sum = [0u64; 5];
-        if let Ok(values) = self.dest_stats.get(&dest, 0) {
-            for value in values.iter() {
-                for (sum, value) in sum.iter_mut().zip(value) {
-                    *sum = sum.wrapping_add(*value);
-                }
-            }
-        }
-        let [conns, in_pkts, out_pkts, in_bytes, out_bytes] = sum;
-        Stats { conns, in_pkts, out_pkts, in_bytes, out_bytes }
-    }
-
-    /// A destination's counters by CPU: of all that the machine may have.
-    pub(crate) fn stats_by_cpu(&self, dest: u32) -> Vec<Stats> {
-        let Ok(values) = self.dest_stats.get(&dest, 0) else { return Vec::new() };
-        let stats = |[conns, in_pkts, out_pkts, in_bytes, out_bytes]: [u64; 5]| Stats {
-            conns,
-            in_pkts,
-            out_pkts,
-            in_bytes,
-            out_bytes,
-        };
-        values.iter().copied().map(stats).collect()
-    }
-
-    /// Sets a destination's counters.
-    pub(crate) fn set_stats(&mut self, dest: u32, by_cpu: &[Stats]) -> Result<(), MapError> {
-        let fields = |s: &Stats| [s.conns, s.in_pkts, s.out_pkts, s.in_bytes, s.out_bytes];
-        let values: Vec<[u64; 5]> = by_cpu.iter().map(fields).collect();
-        let values =
-            aya::maps::PerCpuValues::try_from(values).map_err(|e| MapError::from(io_error(e)))?;
-        self.dest_stats.set(dest, values, 0)
+    /// A destination's counters by CPU, of all that the machine may have, since its place was taken.
+    pub(crate) fn dest_stats(&self, dest: u32) -> impl Iterator<Item = &DestStats> {
+        self.dest_stats.iter().skip(dest as usize).step_by(self.dests.len())
     }
 
     /// The note that a datagram's first fragment left.
@@ -278,10 +245,6 @@ impl Maps {
         };
         Reason::ALL.iter().map(|reason| (*reason, count(reason))).collect()
     }
-}
-
-fn io_error(error: io::Error) -> aya::sys::SyscallError {
-    aya::sys::SyscallError { call: "read the number of CPUs", io_error: error }
 }
 
 /// 64 random bits for the hash's seed.

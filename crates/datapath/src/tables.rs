@@ -5,9 +5,11 @@ use std::cell::Cell;
 
 use aya::maps::MapData;
 use rvs_core::addr::{Addr, V4, V6};
-use rvs_core::control::{DatapathError, Stats};
+use rvs_core::control::DatapathError;
 use rvs_core::fragment::Slow;
-use rvs_core::layout::{CallId, Config, ConnSet, Dest, MarkRule, Row, ServiceAddr, Slot, Version};
+use rvs_core::layout::{
+    CallId, Config, ConnSet, Dest, DestStats, MarkRule, Row, ServiceAddr, Slot, Version,
+};
 use rvs_core::limit::Limits;
 use rvs_core::time::Tick;
 use rvs_tables::{Memory, ServiceHash};
@@ -126,17 +128,8 @@ impl Memory for Maps {
         keys(&self.real_servers4, &self.real_servers6)
     }
 
-    fn raw_stats(&self, dest: u32) -> Stats {
-        self.stats(dest)
-    }
-
-    fn stats_by_cpu(&self, dest: u32) -> Vec<Stats> {
-        Maps::stats_by_cpu(self, dest)
-    }
-
-    fn set_stats(&mut self, dest: u32, by_cpu: &[Stats]) {
-        // Fails only for an index that is out of range, which nobody has.
-        let _ = Maps::set_stats(self, dest, by_cpu);
+    fn counters(&self, dest: u32) -> impl Iterator<Item = &DestStats> {
+        self.dest_stats(dest)
     }
 
     fn store(&self, cell: &Cell<u32>, value: u32) {

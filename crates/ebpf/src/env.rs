@@ -112,7 +112,9 @@ impl Env for Kernel {
 
     #[inline(always)]
     fn stats(&self, dest: u32) -> Option<&DestStats> {
-        maps::DEST_STATS.get(dest)
+        // SAFETY: a helper without arguments.
+        let cpu = unsafe { bpf_get_smp_processor_id() };
+        maps::DEST_STATS.get(cpu * self.config()?.dests.get() + dest)
     }
 
     #[inline(always)]

@@ -49,7 +49,7 @@ pub static MARKS: Array<MarkRule, { 2 * MARK_RULES as usize }, MMAPABLE> = Array
 pub static DESTS: Array<Dest, 1024, MMAPABLE> = Array::new();
 /// See [`DestStats`].
 #[btf_map]
-pub static DEST_STATS: PerCpuArray<DestStats, 1024> = PerCpuArray::new();
+pub static DEST_STATS: Array<DestStats, 1024, MMAPABLE> = Array::new();
 /// The IPv4 connection table.
 #[btf_map]
 pub static CONNS4: Array<ConnSet<V4>, 1024, MMAPABLE> = Array::new();

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 use rvs_core::addr::{V4, V6};
-use rvs_core::control::{DatapathError, Stats};
+use rvs_core::control::DatapathError;
 use rvs_core::fragment::{Note, NoteKey, Slow};
 use rvs_core::layout::{
     Asked, CallId, Config, Conn, ConnSet, Dest, DestStats, MARK_RULES, MarkRule, Parts, Row, Slot,
@@ -77,6 +77,7 @@ impl Plain {
             seed: Cell::default(),
             parts4: Parts::default(),
             parts6: Parts::default(),
+            dests: Cell::default(),
             udp_timeout: Cell::default(),
             loopback: Cell::default(),
             marks: Cell::default(),
@@ -236,31 +237,8 @@ impl Memory for Plain {
         self.real_servers.keys().copied().collect()
     }
 
-    fn raw_stats(&self, dest: u32) -> Stats {
-        let Some(stats) = self.stats.get(dest as usize) else { return Stats::default() };
-        Stats {
-            conns: stats.conns.get(),
-            in_pkts: stats.in_pkts.get(),
-            out_pkts: stats.out_pkts.get(),
-            in_bytes: stats.in_bytes.get(),
-            out_bytes: stats.out_bytes.get(),
-        }
-    }
-
-    fn stats_by_cpu(&self, dest: u32) -> Vec<Stats> {
-        vec![self.raw_stats(dest)]
-    }
-
-    fn set_stats(&mut self, dest: u32, by_cpu: &[Stats]) {
-        if let (Some(place), [stats]) = (self.stats.get_mut(dest as usize), by_cpu) {
-            *place = DestStats {
-                conns: stats.conns.into(),
-                in_pkts: stats.in_pkts.into(),
-                out_pkts: stats.out_pkts.into(),
-                in_bytes: stats.in_bytes.into(),
-                out_bytes: stats.out_bytes.into(),
-            };
-        }
+    fn counters(&self, dest: u32) -> impl Iterator<Item = &DestStats> {
+        self.stats.get(dest as usize).into_iter()
     }
 
     fn store(&self, cell: &Cell<u32>, value: u32) {

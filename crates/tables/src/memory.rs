@@ -4,10 +4,11 @@ use std::cell::Cell;
 use std::net::IpAddr;
 
 use rvs_core::addr::{Addr, V4, V6, words};
-use rvs_core::control::{DatapathError, Stats};
+use rvs_core::control::DatapathError;
 use rvs_core::fragment::Slow;
 use rvs_core::layout::{
-    CallId, Config, ConnSet, Dest, LAYOUT_VERSION, MarkRule, Row, ServiceAddr, Slot, Version,
+    CallId, Config, ConnSet, Dest, DestStats, LAYOUT_VERSION, MarkRule, Row, ServiceAddr, Slot,
+    Version,
 };
 use rvs_core::limit::{Limits, Settings};
 use rvs_core::proto::{sctp, tcp, udp};
@@ -70,13 +71,8 @@ pub trait Memory {
     /// Everything in that hash.
     fn real_servers(&self) -> Vec<ServiceHash>;
 
-    /// A destination's counters since its place was taken, of all CPUs. The first place is nobody's:
-    /// there is kept what destinations counted that are gone.
-    fn raw_stats(&self, dest: u32) -> Stats;
-    /// The same by CPU.
-    fn stats_by_cpu(&self, dest: u32) -> Vec<Stats>;
-    /// Sets a destination's counters. Only while no packet can count there.
-    fn set_stats(&mut self, dest: u32, by_cpu: &[Stats]);
+    /// A destination's counters since its place was taken, by CPU: of all that the machine may have.
+    fn counters(&self, dest: u32) -> impl Iterator<Item = &DestStats>;
 
     /// Stores a word after everything that was written before it.
     fn store(&self, cell: &Cell<u32>, value: u32);
@@ -126,6 +122,7 @@ pub fn initialise<M: Memory>(memory: &M, seed: u64) {
     config.seed.set(seed);
     table::divide(&config.parts4, memory.conns4().len() as u32);
     table::divide(&config.parts6, memory.conns6().len() as u32);
+    config.dests.set(memory.dests().len() as u32);
     config.call_id_mask.set(memory.call_ids().len() as u32 - 1);
     config.udp_timeout.set(ticks(udp::DEFAULT_TIMEOUT));
     for (timeout, state) in config.tcp_timeouts.iter().zip(tcp::State::ALL) {

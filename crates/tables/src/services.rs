@@ -12,7 +12,7 @@ mod uses;
 mod write;
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use rvs_core::control::{Change, ConnRow, Datapath, DatapathError, DestStatus, Stats};
@@ -24,7 +24,7 @@ use rvs_core::sysctl::Sysctl;
 use rvs_core::time::{Tick, seconds, ticks};
 use rvs_core::timeout::Timeout;
 use rvs_core::tunnel::Tunnel;
-use rvs_core::types::{DestConfig, DestKey, ServiceConfig, ServiceKey, Timeouts};
+use rvs_core::types::{DestConfig, DestKey, Family, ServiceConfig, ServiceKey, Timeouts};
 
 use crate::extents::Extents;
 use crate::memory::{Memory, ServiceHash};
@@ -98,6 +98,8 @@ pub struct Services<M> {
     new: Vec<(u32, IpAddr)>,
     /// Services put in force since [`Services::take_changed`] was called last.
     changed: Vec<ServiceKey>,
+    /// Whether services by mark came or went since [`Services::take_marks`] was called last.
+    marks_changed: bool,
     /// Pages of memory that were left when [`Services::defend`] was called last.
     available: u64,
     tracking: Tracking,
@@ -122,6 +124,15 @@ impl<M: Memory> Services<M> {
     /// The services that were put in force since the last call.
     pub fn take_changed(&mut self) -> Vec<ServiceKey> {
         std::mem::take(&mut self.changed)
+    }
+
+    /// The marks that have services; `None` if they are the same as at the last call.
+    pub fn take_marks(&mut self) -> Option<HashSet<(Family, u32)>> {
+        let marks = |key: &ServiceKey| match *key {
+            ServiceKey::Fwmark { family, mark } => Some((family, mark)),
+            ServiceKey::Address { .. } => None,
+        };
+        std::mem::take(&mut self.marks_changed).then(|| self.keys().filter_map(marks).collect())
     }
 
     /// The keys of all services.

@@ -48,6 +48,7 @@ impl<M: Memory> Services<M> {
             uses: HashMap::new(),
             new: Vec::new(),
             changed: Vec::new(),
+            marks_changed: true,
             available: u64::MAX,
             tracking: Default::default(),
         };

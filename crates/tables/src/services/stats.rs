@@ -8,6 +8,7 @@
 //! nobody. So nothing is lost with rvsd.
 
 use rvs_core::control::Stats;
+use rvs_core::layout::DestStats;
 use rvs_core::types::DestKey;
 
 use super::{Service, Services, Trash};
@@ -45,8 +46,17 @@ fn sum(stats: &[Stats]) -> Stats {
 }
 
 impl<M: Memory> Services<M> {
+    /// What a destination counted since its place was taken.
+    fn raw_stats(&self, index: u32) -> Stats {
+        self.maps.counters(index).map(DestStats::get).fold(Stats::default(), add)
+    }
+
+    fn stats_by_cpu(&self, index: u32) -> Vec<Stats> {
+        self.maps.counters(index).map(DestStats::get).collect()
+    }
+
     pub(super) fn service_counters(&self, service: &Service) -> Stats {
-        let listed = service.dests.iter().map(|dest| self.maps.raw_stats(dest.index));
+        let listed = service.dests.iter().map(|dest| self.raw_stats(dest.index));
         let trash = self.trash.iter().filter(|trash| trash.slot == service.slot);
         let all = listed.chain(trash.map(|trash| sum(&trash.counted)));
         all.fold(self.adjustment(service.slot), add)
@@ -56,13 +66,13 @@ impl<M: Memory> Services<M> {
     pub(super) fn dest_counters(&self, index: u32) -> Stats {
         let base = self.maps.dests().get(index as usize).map(|dest| dest.base.each_ref());
         let base = base.map_or(Counters::default(), |base| base.map(|cell| cell.get()));
-        subtract(self.maps.raw_stats(index), from_fields(base))
+        subtract(self.raw_stats(index), from_fields(base))
     }
 
     /// Zeroes a service and its destinations.
     pub(super) fn zero_counters(&self, service: &Service) {
         for dest in &service.dests {
-            self.set_base(dest.index, self.maps.raw_stats(dest.index));
+            self.set_base(dest.index, self.raw_stats(dest.index));
         }
         let counted = subtract(self.service_counters(service), self.adjustment(service.slot));
         self.set_adjustment(service.slot, subtract(Stats::default(), counted));
@@ -72,7 +82,7 @@ impl<M: Memory> Services<M> {
     pub(super) fn zero_new(&self, slot: u32, dests: impl Iterator<Item = u32>) {
         let mut adjustment = Stats::default();
         for index in dests {
-            let raw = self.maps.raw_stats(index);
+            let raw = self.raw_stats(index);
             self.set_base(index, raw);
             adjustment = subtract(adjustment, raw);
         }
@@ -88,7 +98,7 @@ impl<M: Memory> Services<M> {
 
     /// A destination as it leaves its service.
     pub(super) fn new_trash(&self, slot: u32, key: DestKey, index: u32) -> Trash {
-        let counted = self.maps.stats_by_cpu(index);
+        let counted = self.stats_by_cpu(index);
         Trash { slot, key, index, service: self.sequence_of(slot), counted, idle: None }
     }
 
@@ -98,7 +108,7 @@ impl<M: Memory> Services<M> {
 
     /// Takes no account of what a destination counted while it was not in force: it is again.
     pub(super) fn revive(&mut self, trash: &Trash) {
-        let raw = self.maps.stats_by_cpu(trash.index);
+        let raw = self.stats_by_cpu(trash.index);
         let counted = trash.counted.iter().copied();
         let away: Vec<Stats> = raw.into_iter().zip(counted).map(|(a, b)| subtract(a, b)).collect();
         let total = sum(&away);
@@ -111,28 +121,27 @@ impl<M: Memory> Services<M> {
             true => subtract(self.dest_counters(trash.index), total),
             false => Stats::default(),
         };
-        self.set_base(trash.index, subtract(self.maps.raw_stats(trash.index), counted));
+        self.set_base(trash.index, subtract(self.raw_stats(trash.index), counted));
     }
 
     /// Keeps what a destination counted whose place is given back, and empties the place.
     pub(super) fn retire(&mut self, index: u32, counted: &[Stats]) {
-        let away = subtract(self.maps.raw_stats(index), sum(counted));
+        let away = subtract(self.raw_stats(index), sum(counted));
         self.set_adjustment(GONE, add(self.adjustment(GONE), away));
         self.keep(counted, add);
-        self.maps.set_stats(index, &vec![Stats::default(); counted.len()]);
+        self.maps.counters(index).for_each(|counters| counters.set(Stats::default()));
     }
 
     fn keep(&mut self, more: &[Stats], with: fn(Stats, Stats) -> Stats) {
-        let mut kept = self.maps.stats_by_cpu(GONE);
-        kept.iter_mut().zip(more).for_each(|(kept, more)| *kept = with(*kept, *more));
-        self.maps.set_stats(GONE, &kept);
+        let kept = self.maps.counters(GONE);
+        kept.zip(more).for_each(|(kept, more)| kept.set(with(kept.get(), *more)));
     }
 
     /// Packets that were forwarded since the maps were made, counted for a service or not: to real
     /// servers and to clients.
     pub fn forwarded(&self) -> (u64, u64) {
-        let all = self.dests_in_use().map(|index| self.maps.raw_stats(index));
-        let all = all.chain([self.maps.raw_stats(GONE)]).fold(self.adjustment(GONE), add);
+        let all = self.dests_in_use().map(|index| self.raw_stats(index));
+        let all = all.chain([self.raw_stats(GONE)]).fold(self.adjustment(GONE), add);
         (all.in_pkts, all.out_pkts)
     }
 
@@ -143,12 +152,12 @@ impl<M: Memory> Services<M> {
 
     /// What everything counted since the maps were made, by CPU.
     pub(super) fn by_cpu(&self) -> Vec<Stats> {
-        let mut total = self.maps.stats_by_cpu(GONE);
+        let mut total = self.stats_by_cpu(GONE);
         let mut more = |stats: &[Stats]| {
             total.iter_mut().zip(stats).for_each(|(total, more)| *total = add(*total, *more));
         };
         for dest in self.services.iter().flat_map(|service| &service.dests) {
-            more(&self.maps.stats_by_cpu(dest.index));
+            more(&self.stats_by_cpu(dest.index));
         }
         self.trash.iter().for_each(|trash| more(&trash.counted));
         total

@@ -35,6 +35,7 @@ fn uses(key: &ServiceKey, config: &ServiceConfig) -> impl Iterator<Item = Use> {
 impl<M: Memory> Services<M> {
     /// Before a service gets packets.
     pub(super) fn begin_uses(&mut self, key: &ServiceKey, config: &ServiceConfig) {
+        self.marks_changed |= matches!(key, ServiceKey::Fwmark { .. });
         for used in uses(key, config) {
             let count = self.uses.entry(used).or_default();
             *count += 1;
@@ -46,6 +47,7 @@ impl<M: Memory> Services<M> {
 
     /// Once a service gets no more packets.
     pub(super) fn end_uses(&mut self, key: &ServiceKey, config: &ServiceConfig) {
+        self.marks_changed |= matches!(key, ServiceKey::Fwmark { .. });
         for used in uses(key, config) {
             let count = self.uses.get(&used).map_or(0, |count| count - 1);
             if count > 0 {
