@@ -1,6 +1,7 @@
 //! The kernel as `rvs-core` sees it.
 
 use core::cell::Cell;
+use core::arch::asm;
 use core::ffi::{c_long, c_void};
 
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns};
@@ -161,23 +162,21 @@ impl Env for Kernel {
 
     #[inline(always)]
     fn repeat<V: Visit>(&self, count: u32, visitor: &mut V) {
-        if V::AT_ONCE != 1 {
+        let taken = if V::AT_ONCE != 1 {
             let mut steps = Steps { visitor, count };
             let context = core::ptr::from_mut(&mut steps).cast::<c_void>();
+            let calls = count.div_ceil(V::AT_ONCE);
             // SAFETY: `steps::<V>` gets the loop back, alive, as the type it is.
-            unsafe {
-                bpf_loop(
-                    count.div_ceil(V::AT_ONCE),
-                    crate::env::steps::<V> as *mut c_void,
-                    context,
-                    0,
-                )
-            };
-            return;
-        }
-        let context = core::ptr::from_mut(visitor).cast::<c_void>();
-        // SAFETY: `step::<V>` gets the visitor back, alive, as the type it is.
-        unsafe { bpf_loop(count, step::<V> as *mut c_void, context, 0) };
+            unsafe { bpf_loop(calls, crate::env::steps::<V> as *mut c_void, context, 0) }
+        } else {
+            let context = core::ptr::from_mut(visitor).cast::<c_void>();
+            // SAFETY: `step::<V>` gets the visitor back, alive, as the type it is.
+            unsafe { bpf_loop(count, step::<V> as *mut c_void, context, 0) }
+        };
+        // Keeps LLVM from making one call of several, to a function in a register: the verifier would
+        // not inline that loop. Without an instruction, two lines of the source would be of one place.
+        // SAFETY: a register keeps its value.
+        unsafe { asm!("/* {1} */", "{0} = {0}", inout(reg) taken => _, sym step::<V>) };
     }
 }
 
