@@ -13,7 +13,7 @@ struct Least<E> {
 }
 
 impl<E: Env> Visit for Least<E> {
-    const AT_ONCE: u32 = 4;
+    const AT_ONCE: u32 = 16;
 
     #[inline(always)]
     fn visit(&mut self, index: u32) -> bool {

@@ -160,7 +160,7 @@ struct Least<E, L> {
 }
 
 impl<E: Env, L: Fn(&Dest) -> u64> Visit for Least<E, L> {
-    const AT_ONCE: u32 = 4;
+    const AT_ONCE: u32 = 16;
 
     #[inline(always)]
     fn visit(&mut self, index: u32) -> bool {
