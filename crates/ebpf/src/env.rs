@@ -1,7 +1,7 @@
 //! The kernel as `rvs-core` sees it.
 
-use core::cell::Cell;
 use core::arch::asm;
+use core::cell::Cell;
 use core::ffi::{c_long, c_void};
 
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns};

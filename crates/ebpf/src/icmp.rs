@@ -17,7 +17,7 @@ use rvs_core::tunnel;
 use rvs_core::types::Family;
 use rvs_wire::checksum::fold;
 use rvs_wire::network_endian::{U16, U32};
-use rvs_wire::{IcmpError, Ipv4, Ipv6, Word, protocol};
+use rvs_wire::{IcmpError, Ipv4, Ipv6, Sctp, Word, crc32c, protocol};
 
 use crate::env::Kernel;
 use crate::local;
@@ -171,11 +171,7 @@ fn send<A: Errors>(mut frame: Frame, request: &Request) -> i32 {
 #[inline(always)]
 fn build<A: Errors>(frame: &mut Frame, request: &Request) -> Option<()> {
     let Request { kind, code, info, source, dst, .. } = *request;
-    let quoted = request.len.min(A::QUOTE);
-    let quote = match sum_of_unfinished::<A>(frame) {
-        Some(sum) => sum,
-        None => sum_of_quote(frame, quoted)?,
-    };
+    let (quoted, quote) = quotation::<A>(frame, request.len.min(A::QUOTE))?;
     let room = A::HEADERS as i32;
     // SAFETY: plain arguments.
     if unsafe { bpf_skb_change_tail(frame.0, L3 + quoted, 0) } != 0
@@ -229,17 +225,38 @@ fn build<A: Errors>(frame: &mut Frame, request: &Request) -> Option<()> {
     Some(())
 }
 
-/// Sum of a quoted packet whose checksum its sender left to a device, once that is done: no program
-/// can take the order back, so a device carries it out on the quotation. However much of the packet
-/// is left, it adds up to minus what its checksum field holds now.
+/// How much of the packet is quoted, `most` bytes if nothing is against it, and the sum of that as its
+/// receiver will see it. A checksum that the packet's sender left to a device is finished in the
+/// quotation, for no program can take the order back.
 #[inline(always)]
-fn sum_of_unfinished<A: Errors>(frame: &Frame) -> Option<u32> {
-    let flow = A::parse_all(&Kernel, frame).ok()?;
-    // SCTP's is no sum: what a device will write there cannot be told.
-    if flow.key.protocol == protocol::SCTP as u32 || !nat::is_unfinished(frame, &flow) {
-        return None;
+fn quotation<A: Errors>(frame: &Frame, most: u32) -> Option<(u32, u32)> {
+    let (mut quoted, mut finished) = (most, 0);
+    if let Ok(flow) = A::parse_all(&Kernel, frame)
+        && nat::is_unfinished(frame, &flow)
+    {
+        if flow.key.protocol != protocol::SCTP as u32 {
+            return Some((most, sum_of_unfinished::<A>(frame, nat::checksum_at(&flow))?));
+        }
+        // SCTP's is no sum, and one of zero may be meant (RFC 9653). So little is quoted that it is left
+        // out, which the kernel refuses if a device is to write there; then it is the header's alone.
+        let Sctp { ports, tag, .. } = *frame.at::<Sctp>(flow.l4)?;
+        quoted = flow.l4 - L3 + Sctp::CHECKSUM as u32;
+        // SAFETY: plain arguments.
+        if unsafe { bpf_skb_change_tail(frame.0, L3 + quoted, 0) } != 0 {
+            quoted = flow.l4 - L3 + Sctp::LEN as u32;
+            let crc = crc32c::of_header(ports, rvs_wire::transmute!(tag));
+            let [low, high]: [u16; 2] = rvs_wire::transmute!(crc);
+            finished = low as u32 + high as u32;
+        }
     }
-    let Word(field) = frame.at(nat::checksum_at(&flow))?;
+    Some((quoted, sum_of_quote(frame, quoted)? + finished))
+}
+
+/// Sum of a quoted packet whose checksum, `at` so many bytes from the frame's start, a device finishes.
+/// However much of the packet is left, it adds up to minus what its checksum field holds now.
+#[inline(always)]
+fn sum_of_unfinished<A: Errors>(frame: &Frame, at: u32) -> Option<u32> {
+    let Word(field) = frame.at(at)?;
     let rest = !u16::from_ne_bytes(*field) as u32;
     // An IPv4 header adds up to nothing.
     if matches!(A::FAMILY, Family::V4) {

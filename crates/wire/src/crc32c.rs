@@ -65,6 +65,16 @@ pub fn replace_first(crc: [u8; 4], len: u32, old: [u8; 4], new: [u8; 4]) -> [u8;
     (u32::from_le_bytes(crc) ^ delta).to_le_bytes()
 }
 
+/// The checksum of a packet that is its header alone: ports, tag, and a checksum of zero. All as they lie
+/// in the packet.
+#[inline(always)]
+pub fn of_header(ports: [u8; 4], tag: [u8; 4]) -> [u8; 4] {
+    let four_bytes = POWERS[0][4];
+    let state = multiply(!u32::from_le_bytes(ports), four_bytes) ^ u32::from_le_bytes(tag);
+    let state = multiply(multiply(state, four_bytes), four_bytes);
+    (!state).to_le_bytes()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,6 +96,14 @@ mod tests {
     fn polynomial_is_castagnoli_s() {
         assert_eq!(crc(&[0; 32]), [0xaa, 0x36, 0x91, 0x8a]);
         assert_eq!(crc(b"123456789"), 0xe306_9283u32.to_le_bytes());
+    }
+
+    #[test]
+    fn a_header_alone_has_the_checksum_of_its_bytes() {
+        for (ports, tag) in [([0; 4], [0; 4]), ([0x1f, 0x90, 0, 80], [1, 0xff, 0x80, 7])] {
+            let packet = [ports, tag, [0; 4]].concat();
+            assert_eq!(of_header(ports, tag), crc(&packet));
+        }
     }
 
     #[test]

@@ -238,6 +238,8 @@ pub struct Sctp {
 impl Sctp {
     /// Length in bytes.
     pub const LEN: usize = 12;
+    /// Offset of the checksum.
+    pub const CHECKSUM: usize = 8;
 }
 
 /// Header of an SCTP chunk.

@@ -160,7 +160,7 @@ daemon.terminate()
 daemon.wait()
 # XDP passes on what has no checksum yet.
 daemon = rvsd('v-client', 'v-nat', 'v-dr', mode='xdp')
-round_('punted', ['-m', '-g'])
+round_('punted', ['-m', '-g', '-i'])
 for n in 'client', 'nat', 'dr':
     sh(f'ip netns exec {n} ethtool -K eth0 tx off gro on')
 round_('xdp', ['-m', '-g', '-i'])
