@@ -5,9 +5,12 @@
 //!  ingress: client ─► virtual address ── priority: which destination ──► prerouting: rvsd's rules ─► destination
 //!  egress:  client ◄─ virtual address ◄──────────── postrouting ◄─────────────────────── destination
 //! ```
+//!
+//! Of a connection that another director told of, netfilter learns by the client's first packet. Until then
+//! its reply entry has no [`TRACKED`], and what the destination sends is translated here.
 
 use crate::addr::Addr;
-use crate::conn::{APP, REPLY, TRACKED, Word};
+use crate::conn::{APP, REPLY, SYNCED, TRACKED, Word};
 use crate::env::Tables;
 use crate::flow::Flow;
 use crate::layout::{Conn, Key};
@@ -18,8 +21,11 @@ use crate::table;
 
 /// In a packet's priority, above the destination's index: netfilter is to translate it.
 pub const PRIORITY: u32 = 0x7200_0000;
-/// Bits of [`PRIORITY`].
-pub const PRIORITY_MASK: u32 = 0xff00_0000;
+/// In a packet's priority: a destination's, of a connection that netfilter knows; or it is dropped, as it
+/// would reach the client with the destination's address.
+pub const REPLY_PRIORITY: u32 = 0x7300_0000;
+/// Bits that tell one of these priorities from others.
+pub const PRIORITY_MASK: u32 = 0xfe00_0000;
 /// In such a priority: the packet keeps its port, as it has not the destination's.
 pub const KEEPS_PORT: u32 = 1 << 23;
 
@@ -59,8 +65,19 @@ pub fn outgoing<'e, A: Addr, E: Tables<A>>(env: &'e E, flow: &Flow<A>) -> Option
         return None;
     }
     match of_entry(env, partner(env, conn)?) {
-        Verdict::Forward(forward) => Some(forward),
+        // What was translated here has been counted.
+        Verdict::Forward(forward) if Word(forward.entry.word.get()).has(TRACKED) => Some(forward),
         _ => None,
+    }
+}
+
+/// Leaves replies to netfilter as well, from a client's first packet on.
+#[inline(always)]
+pub fn meet<A: Addr, E: Tables<A>>(env: &E, entry: &Conn<A>) {
+    if Word(entry.word.get()).has(SYNCED)
+        && let Some(reply) = partner(env, entry)
+    {
+        change(env, reply, |word| Word(word.0 | TRACKED));
     }
 }
 

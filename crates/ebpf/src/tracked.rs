@@ -11,7 +11,7 @@ use rvs_core::fragment::Fragments;
 use rvs_core::packet::Packet as _;
 use rvs_core::pipeline::commit;
 use rvs_core::reason::Reason;
-use rvs_core::tracked::{give_up, incoming, outgoing, priority};
+use rvs_core::tracked::{REPLY_PRIORITY, give_up, incoming, meet, outgoing, priority};
 use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet};
 
 use crate::engine::{AGAIN, Steps};
@@ -59,9 +59,12 @@ where
         return AGAIN;
     }
     if forward.reply {
+        // SAFETY: the context is valid for the whole run.
+        unsafe { (*frame.0).priority = REPLY_PRIORITY };
         return pass(Reason::Tracked);
     }
     commit(&Kernel, Kernel.now(), flow, &forward);
+    meet(&Kernel, forward.entry);
     // SAFETY: the context is valid for the whole run.
     unsafe { (*frame.0).priority = priority(&forward) };
     NEXT

@@ -10,6 +10,7 @@ use common::{ACK, FIN, Packet, RST, SYN, dest, key, put, run, sim};
 use rvs_core::conn::{REPLY, TRACKED, Word};
 use rvs_core::control::{Datapath, DatapathError};
 use rvs_core::reason::Reason;
+use rvs_core::sync::Arrived;
 use rvs_core::sysctl::Sysctl;
 use rvs_core::time::ticks;
 use rvs_core::types::{DestKey, ForwardMethod, Protocol, Scheduler, ServiceFlags};
@@ -117,6 +118,40 @@ fn what_expires_is_to_be_forgotten_unless_its_like_is_there_again() {
     let pass = sim.maps().sweep();
     assert_eq!((pass.tracked.len(), sim.maps().config().tracked.get()), (1, 0));
     assert_eq!(pass.tracked[0].dest, at(SERVERS[0]).ip());
+}
+
+/// A connection that a master told of is tracked from the client's first packet on; what has no destination
+/// here, belongs to FTP or is SCTP's, which netfilter would not take, is not.
+#[test]
+fn what_a_master_told_of_is_tracked_but_not_its_first_replies() {
+    let told = |protocol: u8, virtual_addr: &str| rvs_sync::Entry {
+        protocol,
+        flags: 0,
+        state: u16::from(protocol != 17),
+        mark: 0,
+        timeout: 300,
+        client: at(CLIENT),
+        service: at(virtual_addr),
+        dest: at(SERVERS[0]),
+        deltas: None,
+        engine: None,
+    };
+    let mut sim = sim(16);
+    serve(&mut sim, Protocol::Udp, VIRTUAL, ForwardMethod::Masquerade);
+    serve(&mut sim, Protocol::Tcp, "10.9.1.1:21", ForwardMethod::Masquerade);
+    serve(&mut sim, Protocol::Sctp, "10.9.1.1:22", ForwardMethod::Masquerade);
+    sim.set_sysctl(Sysctl::Conntrack, 1).expect("it can be set");
+    for (protocol, vip) in [(6, "10.9.1.1:21"), (132, "10.9.1.1:22"), (17, "10.9.2.2:80")] {
+        assert_eq!(sim.take_in(sim.maps(), &told(protocol, vip)), Ok(Arrived::Entered));
+        assert_eq!(flags(&sim), (0, 0), "{protocol} {vip}");
+    }
+    assert_eq!(sim.take_in(sim.maps(), &told(17, VIRTUAL)), Ok(Arrived::Entered));
+    assert_eq!(flags(&sim), (1, 0));
+    let conns = sim.maps().conns4().iter().flat_map(|set| &set.ways);
+    for conn in conns.filter(|conn| Word(conn.word.get()).has(TRACKED)) {
+        rvs_core::tracked::meet(&sim.maps(), conn);
+    }
+    assert_eq!(flags(&sim), (1, 1));
 }
 
 /// What a translator is told.

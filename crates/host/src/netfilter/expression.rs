@@ -25,6 +25,14 @@ pub enum Meta {
     Family = 15,
 }
 
+/// What netfilter knows of a packet's connection (`NF_CT_STATE_*`).
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub enum State {
+    /// Nothing.
+    New = 8,
+}
+
 /// `NFT_PAYLOAD_*`
 #[derive(Clone, Copy)]
 #[repr(u32)]
@@ -66,6 +74,13 @@ impl Expressions {
     /// Loads what is known of the packet.
     pub fn load(self, meta: Meta, to: Register) -> Self {
         self.push("meta", be32s(&mut Writer::new(), &[(1, to.number()), (2, meta as u32)]))
+    }
+
+    /// Goes on if netfilter knows this of the packet's connection. Takes the register.
+    pub fn is(self, state: State, word: Register) -> Self {
+        const STATE: u32 = 0;
+        let load = be32s(&mut Writer::new(), &[(1, word.number()), (2, STATE)]).clone();
+        self.push("ct", &load).and(word, state as u32).compare(word, false, &[0; 4])
     }
 
     /// Sets the packet's priority.

@@ -8,7 +8,9 @@
 //!         dnat ip to meta priority map @to4
 //!         ... }
 //!     chain check { type filter hook prerouting priority dstnat + 2;
-//!         meta priority & 0xff000000 != 0x72000000 accept
+//!         meta priority & 0xfe000000 != 0x72000000 accept
+//!         meta priority 0x73000000 ct state new drop
+//!         meta priority 0x73000000 meta priority set 0 accept
 //!         meta priority . ip daddr . th dport @is4 meta priority set 0 accept
 //!         ...
 //!         drop }
@@ -17,11 +19,12 @@
 //!
 //! Rules of others at `dstnat`, which may mark by the virtual address, come before. What is checked: netfilter
 //! may still know a connection of the same addresses, to another destination; its packets are not sent there.
+//! And it may know no connection of a destination's packet, which would be sent on as it is.
 
-use rvs_core::tracked::{PRIORITY, PRIORITY_MASK};
+use rvs_core::tracked::{PRIORITY, PRIORITY_MASK, REPLY_PRIORITY};
 use rvs_netlink::attr::Writer;
 
-use super::expression::{Expressions, Header, Meta, Register, Verdict, be32s, value_of};
+use super::expression::{Expressions, Header, Meta, Register, State, Verdict, be32s, value_of};
 use super::{ACK, APPEND, CREATE, Netfilter, Target, absent, message, octets};
 use crate::HostError;
 
@@ -232,6 +235,15 @@ fn rules(batch: &mut Batch) {
         .compare(first, false, &PRIORITY.to_ne_bytes())
         .end(Verdict::Accept);
     rule(batch, "check", &others);
+    let reply = || {
+        Expressions::default().load(Meta::Priority, first).compare(
+            first,
+            true,
+            &REPLY_PRIORITY.to_ne_bytes(),
+        )
+    };
+    rule(batch, "check", &reply().is(State::New, first).end(Verdict::Drop));
+    rule(batch, "check", &reply().set_priority(0).end(Verdict::Accept));
     for kind in Kind::ALL {
         let ([_, set], (len, offset)) = (kind.names(), kind.address());
         let mut check = Expressions::default()
