@@ -1,8 +1,9 @@
-//! Packets that netfilter marks for fwmark services: routed to a device of ours, where a program
-//! takes them up, for TC ingress is before netfilter.
+//! Packets that netfilter marks for fwmark services, and those that it tracks and does not translate: routed
+//! to a device of ours, where a program takes them up, for TC ingress is before netfilter.
 
 use std::collections::HashSet;
 
+use rvs_core::tracked::{MARK, MARK_MASK};
 use rvs_core::types::{Family, ServiceKey};
 use rvs_datapath::BpfDatapath;
 use rvs_host::{Host, Mark, forwards};
@@ -17,20 +18,25 @@ pub struct Marked {
 }
 
 impl Marked {
-    /// Routes exactly the marks that services have. What fails is logged and tried again when the
-    /// services change: rules of `rvs mark` and marks given before TC work without it.
+    /// Routes exactly the marks that services have, and that of tracked connections. What fails is logged and
+    /// tried again when they change: rules of `rvs mark` and marks given before TC work without it, and no new
+    /// connection by direct routing or a tunnel is tracked.
     pub fn update(&mut self, host: &mut Host, datapath: &BpfDatapath, interfaces: &mut Interfaces) {
-        let marks: HashSet<Mark> = datapath
-            .keys()
-            .filter_map(|key| match *key {
-                ServiceKey::Fwmark { family, mark } => Some((family, mark)),
-                ServiceKey::Address { .. } => None,
-            })
-            .collect();
+        let services = datapath.keys().filter_map(|key| match *key {
+            ServiceKey::Fwmark { family, mark } => Some(Mark { family, mark, mask: u32::MAX }),
+            ServiceKey::Address { .. } => None,
+        });
+        let tracked = [Family::V4, Family::V6]
+            .map(|family| Mark { family, mark: MARK, mask: MARK_MASK })
+            .into_iter()
+            .filter(|_| datapath.is_tracking());
+        let marks: HashSet<Mark> = services.chain(tracked).collect();
         if self.routed.as_ref() == Some(&marks) {
             return;
         }
-        if let Err(error) = route(host, &marks, interfaces) {
+        let routed = route(host, &marks, interfaces);
+        datapath.set_coming_back(routed.is_ok() && datapath.is_tracking());
+        if let Err(error) = routed {
             tracing::warn!("marks that netfilter gives are not seen: {error:#}");
         } else {
             warn_of_hosts(&marks, interfaces);
@@ -55,7 +61,7 @@ fn route(
 /// The stack routes marked packets to the device only where it routes at all.
 fn warn_of_hosts(marks: &HashSet<Mark>, interfaces: &Interfaces) {
     for family in [Family::V4, Family::V6] {
-        if !marks.iter().any(|(other, _)| *other == family) {
+        if !marks.iter().any(|mark| mark.family == family && mark.mask == u32::MAX) {
             continue;
         }
         for interface in interfaces.names().filter(|name| !forwards(family, name)) {

@@ -77,11 +77,14 @@ impl<A: Addr> Arrival<A> {
         Word::live(self.state, self.method, flags | no_output | SYNCED | self.app() | tracked)
     }
 
-    /// [`TRACKED`](crate::conn::TRACKED) if netfilter is to translate it. It needs to know the destination,
-    /// and takes no SCTP that it has not seen begin.
+    /// [`TRACKED`](crate::conn::TRACKED) if netfilter is to track it. To translate it needs to know the
+    /// destination, and takes no SCTP that it has not seen begin.
     fn tracked<E: Tables<A>>(&self, env: &E) -> u32 {
         let known = self.dest != 0 && self.key.protocol != protocol::SCTP as u32;
-        if self.masqueraded() && known { tracked::flag(env, self.app()) } else { 0 }
+        if self.template || self.masqueraded() && !known {
+            return 0;
+        }
+        tracked::flag(env, self.method as u32, self.app())
     }
 
     /// The flag of its application helper, if it has one.

@@ -46,13 +46,14 @@ fn flags(sim: &SimDatapath) -> (usize, usize) {
 }
 
 #[test]
-fn masqueraded_connections_are_tracked_from_the_setting_on_but_ftp_s() {
+fn connections_are_tracked_from_the_setting_on_but_ftp_s() {
     let mut sim = sim(16);
     serve(&mut sim, Protocol::Tcp, VIRTUAL, ForwardMethod::Masquerade);
     serve(&mut sim, Protocol::Udp, VIRTUAL, ForwardMethod::Masquerade);
     serve(&mut sim, Protocol::Tcp, "10.9.1.1:21", ForwardMethod::Masquerade);
     serve(&mut sim, Protocol::Tcp, "10.9.1.2:80", ForwardMethod::DirectRoute);
     serve(&mut sim, Protocol::Tcp, "10.9.1.3:80", ForwardMethod::Tunnel);
+    serve(&mut sim, Protocol::Tcp, "10.9.1.4:80", ForwardMethod::Tunnel);
     send(&sim, Protocol::Tcp, VIRTUAL, SYN);
     sim.set_sysctl(Sysctl::Conntrack, 1).expect("it can be set");
     send(&sim, Protocol::Tcp, VIRTUAL, ACK);
@@ -60,12 +61,17 @@ fn masqueraded_connections_are_tracked_from_the_setting_on_but_ftp_s() {
     for other in ["10.9.1.1:21", "10.9.1.2:80", "10.9.1.3:80"] {
         send(&sim, Protocol::Tcp, other, SYN);
     }
-    assert_eq!(flags(&sim), (0, 0));
+    assert_eq!(flags(&sim), (0, 0), "nothing comes back");
+    sim.set_coming_back(true);
+    for (count, other) in [(0, "10.9.1.1:21"), (0, "10.9.1.2:80"), (1, "10.9.1.4:80")] {
+        send(&sim, Protocol::Tcp, other, SYN);
+        assert_eq!(flags(&sim), (count, 0), "{other}");
+    }
     send(&sim, Protocol::Udp, VIRTUAL, 0);
-    assert_eq!(flags(&sim), (1, 1));
+    assert_eq!(flags(&sim), (2, 1));
     sim.set_sysctl(Sysctl::Conntrack, 0).expect("it can be set");
     send(&sim, Protocol::Udp, VIRTUAL, 0);
-    assert_eq!(flags(&sim), (1, 1), "it goes on as it began");
+    assert_eq!(flags(&sim), (2, 1), "it goes on as it began");
 }
 
 #[test]
@@ -152,6 +158,30 @@ fn what_a_master_told_of_is_tracked_but_not_its_first_replies() {
         rvs_core::tracked::meet(&sim.maps(), conn);
     }
     assert_eq!(flags(&sim), (1, 1));
+}
+
+/// What is not translated netfilter knows by the virtual address, whichever destination it goes to.
+#[test]
+fn direct_connections_are_forgotten_by_the_virtual_address() {
+    let mut sim = sim(16);
+    serve(&mut sim, Protocol::Tcp, VIRTUAL, ForwardMethod::DirectRoute);
+    sim.set_sysctl(Sysctl::Conntrack, 1).expect("it can be set");
+    sim.set_coming_back(true);
+    let mut ended = Vec::new();
+    for waits in [true, false] {
+        for flags in [SYN, ACK, RST] {
+            send(&sim, Protocol::Tcp, VIRTUAL, flags);
+        }
+        let again = send(&sim, Protocol::Tcp, VIRTUAL, SYN);
+        assert_eq!(again, Outcome::Drop(Reason::TrackedAnew), "{again:?}");
+        // One that took its place goes to the other destination and has the same entry of netfilter's.
+        if !waits {
+            assert!(matches!(send(&sim, Protocol::Tcp, VIRTUAL, SYN), Outcome::Sent));
+        }
+        ended.extend(sim.maps().sweep().tracked);
+    }
+    assert_eq!(ended.len(), 1);
+    assert_eq!((ended[0].virtual_addr, ended[0].dest), (at(VIRTUAL), at(VIRTUAL).ip()));
 }
 
 /// What a translator is told.

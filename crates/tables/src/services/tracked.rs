@@ -1,6 +1,7 @@
 //! Connections that netfilter tracks: it is told of every destination, before packets are.
 
 use rvs_core::control::DatapathError;
+use rvs_core::layout::CONFIG_COMES_BACK;
 use rvs_core::sysctl::Sysctl;
 use rvs_core::types::DestKey;
 
@@ -51,6 +52,13 @@ impl<M: Memory> Services<M> {
     /// Whether connections are, or may be, tracked.
     pub fn is_tracking(&self) -> bool {
         self.tracking.begun
+    }
+
+    /// From now on packets that netfilter only tracks come back to the programs, or do not.
+    pub fn set_coming_back(&self, comes: bool) {
+        let flags = &self.maps.config().flags;
+        let others = flags.get() & !CONFIG_COMES_BACK;
+        flags.set(others | if comes { CONFIG_COMES_BACK } else { 0 });
     }
 
     pub(super) fn begin_tracking(&mut self) -> Result<(), DatapathError> {
