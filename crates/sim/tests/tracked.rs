@@ -151,6 +151,17 @@ fn what_a_master_told_of_is_tracked_but_not_its_first_replies() {
         assert_eq!(sim.take_in(sim.maps(), &told(protocol, vip)), Ok(Arrived::Entered));
         assert_eq!(flags(&sim), (0, 0), "{protocol} {vip}");
     }
+    serve(&mut sim, Protocol::Tcp, "10.9.1.2:80", ForwardMethod::DirectRoute);
+    for (comes_back, tracked) in [(false, 0), (true, 1)] {
+        sim.set_coming_back(comes_back);
+        let client = SocketAddr::new(at(CLIENT).ip(), 2000 + tracked as u16);
+        let entry = rvs_sync::Entry { client, flags: 3, ..told(6, "10.9.1.2:80") };
+        assert_eq!(sim.take_in(sim.maps(), &entry), Ok(Arrived::Entered));
+        assert_eq!(flags(&sim), (tracked, 0));
+    }
+    sim.maps().advance(ticks(301));
+    sim.maps().sweep();
+    assert_eq!(flags(&sim), (0, 0));
     assert_eq!(sim.take_in(sim.maps(), &told(17, VIRTUAL)), Ok(Arrived::Entered));
     assert_eq!(flags(&sim), (1, 0));
     let conns = sim.maps().conns4().iter().flat_map(|set| &set.ways);

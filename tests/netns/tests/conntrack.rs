@@ -736,8 +736,25 @@ fn tracked_direct_connections_last_and_end() -> Result<(), LabError> {
             Ok(tracked(&host, port + 1)?.is_empty())
         })?;
     }
+    // The first packet finds its service by netfilter's mark; the next, of a connection that is tracked, keep it.
+    nft(
+        &host,
+        "table inet five { chain pre { type filter hook prerouting priority mangle;
+            udp dport 7007 meta mark set 5; }
+          chain forward { type filter hook forward priority filter; meta mark 5 counter; }\n}",
+    )?;
     director.ipvsadm("-A -f 5 -s rr")?;
-    assert_eq!(rules(&host)?, 2);
+    director.ipvsadm(&format!("-a -f 5 -r {} -g", at(SERVER[0], 0)))?;
+    lab.host("rs1").serve_udp_echo(&[at(SHARED[0], 7007).parse().expect("an address")])?;
+    let socket = udp(&client, &at(SHARED[0], 7007), 48_004)?;
+    for _ in 0..3 {
+        assert_eq!(ask(&socket, 5), "rs1");
+    }
+    let known = tracked(&host, 48_004)?;
+    assert!(matches!(&known[..], [[original, _]] if original.packets == 3), "{known:?}");
+    assert_eq!(counters(&director, "-f 5")?[..3], [1, 3, 0]);
+    let forwarded = host.run("nft list table inet five")?;
+    assert!(forwarded.contains("counter packets 3 "), "{forwarded}");
     director.ipvsadm("-D -f 5")?;
     assert_eq!(rules(&host)?, 2);
     director.process().kill();
