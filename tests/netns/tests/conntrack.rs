@@ -376,6 +376,17 @@ fn fragments_errors_and_the_director_itself() -> Result<(), LabError> {
         let [_, counted @ ..] = counters(&director, &format!("-t {}", at(vip, 82)))?;
         assert_eq!(counted, [original.packets, reply.packets, original.bytes, reply.bytes]);
         reset(stream);
+        // And by direct routing.
+        let direct = format!("-t {}", at(vip, PORTS.1));
+        director.ipvsadm(&format!("-A {direct} -s rr"))?;
+        director.ipvsadm(&format!("-a {direct} -r {own} -g"))?;
+        let mut stream = connect(&client, &at(vip, PORTS.1), 41_004)?;
+        assert_eq!(line(&mut stream), format!("director {}", CLIENT[family]));
+        echo(&mut stream, 100_000);
+        assert_eq!(tracked(&host, 41_004)?.len(), 1);
+        let [conns, packets, ..] = counters(&director, &direct)?;
+        assert!(conns == 1 && packets > 5, "{conns} {packets}");
+        reset(stream);
         host.run("conntrack -F")?;
     }
     Ok(())
