@@ -1,19 +1,31 @@
-//! Packets that netfilter marks for fwmark services: routed to a device of ours, where a program
-//! takes them up, for TC ingress is before netfilter.
+//! Packets that netfilter marks for fwmark services, and those that it tracks and does not translate: routed
+//! to a device of ours, where a program takes them up, for TC ingress is before netfilter.
 
 use std::collections::HashSet;
 
+use rvs_core::tracked::{MARK, MARK_MASK};
 use rvs_core::types::Family;
 use rvs_datapath::BpfDatapath;
 use rvs_host::{Host, Mark, forwards};
 
 use crate::interfaces::Interfaces;
 
-/// Routes exactly the marks that services have. What fails is logged and tried again when those
-/// services change: rules of `rvs mark` and marks given before TC work without it.
+/// Routes exactly the marks that services have, and that of tracked connections. What fails is logged and
+/// tried again when they change: rules of `rvs mark` and marks given before TC work without it, and no new
+/// connection by direct routing or a tunnel is tracked.
 pub fn update(host: &mut Host, datapath: &mut BpfDatapath, interfaces: &mut Interfaces) {
-    let Some(marks) = datapath.take_marks() else { return };
-    if let Err(error) = route(host, &marks, interfaces) {
+    if !datapath.take_marks_changed() {
+        return;
+    }
+    let services = datapath.marks().map(|(family, mark)| Mark { family, mark, mask: u32::MAX });
+    let tracked = [Family::V4, Family::V6]
+        .map(|family| Mark { family, mark: MARK, mask: MARK_MASK })
+        .into_iter()
+        .filter(|_| datapath.is_tracking());
+    let marks: HashSet<Mark> = services.chain(tracked).collect();
+    let routed = route(host, &marks, interfaces);
+    datapath.set_coming_back(routed.is_ok() && datapath.is_tracking());
+    if let Err(error) = routed {
         tracing::warn!("marks that netfilter gives are not seen: {error:#}");
     } else {
         warn_of_hosts(&marks, interfaces);
@@ -36,7 +48,7 @@ fn route(
 /// The stack routes marked packets to the device only where it routes at all.
 fn warn_of_hosts(marks: &HashSet<Mark>, interfaces: &Interfaces) {
     for family in [Family::V4, Family::V6] {
-        if !marks.iter().any(|(other, _)| *other == family) {
+        if !marks.iter().any(|mark| mark.family == family && mark.mask == u32::MAX) {
             continue;
         }
         for interface in interfaces.names().filter(|name| !forwards(family, name)) {

@@ -112,6 +112,9 @@ pub const CONFIG_BACKUP_ONLY: u32 = 1 << 8;
 pub const CONFIG_COUNT_PACKETS: u32 = 1 << 9;
 /// In [`Config::flags`]: connections that nobody seems to need are ended (`drop_entry`).
 pub const CONFIG_DROP_ENTRY: u32 = 1 << 10;
+/// In [`Config::flags`]: packets that netfilter only tracks come back to the programs, so connections by direct
+/// routing and tunnels may be tracked.
+pub const CONFIG_COMES_BACK: u32 = 1 << 11;
 
 /// In a value of `REAL_SERVERS4` and `REAL_SERVERS6`, beside the destination's index: its service has a
 /// persistence engine.

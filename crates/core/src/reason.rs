@@ -80,8 +80,8 @@ reasons! {
     PuntChecksum = "punt.checksum",
     /// Passed from XDP to TC: a fragment.
     PuntFragment = "punt.fragment",
-    /// Passed: a reply of a connection that netfilter tracks, or an ICMP error about its packets. The reply
-    /// is counted as it leaves.
+    /// Passed: a reply of a connection that netfilter tracks, which is counted as it leaves, or an ICMP error
+    /// about its packets; or a client's packet by direct routing or a tunnel, which comes back.
     Tracked = "pass.tracked",
     /// Passed from XDP to TC: of such a connection.
     PuntTracked = "punt.tracked",

@@ -5,6 +5,8 @@
 //! whole (the destination, with the way of forwarding) is entered anew before the old entry ends, so
 //! that at no moment a packet finds nothing.
 
+use rvs_wire::protocol;
+
 use crate::addr::Addr;
 use crate::app;
 use crate::conn::{CACHE, COUNTS, INACTIVE, NO_OUTPUT, REPLY, SYNCED, TEMPLATE, Word};
@@ -17,6 +19,7 @@ use crate::pe;
 use crate::pipeline::{end, forget, partner};
 use crate::schedule::{claim_reply, take_replies};
 use crate::table;
+use crate::tracked;
 use crate::types::ForwardMethod;
 
 /// A connection or template that another director told of, with this director's own destination.
@@ -63,7 +66,7 @@ impl<A: Addr> Arrival<A> {
     }
 
     /// The word of its entry.
-    fn word(&self) -> Word {
+    fn word(&self, tracked: u32) -> Word {
         let direct = !matches!(self.method, ForwardMethod::Masquerade | ForwardMethod::Bypass);
         let flags = match (self.template, self.inactive) {
             (true, _) => TEMPLATE,
@@ -71,7 +74,17 @@ impl<A: Addr> Arrival<A> {
             (false, false) => 0,
         };
         let no_output = if direct && !self.template { NO_OUTPUT } else { 0 };
-        Word::live(self.state, self.method, flags | no_output | SYNCED | self.app())
+        Word::live(self.state, self.method, flags | no_output | SYNCED | self.app() | tracked)
+    }
+
+    /// [`TRACKED`](crate::conn::TRACKED) if netfilter is to track it. To translate it needs to know the
+    /// destination, and takes no SCTP that it has not seen begin.
+    fn tracked<E: Tables<A>>(&self, env: &E) -> u32 {
+        let known = self.dest != 0 && self.key.protocol != protocol::SCTP as u32;
+        if self.template || self.masqueraded() && !known {
+            return 0;
+        }
+        tracked::flag(env, self.method as u32, self.app())
     }
 
     /// The flag of its application helper, if it has one.
@@ -178,7 +191,7 @@ fn enter<A: Addr, E: Tables<A>>(
         table::abandon(env, number);
         return refused;
     }
-    let mut word = arrival.word();
+    let mut word = arrival.word(arrival.tracked(env));
     if !arrival.template && env.config().is_some_and(defence::counts) {
         // The kernel takes it for one that has had as many packets as `sync_threshold` says first.
         word = Word(word.0 | COUNTS).counted().counted().counted();
@@ -226,6 +239,7 @@ fn enter_reply<A: Addr, E: Tables<A>>(
     let entered = claim_reply(env, key, &reply_key, number, dest);
     let (reply, reply_number) = entered.map_err(|_| Arrived::Full)?;
     conn.pair.set(reply_number);
+    // Not tracked before the client's first packet: see `tracked::meet`.
     table::publish(env, reply, Word::live(0, arrival.method, REPLY | arrival.app()));
     Ok(())
 }

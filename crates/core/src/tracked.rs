@@ -5,36 +5,83 @@
 //!  ingress: client ─► virtual address ── priority: which destination ──► prerouting: rvsd's rules ─► destination
 //!  egress:  client ◄─ virtual address ◄──────────── postrouting ◄─────────────────────── destination
 //! ```
+//!
+//! By direct routing and tunnels nothing is translated, and netfilter sees clients' packets alone. They come
+//! back by the device of marked packets, and are accounted for then:
+//!
+//! ```text
+//!  ingress: client ─► virtual address ── priority: to be tracked ──► prerouting: a mark ─► routing: rvs0
+//!  egress of rvs0 ─► ingress of the loopback: on to the destination
+//! ```
+//!
+//! Of a connection that another director told of, netfilter learns by the client's first packet. Until then
+//! its reply entry has no [`TRACKED`], and what the destination sends is translated here.
 
 use crate::addr::Addr;
-use crate::conn::{APP, REPLY, TRACKED, Word};
+use crate::conn::{APP, REPLY, SYNCED, TRACKED, Word};
 use crate::env::Tables;
 use crate::flow::Flow;
-use crate::layout::{Conn, Key};
+use crate::layout::{CONFIG_COMES_BACK, Conn, Key};
 use crate::ours;
 use crate::pipeline::{Forward, Verdict, change, of_entry, partner};
 use crate::sysctl::Sysctl;
 use crate::table;
+use crate::types::ForwardMethod;
 
 /// In a packet's priority, above the destination's index: netfilter is to translate it.
 pub const PRIORITY: u32 = 0x7200_0000;
-/// Bits of [`PRIORITY`].
-pub const PRIORITY_MASK: u32 = 0xff00_0000;
-/// In such a priority: the packet keeps its port, as it has not the destination's.
+/// In a packet's priority: a destination's, of a connection that netfilter knows; or it is dropped, as it
+/// would reach the client with the destination's address.
+pub const REPLY_PRIORITY: u32 = 0x7300_0000;
+/// In a packet's priority: netfilter is to track it, and nothing else.
+pub const DIRECT_PRIORITY: u32 = 0x7300_0001;
+/// Bits that tell one of these priorities from others.
+pub const PRIORITY_MASK: u32 = 0xfe00_0000;
+/// In a packet's mark, until it is routed: back to the programs. In place of what the host has there.
+pub const MARK: u32 = 0x7200_0000;
+/// Bits of [`MARK`].
+pub const MARK_MASK: u32 = 0xff00_0000;
+/// In [`PRIORITY`]: the packet keeps its port, as it has not the destination's.
 pub const KEEPS_PORT: u32 = 1 << 23;
 
-/// [`TRACKED`] if a new masqueraded connection is tracked: all are, but those of application helpers,
-/// which read the packets here.
+/// [`TRACKED`] if a new connection, forwarded by this method, is tracked: all are, but those of application
+/// helpers, which read the packets here, and those without a destination.
 #[inline(always)]
-pub fn flag<A: Addr, E: Tables<A>>(env: &E, app: u32) -> u32 {
-    let tracks = env.config().is_some_and(|config| config.sysctl(Sysctl::Conntrack) != 0);
-    if tracks && app & APP == 0 { TRACKED } else { 0 }
+pub fn flag<A: Addr, E: Tables<A>>(env: &E, method: u32, app: u32) -> u32 {
+    let Some(config) = env.config() else { return 0 };
+    if config.sysctl(Sysctl::Conntrack) == 0 {
+        return 0;
+    }
+    let tracks = if method == ForwardMethod::Masquerade as u32 {
+        app & APP == 0
+    } else {
+        method != ForwardMethod::Bypass as u32 && config.flags.get() & CONFIG_COMES_BACK != 0
+    };
+    if tracks { TRACKED } else { 0 }
 }
 
 /// Whether netfilter translates the packet.
 #[inline(always)]
-pub fn is_tracked<A: Copy>(verdict: &Verdict<'_, A>) -> bool {
-    matches!(verdict, Verdict::Forward(forward) if Word(forward.entry.word.get()).has(TRACKED))
+pub fn is_translated<A: Copy>(verdict: &Verdict<'_, A>) -> bool {
+    match verdict {
+        Verdict::Forward(forward) => {
+            let word = Word(forward.entry.word.get());
+            word.has(TRACKED) && is_masqueraded(word)
+        }
+        _ => false,
+    }
+}
+
+/// Whether the packet of an entry with this word is netfilter's, to be translated or tracked. What comes by
+/// the loopback it has tracked.
+#[inline(always)]
+pub fn is_left(word: Word, on_loopback: bool) -> bool {
+    word.has(TRACKED) && (is_masqueraded(word) || !on_loopback)
+}
+
+#[inline(always)]
+fn is_masqueraded(word: Word) -> bool {
+    word.forward() == ForwardMethod::Masquerade as u32
 }
 
 /// The connection of a client's packet as it comes in, or of a real server's.
@@ -59,8 +106,19 @@ pub fn outgoing<'e, A: Addr, E: Tables<A>>(env: &'e E, flow: &Flow<A>) -> Option
         return None;
     }
     match of_entry(env, partner(env, conn)?) {
-        Verdict::Forward(forward) => Some(forward),
+        // What was translated here has been counted.
+        Verdict::Forward(forward) if Word(forward.entry.word.get()).has(TRACKED) => Some(forward),
         _ => None,
+    }
+}
+
+/// Leaves replies to netfilter as well, from a client's first packet on.
+#[inline(always)]
+pub fn meet<A: Addr, E: Tables<A>>(env: &E, entry: &Conn<A>) {
+    if Word(entry.word.get()).has(SYNCED)
+        && let Some(reply) = partner(env, entry)
+    {
+        change(env, reply, |word| Word(word.0 | TRACKED));
     }
 }
 
@@ -87,19 +145,25 @@ pub fn give_up<A: Addr, E: Tables<A>>(env: &E, entry: &Conn<A>) {
 pub struct Ended<A> {
     /// What the client's packets have.
     pub key: Key<A>,
-    /// The destination's address.
+    /// The source of replies to it as netfilter knows it: the destination's address, or what the client's
+    /// packets were sent to.
     pub target: A,
 }
 
-/// What netfilter is to forget with `conn`, which has ended: unless another has taken its place and goes
-/// to the same destination.
+/// What netfilter is to forget with `conn`, which has ended: unless another has taken its place whose packets
+/// get the same address.
 pub fn ended<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>) -> Option<Ended<A>> {
     let word = Word(conn.word.get());
     if !word.has(TRACKED) || word.has(REPLY) {
         return None;
     }
-    let (key, target) = (conn.key.get(), conn.target.get());
-    let same = |next: &Conn<A>| next.dest.get() == conn.dest.get();
+    let key = conn.key.get();
+    let masqueraded = is_masqueraded(word);
+    let target = if masqueraded { conn.target.get() } else { key.dst };
+    let same = |next: &Conn<A>| {
+        masqueraded == is_masqueraded(Word(next.word.get()))
+            && (!masqueraded || next.dest.get() == conn.dest.get())
+    };
     let taken = table::entry(env, env.find(&key)).is_some_and(same);
     if taken { None } else { Some(Ended { key, target }) }
 }

@@ -4,7 +4,7 @@
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use rvs_core::addr::{V4, V6};
-use rvs_core::conn::{TRACKED, Word};
+use rvs_core::conn::Word;
 use rvs_core::env::{Env, Tables};
 use rvs_core::flow::{Flow, L3};
 use rvs_core::fragment::{self, Content, Fragment, Fragments, follow, is_relevant};
@@ -12,7 +12,7 @@ use rvs_core::headers::MOST_OFFSET;
 use rvs_core::packet::Packet as _;
 use rvs_core::pipeline::{Forward, Verdict, resolve};
 use rvs_core::reason::Reason;
-use rvs_core::tracked::is_tracked;
+use rvs_core::tracked::is_left;
 use rvs_core::types::Family;
 use rvs_wire::{ETHERTYPE_IPV4, Ethernet, Fragment as Header, Ipv4, Tcp, protocol};
 
@@ -121,7 +121,9 @@ where
     if let Err(reason) = fragment::note(&Kernel, fragment, &verdict) {
         return drop(reason);
     }
-    if is_tracked(&verdict) {
+    if let Verdict::Forward(forward) = &verdict
+        && is_left(Word(forward.entry.word.get()), frame.is_on_loopback())
+    {
         return tracked::PENDING;
     }
     tc::act::<A, true>(frame, &fragment.flow, &verdict)
@@ -140,8 +142,8 @@ where
         None => return wait(frame, fragment),
     };
     let flow = &fragment.flow;
-    if Word(forward.entry.word.get()).has(TRACKED) {
-        if forward.reply {
+    if is_left(Word(forward.entry.word.get()), frame.is_on_loopback()) {
+        if forward.reply || !forward.is_masqueraded() {
             return pass(Reason::Tracked);
         }
         fragment::count(&Kernel, flow, &forward);

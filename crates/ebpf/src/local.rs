@@ -20,7 +20,7 @@ use rvs_core::pipeline::{Forward, Verdict, commit};
 use rvs_core::reason::Reason;
 use rvs_core::related::{self, Errors};
 use rvs_core::time::Tick;
-use rvs_core::tracked::is_tracked;
+use rvs_core::tracked::is_translated;
 use rvs_core::types::ForwardMethod;
 use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Tcp};
 
@@ -172,7 +172,7 @@ where
 {
     let Ok(related) = A::related(&frame, outline::<A>(frame)) else { return NEXT };
     match related::resolve(&Kernel, &related, false) {
-        verdict if is_tracked(&verdict) => NEXT,
+        verdict if is_translated(&verdict) => NEXT,
         Verdict::Forward(_) => to_loopback(&mut frame),
         _ => NEXT,
     }
@@ -236,15 +236,21 @@ pub fn hand_over(mut frame: Frame, for_client: bool) -> i32 {
 /// routes it ("early demux"): forwarding, by which marked packets come to us, drops what a socket has
 /// claimed. The stack does not look while a packet has a route, and this one's, for tunnels, says
 /// nothing: it is replaced by the real one.
-#[inline(never)]
+#[inline(always)]
 pub fn leave_unclaimed(frame: Frame) {
     if may_be_marked() && !frame.is_on_loopback() {
-        // The shortest form of a `bpf_tunnel_key`: the tunnel's number and an address.
-        let mut key = [0u32; 2];
-        let size = size_of_val(&key) as u32;
-        // SAFETY: `key` is live and has the size that is passed; the helper reads no more.
-        unsafe { bpf_skb_set_tunnel_key(frame.0, key.as_mut_ptr().cast(), size, 0) };
+        unclaim(frame);
     }
+}
+
+/// The same of any packet that is to come back to us.
+#[inline(never)]
+pub fn unclaim(frame: Frame) {
+    // The shortest form of a `bpf_tunnel_key`: the tunnel's number and an address.
+    let mut key = [0u32; 2];
+    let size = size_of_val(&key) as u32;
+    // SAFETY: `key` is live and has the size that is passed; the helper reads no more.
+    unsafe { bpf_skb_set_tunnel_key(frame.0, key.as_mut_ptr().cast(), size, 0) };
 }
 
 /// Whether packets are routed to us by their marks.

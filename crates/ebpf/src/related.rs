@@ -11,7 +11,7 @@ use rvs_core::packet::Packet as _;
 use rvs_core::pipeline::{Verdict, count};
 use rvs_core::reason::Reason;
 use rvs_core::related::{self, Errors};
-use rvs_core::tracked::is_tracked;
+use rvs_core::tracked::is_translated;
 use rvs_core::types::Family;
 use rvs_wire::checksum::fold;
 use rvs_wire::{ETHERTYPE_IPV4, Ethernet, protocol};
@@ -114,7 +114,7 @@ where
     // LLVM would pass what is read of the context instead of the context.
     let frame = Frame(core::hint::black_box(frame.0));
     match A::related(&frame, outline) {
-        Ok(related) => is_tracked(&related::resolve(&Kernel, &related, alone)),
+        Ok(related) => is_translated(&related::resolve(&Kernel, &related, alone)),
         Err(_) => false,
     }
 }

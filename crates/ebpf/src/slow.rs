@@ -22,6 +22,7 @@ use rvs_core::layout::INTERFACE_KNOWN;
 use rvs_core::packet::Packet;
 use rvs_core::pipeline::Verdict;
 use rvs_core::reason::Reason;
+use rvs_core::tracked::is_left;
 use rvs_core::types::Family;
 use rvs_wire::{Ethernet, Ipv4, Ipv6, Tcp};
 
@@ -149,8 +150,11 @@ where
 {
     match verdict {
         Verdict::Forward(forward) if Word(forward.entry.word.get()).has(APP | TRACKED) => {
-            let tracked = Word(forward.entry.word.get()).has(TRACKED);
-            if tracked { Some(tracked::PENDING) } else { inspect(frame, flow) }
+            let word = Word(forward.entry.word.get());
+            if word.has(APP) {
+                return inspect(frame, flow);
+            }
+            is_left(word, frame.is_on_loopback()).then_some(tracked::PENDING)
         }
         Verdict::Pass(Reason::NotOurs) => meet(frame, flow),
         _ => None,

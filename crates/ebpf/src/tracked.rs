@@ -1,6 +1,6 @@
-//! Packets of connections that netfilter translates, so that it tracks them (`conntrack`): they are
-//! accounted for here and left to the stack; TC only. Programs of their own: they are called, or attached,
-//! for such connections alone.
+//! Packets of connections that netfilter tracks (`conntrack`): those that it translates are accounted for
+//! here and left to the stack, as are others, which come back by the loopback; TC only. Programs of their
+//! own: they are called, or attached, for such connections alone.
 
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
@@ -11,12 +11,15 @@ use rvs_core::fragment::Fragments;
 use rvs_core::packet::Packet as _;
 use rvs_core::pipeline::commit;
 use rvs_core::reason::Reason;
-use rvs_core::tracked::{give_up, incoming, outgoing, priority};
+use rvs_core::tracked::{
+    DIRECT_PRIORITY, REPLY_PRIORITY, give_up, incoming, meet, outgoing, priority,
+};
 use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet};
 
 use crate::engine::{AGAIN, Steps};
 use crate::env::Kernel;
 use crate::fragment::HEADERS;
+use crate::local::unclaim;
 use crate::maps::{self, LOCAL_PROGRAM, TC_PROGRAM};
 use crate::tc::{Frame, NEXT, pass};
 
@@ -59,9 +62,18 @@ where
         return AGAIN;
     }
     if forward.reply {
+        // SAFETY: the context is valid for the whole run.
+        unsafe { (*frame.0).priority = REPLY_PRIORITY };
+        return pass(Reason::Tracked);
+    }
+    if !forward.is_masqueraded() {
+        unclaim(frame);
+        // SAFETY: as above.
+        unsafe { (*frame.0).priority = DIRECT_PRIORITY };
         return pass(Reason::Tracked);
     }
     commit(&Kernel, Kernel.now(), flow, &forward);
+    meet(&Kernel, forward.entry);
     // SAFETY: the context is valid for the whole run.
     unsafe { (*frame.0).priority = priority(&forward) };
     NEXT

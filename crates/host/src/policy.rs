@@ -20,22 +20,36 @@ const LOCAL: u32 = 255;
 /// Its MTU: super-packets are not cut before the programs see them.
 const MTU: u32 = 65_535;
 
-/// Packets of this family with this mark.
-pub type Mark = (Family, u32);
+/// Packets of a family with a mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Mark {
+    /// The family.
+    pub family: Family,
+    /// The mark.
+    pub mark: u32,
+    /// Which of its bits matter.
+    pub mask: u32,
+}
+
+/// A mark and its mask.
+type Bits = (u32, u32);
 
 fn family(family: Family) -> AddressFamily {
     if family == Family::V4 { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }
 
 /// A rule of preference `preference`: packets with `mark`, or all, look into `table`.
-fn rule(family: AddressFamily, preference: u32, mark: Option<u32>, table: u32) -> RuleMessage {
+fn rule(family: AddressFamily, preference: u32, mark: Option<Bits>, table: u32) -> RuleMessage {
     let mut rule = RuleMessage::default();
     rule.header.family = family;
     rule.header.action = RuleAction::ToTable;
     // With the attribute, the header's field says nothing.
     rule.attributes.push(RuleAttribute::Table(table));
     rule.attributes.push(RuleAttribute::Priority(preference));
-    rule.attributes.extend(mark.map(RuleAttribute::FwMark));
+    if let Some((mark, mask)) = mark {
+        rule.attributes.push(RuleAttribute::FwMark(mark));
+        rule.attributes.push(RuleAttribute::FwMask(mask));
+    }
     rule
 }
 
@@ -55,7 +69,7 @@ fn way_back(family: AddressFamily) -> RuleMessage {
 #[derive(Default)]
 struct Rules {
     /// Marks that are routed to the device.
-    marks: HashSet<u32>,
+    marks: HashSet<Bits>,
     /// Preferences, 0 or 1, of those for the host's own addresses.
     locals: Vec<u32>,
     /// Whether [`way_back`] is one of them.
@@ -103,8 +117,8 @@ impl Host {
     /// ```
     pub fn route_marked(&mut self, device: u32, marks: &HashSet<Mark>) -> Result<(), HostError> {
         for version in [Family::V4, Family::V6] {
-            let wanted = marks.iter().filter(|(family, _)| *family == version);
-            let wanted: HashSet<u32> = wanted.map(|(_, mark)| *mark).collect();
+            let wanted = marks.iter().filter(|mark| mark.family == version);
+            let wanted: HashSet<Bits> = wanted.map(|mark| (mark.mark, mark.mask)).collect();
             let family = family(version);
             let Rules { marks: ours, locals, has_way_back } = self.rules(family)?;
             if wanted == ours && has_way_back != wanted.is_empty() {
@@ -152,11 +166,13 @@ impl Host {
         for answer in self.request("list rules", message, NLM_F_DUMP)? {
             let RouteNetlinkMessage::NewRule(rule) = answer else { continue };
             let (mut table, mut mark, mut preference) = (u32::from(rule.header.table), None, 0);
+            let mut mask = u32::MAX;
             let mut goes_back = false;
             for attribute in &rule.attributes {
                 match attribute {
                     RuleAttribute::Table(number) => table = *number,
                     RuleAttribute::FwMark(number) => mark = Some(*number),
+                    RuleAttribute::FwMask(number) => mask = *number,
                     RuleAttribute::Priority(number) => preference = *number,
                     RuleAttribute::Goto(1) => goes_back = true,
                     _ => {}
@@ -164,7 +180,7 @@ impl Host {
             }
             rules.has_way_back |= goes_back && preference == 0;
             match (table, mark) {
-                (TABLE, Some(mark)) => drop(rules.marks.insert(mark)),
+                (TABLE, Some(mark)) => drop(rules.marks.insert((mark, mask))),
                 (LOCAL, None) if preference < 2 => rules.locals.push(preference),
                 _ => {}
             }

@@ -10,6 +10,7 @@ use common::{ACK, FIN, Packet, RST, SYN, dest, key, put, run, sim};
 use rvs_core::conn::{REPLY, TRACKED, Word};
 use rvs_core::control::{Datapath, DatapathError};
 use rvs_core::reason::Reason;
+use rvs_core::sync::Arrived;
 use rvs_core::sysctl::Sysctl;
 use rvs_core::time::ticks;
 use rvs_core::types::{DestKey, ForwardMethod, Protocol, Scheduler, ServiceFlags};
@@ -45,13 +46,14 @@ fn flags(sim: &SimDatapath) -> (usize, usize) {
 }
 
 #[test]
-fn masqueraded_connections_are_tracked_from_the_setting_on_but_ftp_s() {
+fn connections_are_tracked_from_the_setting_on_but_ftp_s() {
     let mut sim = sim(16);
     serve(&mut sim, Protocol::Tcp, VIRTUAL, ForwardMethod::Masquerade);
     serve(&mut sim, Protocol::Udp, VIRTUAL, ForwardMethod::Masquerade);
     serve(&mut sim, Protocol::Tcp, "10.9.1.1:21", ForwardMethod::Masquerade);
     serve(&mut sim, Protocol::Tcp, "10.9.1.2:80", ForwardMethod::DirectRoute);
     serve(&mut sim, Protocol::Tcp, "10.9.1.3:80", ForwardMethod::Tunnel);
+    serve(&mut sim, Protocol::Tcp, "10.9.1.4:80", ForwardMethod::Tunnel);
     send(&sim, Protocol::Tcp, VIRTUAL, SYN);
     sim.set_sysctl(Sysctl::Conntrack, 1).expect("it can be set");
     send(&sim, Protocol::Tcp, VIRTUAL, ACK);
@@ -59,12 +61,17 @@ fn masqueraded_connections_are_tracked_from_the_setting_on_but_ftp_s() {
     for other in ["10.9.1.1:21", "10.9.1.2:80", "10.9.1.3:80"] {
         send(&sim, Protocol::Tcp, other, SYN);
     }
-    assert_eq!(flags(&sim), (0, 0));
+    assert_eq!(flags(&sim), (0, 0), "nothing comes back");
+    sim.set_coming_back(true);
+    for (count, other) in [(0, "10.9.1.1:21"), (0, "10.9.1.2:80"), (1, "10.9.1.4:80")] {
+        send(&sim, Protocol::Tcp, other, SYN);
+        assert_eq!(flags(&sim), (count, 0), "{other}");
+    }
     send(&sim, Protocol::Udp, VIRTUAL, 0);
-    assert_eq!(flags(&sim), (1, 1));
+    assert_eq!(flags(&sim), (2, 1));
     sim.set_sysctl(Sysctl::Conntrack, 0).expect("it can be set");
     send(&sim, Protocol::Udp, VIRTUAL, 0);
-    assert_eq!(flags(&sim), (1, 1), "it goes on as it began");
+    assert_eq!(flags(&sim), (2, 1), "it goes on as it began");
 }
 
 #[test]
@@ -117,6 +124,75 @@ fn what_expires_is_to_be_forgotten_unless_its_like_is_there_again() {
     let pass = sim.maps().sweep();
     assert_eq!((pass.tracked.len(), sim.maps().config().tracked.get()), (1, 0));
     assert_eq!(pass.tracked[0].dest, at(SERVERS[0]).ip());
+}
+
+/// A connection that a master told of is tracked from the client's first packet on; what has no destination
+/// here, belongs to FTP or is SCTP's, which netfilter would not take, is not.
+#[test]
+fn what_a_master_told_of_is_tracked_but_not_its_first_replies() {
+    let told = |protocol: u8, virtual_addr: &str| rvs_sync::Entry {
+        protocol,
+        flags: 0,
+        state: u16::from(protocol != 17),
+        mark: 0,
+        timeout: 300,
+        client: at(CLIENT),
+        service: at(virtual_addr),
+        dest: at(SERVERS[0]),
+        deltas: None,
+        engine: None,
+    };
+    let mut sim = sim(16);
+    serve(&mut sim, Protocol::Udp, VIRTUAL, ForwardMethod::Masquerade);
+    serve(&mut sim, Protocol::Tcp, "10.9.1.1:21", ForwardMethod::Masquerade);
+    serve(&mut sim, Protocol::Sctp, "10.9.1.1:22", ForwardMethod::Masquerade);
+    sim.set_sysctl(Sysctl::Conntrack, 1).expect("it can be set");
+    for (protocol, vip) in [(6, "10.9.1.1:21"), (132, "10.9.1.1:22"), (17, "10.9.2.2:80")] {
+        assert_eq!(sim.take_in(sim.maps(), &told(protocol, vip)), Ok(Arrived::Entered));
+        assert_eq!(flags(&sim), (0, 0), "{protocol} {vip}");
+    }
+    serve(&mut sim, Protocol::Tcp, "10.9.1.2:80", ForwardMethod::DirectRoute);
+    for (comes_back, tracked) in [(false, 0), (true, 1)] {
+        sim.set_coming_back(comes_back);
+        let client = SocketAddr::new(at(CLIENT).ip(), 2000 + tracked as u16);
+        let entry = rvs_sync::Entry { client, flags: 3, ..told(6, "10.9.1.2:80") };
+        assert_eq!(sim.take_in(sim.maps(), &entry), Ok(Arrived::Entered));
+        assert_eq!(flags(&sim), (tracked, 0));
+    }
+    sim.maps().advance(ticks(301));
+    sim.maps().sweep();
+    assert_eq!(flags(&sim), (0, 0));
+    assert_eq!(sim.take_in(sim.maps(), &told(17, VIRTUAL)), Ok(Arrived::Entered));
+    assert_eq!(flags(&sim), (1, 0));
+    let conns = sim.maps().conns4().iter().flat_map(|set| &set.ways);
+    for conn in conns.filter(|conn| Word(conn.word.get()).has(TRACKED)) {
+        rvs_core::tracked::meet(&sim.maps(), conn);
+    }
+    assert_eq!(flags(&sim), (1, 1));
+}
+
+/// What is not translated netfilter knows by the virtual address, whichever destination it goes to.
+#[test]
+fn direct_connections_are_forgotten_by_the_virtual_address() {
+    let mut sim = sim(16);
+    serve(&mut sim, Protocol::Tcp, VIRTUAL, ForwardMethod::DirectRoute);
+    sim.set_sysctl(Sysctl::Conntrack, 1).expect("it can be set");
+    sim.set_coming_back(true);
+    let mut ended = Vec::new();
+    for waits in [true, false] {
+        for flags in [SYN, ACK, RST] {
+            send(&sim, Protocol::Tcp, VIRTUAL, flags);
+        }
+        let again = send(&sim, Protocol::Tcp, VIRTUAL, SYN);
+        assert_eq!(again, Outcome::Drop(Reason::TrackedAnew), "{again:?}");
+        // One that took its place goes to the other destination and has the same entry of netfilter's.
+        if !waits {
+            assert!(matches!(send(&sim, Protocol::Tcp, VIRTUAL, SYN), Outcome::Sent));
+        }
+        ended.extend(sim.maps().sweep().tracked);
+    }
+    assert_eq!(ended.len(), 1);
+    assert_eq!((ended[0].virtual_addr, ended[0].dest), (at(VIRTUAL), at(VIRTUAL).ip()));
 }
 
 /// What a translator is told.

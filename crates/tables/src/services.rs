@@ -12,7 +12,7 @@ mod uses;
 mod write;
 
 use std::cell::Cell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use rvs_core::control::{Change, ConnRow, Datapath, DatapathError, DestStatus, Stats};
@@ -98,7 +98,7 @@ pub struct Services<M> {
     new: Vec<(u32, IpAddr)>,
     /// Services put in force since [`Services::take_changed`] was called last.
     changed: Vec<ServiceKey>,
-    /// Whether services by mark came or went since [`Services::take_marks`] was called last.
+    /// What [`Services::take_marks_changed`] is to say.
     marks_changed: bool,
     /// Pages of memory that were left when [`Services::defend`] was called last.
     available: u64,
@@ -126,13 +126,17 @@ impl<M: Memory> Services<M> {
         std::mem::take(&mut self.changed)
     }
 
-    /// The marks that have services; `None` if they are the same as at the last call.
-    pub fn take_marks(&mut self) -> Option<HashSet<(Family, u32)>> {
-        let marks = |key: &ServiceKey| match *key {
+    /// Whether since the last call services by mark came or went, or tracking began or ended.
+    pub fn take_marks_changed(&mut self) -> bool {
+        std::mem::take(&mut self.marks_changed)
+    }
+
+    /// The marks that have services.
+    pub fn marks(&self) -> impl Iterator<Item = (Family, u32)> {
+        self.keys().filter_map(|key| match *key {
             ServiceKey::Fwmark { family, mark } => Some((family, mark)),
             ServiceKey::Address { .. } => None,
-        };
-        std::mem::take(&mut self.marks_changed).then(|| self.keys().filter_map(marks).collect())
+        })
     }
 
     /// The keys of all services.

@@ -7,10 +7,12 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::net::{AddressFamily, SocketType, sockopt};
-use rvs_testkit::lab::{Director, Host, Lab, LabError, Stop, Topology, find_program};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
+use rvs_testkit::lab::{
+    Checksums, Director, Host, Lab, LabError, Stop, Topology, find_program, wait_until,
+};
 use rvs_testkit::{need_lab, skip};
-use rvs_tests_netns::at;
+use rvs_tests_netns::{QUIET, at, lab};
 
 /// The virtual addresses.
 const VIPS: [&str; 2] = ["10.9.1.1", "fd09::1"];
@@ -191,7 +193,9 @@ fn connect(host: &Host, to: &str, port: u16) -> Result<TcpStream, LabError> {
     let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0u16; 8].into() };
     host.enter(|| {
-        let socket = rustix::net::socket(family, SocketType::STREAM, None).expect("a socket");
+        // A program that is started meanwhile would keep it.
+        let flags = SocketFlags::CLOEXEC;
+        let socket = socket_with(family, SocketType::STREAM, flags, None).expect("a socket");
         sockopt::set_socket_reuseaddr(&socket, true).expect("an option");
         rustix::net::bind(&socket, &SocketAddr::new(any, port)).expect("a free port");
         rustix::net::connect(&socket, &to).expect("an answer");
@@ -371,6 +375,17 @@ fn fragments_errors_and_the_director_itself() -> Result<(), LabError> {
         let [[original, reply]] = &tracked(&host, 41_003)?[..] else { panic!("one entry") };
         let [_, counted @ ..] = counters(&director, &format!("-t {}", at(vip, 82)))?;
         assert_eq!(counted, [original.packets, reply.packets, original.bytes, reply.bytes]);
+        reset(stream);
+        // And by direct routing.
+        let direct = format!("-t {}", at(vip, PORTS.1));
+        director.ipvsadm(&format!("-A {direct} -s rr"))?;
+        director.ipvsadm(&format!("-a {direct} -r {own} -g"))?;
+        let mut stream = connect(&client, &at(vip, PORTS.1), 41_004)?;
+        assert_eq!(line(&mut stream), format!("director {}", CLIENT[family]));
+        echo(&mut stream, 100_000);
+        assert_eq!(tracked(&host, 41_004)?.len(), 1);
+        let [conns, packets, ..] = counters(&director, &direct)?;
+        assert!(conns == 1 && packets > 5, "{conns} {packets}");
         reset(stream);
         host.run("conntrack -F")?;
     }
@@ -578,5 +593,208 @@ fn commands_take_it_away() -> Result<(), LabError> {
     let output = down.arg("down").arg("--pin").arg(director.pin()).output().expect("rvs starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(!tables()?.contains("inet rvs"));
+    Ok(())
+}
+
+/// The virtual addresses where servers answer past the director, the client's and one server's.
+const SHARED: [&str; 2] = ["192.168.122.22", "fd22::22"];
+const BESIDE: [&str; 2] = rvs_tests_netns::CLIENT;
+const SERVER: [&str; 2] = rvs_tests_netns::SERVERS[0].1;
+
+/// A director beside a server that has the virtual addresses, too, and takes packets out of tunnels.
+fn beside() -> Result<Lab, LabError> {
+    let lab = lab()?;
+    let (director, server) = (lab.host("director"), lab.host("rs1"));
+    for (vip, length) in SHARED.into_iter().zip(["/32", "/128 nodad"]) {
+        director.ip(&format!("addr add {vip}{length} dev eth0"))?;
+        server.ip(&format!("addr add {vip}{length} dev lo"))?;
+    }
+    for client in BESIDE {
+        server.ip(&format!("route del {client}"))?;
+    }
+    server.sysctls(&QUIET)?;
+    server.serve_udp_echo(&SHARED.map(|vip| at(vip, PORTS.1).parse().expect("an address")))?;
+    introduce(&server)?;
+    server.serve_decap(Checksums::Complete)?;
+    director.sysctls(&[
+        ("net.ipv4.ip_forward", "1"),
+        ("net.ipv6.conf.all.forwarding", "1"),
+        ("net.netfilter.nf_conntrack_acct", "1"),
+    ])?;
+    Ok(lab)
+}
+
+/// Services of both families and protocols to the server.
+fn serve_beside(director: &Director, words: &str) -> Result<(), LabError> {
+    for (vip, server) in SHARED.into_iter().zip(SERVER) {
+        for protocol in ["-t", "-u"] {
+            let service = format!("{protocol} {}", at(vip, PORTS.1));
+            director.ipvsadm(&format!("-A {service} -s rr"))?;
+            director.ipvsadm(&format!("-a {service} -r {} {words}", at(server, PORTS.1)))?;
+        }
+    }
+    Ok(())
+}
+
+/// The host's rules see the packets and their own marks, and give them no other source.
+const WATCH: &str = "table inet watch {
+    chain services { type nat hook prerouting priority dstnat;
+        ip daddr 192.168.122.22 meta mark set 0x4000
+        ip6 daddr fd22::22 meta mark set 0x4000
+    }
+    chain forward { type filter hook forward priority filter;
+        meta mark 0x4000 ip daddr 192.168.122.22 counter
+        meta mark 0x4000 ip6 daddr fd22::22 counter
+        meta mark & 0xff000000 == 0x72000000 counter drop
+    }
+    chain postrouting { type nat hook postrouting priority srcnat;
+        meta mark 0x4000 masquerade
+    }
+}";
+
+/// Real connections by direct routing and tunnels: netfilter knows them by the virtual address, each packet
+/// counts once, the server sees the client.
+fn tracks_direct(mode: &str) -> Result<(), LabError> {
+    let lab = beside()?;
+    if mode == "xdp" {
+        lab.prepare_for_xdp()?;
+    }
+    let (client, host) = (lab.host("client"), lab.host("director"));
+    let director = Director::start(&host, &["--mode", mode])?;
+    assert!(setting(&director, "conntrack=1").is_ok());
+    nft(&host, WATCH)?;
+    let mut port = 47_000;
+    for method in ["-g", "-i", "-i --tun-type gre --tun-csum"] {
+        serve_beside(&director, method)?;
+        for family in 0..2 {
+            port += 1;
+            let vip = at(SHARED[family], PORTS.1);
+            let mut stream = connect(&client, &vip, port)?;
+            assert_eq!(line(&mut stream), format!("rs1 {}", BESIDE[family]), "{method}");
+            echo(&mut stream, 300_000);
+            let known = tracked(&host, port)?;
+            let [[original, reply]] = &known[..] else { panic!("{method}: {known:?}") };
+            assert_eq!(original.from.to_string(), at(BESIDE[family], port));
+            assert_eq!((original.to.to_string(), reply.from), (vip.clone(), original.to));
+            assert_eq!((reply.to, reply.packets), (original.from, 0), "past the director");
+            let [_, packets, to_clients, ..] = counters(&director, &format!("-t {vip}"))?;
+            assert!(packets > 5 && to_clients == 0, "{method} {packets} {to_clients}");
+
+            let socket = udp(&client, &vip, port)?;
+            for len in [5, 1200] {
+                assert_eq!(ask(&socket, len), "rs1");
+            }
+            let known = tracked(&host, port)?;
+            let udp = known.iter().find(|[original, _]| original.packets == 2).expect("both");
+            let [_, counted @ ..] = counters(&director, &format!("-u {vip}"))?;
+            assert_eq!(counted, [udp[0].packets, 0, udp[0].bytes, 0], "{method} {vip}");
+            // In fragments, which netfilter puts together and cuts again.
+            if family == 0 || method == "-g" {
+                assert_eq!(ask(&socket, 4000), "rs1");
+                let counted = counters(&director, &format!("-u {vip}"))?;
+                assert_eq!(counted[1], 3, "{method} {vip}");
+            }
+        }
+        director.ipvsadm("-C")?;
+        host.run("conntrack -F")?;
+    }
+    let watched = host.run("nft list table inet watch")?;
+    assert_eq!(watched.matches("counter packets 0 ").count(), 1, "{watched}");
+    assert!(watched.contains("counter packets 0 bytes 0 drop"), "{watched}");
+    Ok(())
+}
+
+#[test]
+fn direct_routing_and_tunnels_are_tracked_by_tc() -> Result<(), LabError> {
+    need_tools!();
+    tracks_direct("tc")
+}
+
+#[test]
+fn direct_routing_and_tunnels_are_tracked_by_xdp() -> Result<(), LabError> {
+    need_tools!();
+    tracks_direct("xdp")
+}
+
+/// What is only tracked ends with its connection, goes on without rvsd and with another setting, and leaves
+/// nothing behind; services by mark, which use the same device, come and go meanwhile.
+#[test]
+fn tracked_direct_connections_last_and_end() -> Result<(), LabError> {
+    need_tools!();
+    let lab = beside()?;
+    let (client, host) = (lab.host("client"), lab.host("director"));
+    let director = Director::start(&host, &["--mode", "tc"])?;
+    serve_beside(&director, "-g")?;
+    director.ipvsadm("--set 0 2 2")?;
+    assert!(setting(&director, "conntrack=1").is_ok());
+    let rules = |host: &Host| -> Result<usize, LabError> {
+        let both = host.ip("rule")? + &host.ip("-6 rule")?;
+        Ok(both.lines().filter(|line| line.contains("fwmark 0x72000000/0xff000000")).count())
+    };
+    assert_eq!(rules(&host)?, 2);
+    let mut streams = Vec::new();
+    for (vip, port) in SHARED.into_iter().zip([48_000, 48_010]) {
+        let vip = at(vip, PORTS.1);
+        let mut stream = connect(&client, &vip, port)?;
+        line(&mut stream);
+        assert_eq!(tracked(&host, port)?.len(), 1);
+        streams.push(stream);
+        let socket = udp(&client, &vip, port + 1)?;
+        assert_eq!(ask(&socket, 5), "rs1");
+        assert_eq!(tracked(&host, port + 1)?.len(), 1);
+        // Netfilter's own time for it is 30 seconds.
+        wait_until("it expires", Duration::from_secs(12), || {
+            Ok(tracked(&host, port + 1)?.is_empty())
+        })?;
+    }
+    // The first packet finds its service by netfilter's mark; the next, of a connection that is tracked, keep it.
+    nft(
+        &host,
+        "table inet five { chain pre { type filter hook prerouting priority mangle;
+            udp dport 7007 meta mark set 5; }
+          chain forward { type filter hook forward priority filter; meta mark 5 counter; }\n}",
+    )?;
+    director.ipvsadm("-A -f 5 -s rr")?;
+    director.ipvsadm(&format!("-a -f 5 -r {} -g", at(SERVER[0], 0)))?;
+    lab.host("rs1").serve_udp_echo(&[at(SHARED[0], 7007).parse().expect("an address")])?;
+    let socket = udp(&client, &at(SHARED[0], 7007), 48_004)?;
+    for _ in 0..3 {
+        assert_eq!(ask(&socket, 5), "rs1");
+    }
+    let known = tracked(&host, 48_004)?;
+    assert!(matches!(&known[..], [[original, _]] if original.packets == 3), "{known:?}");
+    assert_eq!(counters(&director, "-f 5")?[..3], [1, 3, 0]);
+    let forwarded = host.run("nft list table inet five")?;
+    assert!(forwarded.contains("counter packets 3 "), "{forwarded}");
+    director.ipvsadm("-D -f 5")?;
+    assert_eq!(rules(&host)?, 2);
+    director.process().kill();
+    for (number, stream) in (48_002..).zip(&mut streams) {
+        echo(stream, 10_000);
+        let mut new = connect(&client, &at(SHARED[0], PORTS.1), number)?;
+        line(&mut new);
+        reset(new);
+        assert_eq!(tracked(&host, number)?.len(), 1, "with rvsd dead");
+    }
+    director.restart()?;
+    assert!(setting(&director, "conntrack=0").is_ok());
+    let mut new = connect(&client, &at(SHARED[1], PORTS.1), 48_011)?;
+    line(&mut new);
+    assert!(tracked(&host, 48_011)?.is_empty());
+    for stream in &mut streams {
+        echo(stream, 10_000);
+    }
+    assert!(setting(&director, "conntrack=1").is_ok());
+    for stream in streams.iter_mut().chain([&mut new]) {
+        echo(stream, 10_000);
+    }
+    assert!(tracked(&host, 48_011)?.is_empty(), "it goes on as it began");
+    assert!(setting(&director, "conntrack=0").is_ok());
+    streams.into_iter().chain([new]).for_each(reset);
+    director.ipvsadm("-C")?;
+    wait_until("nothing is left", Duration::from_secs(30), || {
+        let device = host.ip("-o link")?.contains("rvs0");
+        Ok(rules(&host)? == 0 && !device && !host.run("nft list tables")?.contains("rvs"))
+    })?;
     Ok(())
 }

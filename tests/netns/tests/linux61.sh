@@ -75,6 +75,18 @@ nft -f /run/kube.nft
 for _ in $(seq 100); do ip netns exec rs1 ss -ltn | grep -q ':82 ' && break; sleep 0.1; done
 echo "tracked: $(ip netns exec client timeout 10 socat -u TCP:10.9.9.9:83 -)"
 ./ipvsadm -Ln -t 10.9.9.9:83 --stats --exact | awk 'END { print "both ways: " ($4 > 3 && $5 > 3) }'
+# Netfilter only tracks, and the programs route directly: the server sees the client.
+ip -n rs1 addr add 10.9.9.9/32 dev lo
+ip netns exec rs1 socat UDP-RECVFROM:84,fork SYSTEM:'echo $(cat) from $SOCAT_PEERADDR >/run/direct' &
+./ipvsadm -A -u 10.9.9.9:84 -s rr || exit 1
+./ipvsadm -a -u 10.9.9.9:84 -r 10.0.2.2:84 -g || exit 1
+nft add chain ip kube passing '{ type filter hook forward priority filter; }'
+nft add rule ip kube passing oifname rvs0 udp dport 84 ct state new meta mark 0x4000 counter
+for _ in $(seq 100); do ip netns exec rs1 ss -lun | grep -q ':84 ' && break; sleep 0.1; done
+echo hello | ip netns exec client timeout 10 socat -u - UDP:10.9.9.9:84
+for _ in $(seq 100); do [ -s /run/direct ] && break; sleep 0.1; done
+echo "directly: $(cat /run/direct)"
+echo "tracked directly: $(nft list chain ip kube passing | grep -c 'packets 1 ') $(ip rule | grep -c 'fwmark 0x72000000/0xff000000')"
 echo "egress programs that see replies: $(bpftool net show | grep -c rvs_replies)"
 kill -9 $rvsd; wait $rvsd 2>/dev/null
 echo "without rvsd: $(ip netns exec client timeout 10 socat -u TCP:10.9.9.9:81 -)"

@@ -1,11 +1,13 @@
 //! Two directors, one of which tells the other of its connections: when the virtual address moves,
 //! downloads that are under way go on.
 
-use std::net::UdpSocket;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use rvs_testkit::lab::{Director, Lab, LabError, Process, Topology, wait_until};
-use rvs_testkit::need_lab;
+use rvs_testkit::lab::{Director, Lab, LabError, Process, Topology, find_program, wait_until};
+use rvs_testkit::{need_lab, skip};
+use rvs_tests_netns::at;
 
 const CLIENT: [&str; 2] = ["192.168.122.70", "fd22::70"];
 const DIRECTORS: [[&str; 2]; 2] = [["192.168.122.30", "fd22::30"], ["192.168.122.31", "fd22::31"]];
@@ -163,6 +165,169 @@ fn masqueraded_downloads_go_on_when_the_address_moves() -> Result<(), LabError> 
 fn directly_routed_downloads_go_on_told_of_by_an_ipv6_group() -> Result<(), LabError> {
     need_lab!();
     downloads_survive("-g", "--mcast-group ff02::81 --mcast-port 9000 --sync-maxlen 100")
+}
+
+/// Two ends of a connection of which the client's packets have a port of their own.
+enum Ends {
+    Tcp([TcpStream; 2]),
+    Udp { client: UdpSocket, server: UdpSocket, seen: SocketAddr },
+}
+
+impl Ends {
+    const PATIENCE: Option<Duration> = Some(Duration::from_secs(8));
+
+    /// Connects to a service of port 81, whose server listens there on its own.
+    fn open(lab: &Lab, vip: &str, protocol: &str, port: u16) -> Result<Self, LabError> {
+        let (client, server) = (lab.host("client"), lab.host("rs1"));
+        let to: SocketAddr = at(vip, port).parse().expect("an address");
+        let ends = if protocol == "-t" {
+            let listener =
+                server.enter(|| TcpListener::bind(("::", port)).expect("a free port"))?;
+            let client = client.enter(|| TcpStream::connect(to).expect("an answer"))?;
+            let (server, _) = listener.accept().expect("a client");
+            for stream in [&client, &server] {
+                stream.set_read_timeout(Self::PATIENCE).expect("a time");
+            }
+            Self::Tcp([client, server])
+        } else {
+            let server = server.enter(|| UdpSocket::bind(("::", port)).expect("a free port"))?;
+            let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+            let client = client.enter(|| {
+                let socket = UdpSocket::bind(any).expect("a port");
+                socket.connect(to).expect("a route");
+                socket
+            })?;
+            for socket in [&client, &server] {
+                socket.set_read_timeout(Self::PATIENCE).expect("a time");
+            }
+            client.send(b"hello").expect("it can be sent");
+            let (_, seen) = server.recv_from(&mut [0; 8]).expect("it arrives");
+            Self::Udp { client, server, seen }
+        };
+        let mut ends = ends;
+        ends.say(true);
+        ends.say(false);
+        Ok(ends)
+    }
+
+    /// The client's port.
+    fn port(&self) -> u16 {
+        let addr = match self {
+            Self::Tcp([client, _]) => client.local_addr(),
+            Self::Udp { client, .. } => client.local_addr(),
+        };
+        addr.expect("it is bound").port()
+    }
+
+    /// Has the client or the server say something, which the other hears.
+    fn say(&mut self, server_speaks: bool) {
+        const WORDS: &[u8] = b"words";
+        let mut heard = [0; WORDS.len()];
+        match self {
+            Self::Tcp([client, server]) => {
+                let (from, to) = if server_speaks { (server, client) } else { (client, server) };
+                from.write_all(WORDS).expect("a connection");
+                to.read_exact(&mut heard).expect("it arrives");
+            }
+            Self::Udp { client, server, seen } => {
+                let sent =
+                    if server_speaks { server.send_to(WORDS, *seen) } else { client.send(WORDS) };
+                sent.expect("it can be sent");
+                let to = if server_speaks { client } else { server };
+                to.recv(&mut heard).expect("it arrives");
+            }
+        }
+        assert_eq!(heard, WORDS);
+    }
+}
+
+/// Netfilter learns of a connection by the first packet of its client that the new director sees; what the
+/// server says before is translated all the same, and counted once.
+#[test]
+fn tracked_connections_go_on_whoever_speaks_first() -> Result<(), LabError> {
+    need_lab!();
+    for tool in ["conntrack", "nft"] {
+        if find_program(tool).is_none() {
+            skip!("no {tool} here");
+        }
+    }
+    let pair = pair("")?;
+    let (lab, [master, backup]) = (&pair.lab, &pair.directors);
+    for director in [master, backup] {
+        let set = director.rvs_command()?.args(["sysctl", "conntrack=1"]).output();
+        assert!(set.expect("rvs runs").status.success());
+    }
+    // Who forwards between hosts of one segment would tell them so.
+    for name in ["a", "b"] {
+        lab.host(name).sysctls(&[
+            ("net.ipv4.ip_forward", "1"),
+            ("net.ipv6.conf.all.forwarding", "1"),
+            ("net.ipv4.conf.all.send_redirects", "0"),
+            ("net.ipv4.conf.eth0.send_redirects", "0"),
+        ])?;
+    }
+    for name in ["client", "rs1"] {
+        lab.host(name).sysctl("net.ipv6.conf.eth0.accept_redirects", "0")?;
+    }
+    // What has the server's own address is lost at the client.
+    let rules = lab.dir().join("leaks.nft");
+    let text = "table inet leaks { chain pre { type filter hook prerouting priority raw;
+        ip saddr 192.168.122.45 counter drop
+        ip6 saddr fd22::45 meta l4proto { tcp, udp } counter drop
+    }\n}";
+    std::fs::write(&rules, text).expect("the lab's folder");
+    lab.host("client").run(&format!("nft -f {}", rules.display()))?;
+    pair.move_to(0, true)?;
+    let mut ends = Vec::new();
+    for (family, vip) in VIP.into_iter().enumerate() {
+        for protocol in ["-t", "-u"] {
+            for server_first in [true, false] {
+                let port = 81 + ends.len() as u16;
+                let service = format!("{protocol} {}", at(vip, port));
+                for director in [master, backup] {
+                    director.ipvsadm(&format!("-A {service} -s rr"))?;
+                    let server = at(SERVER[family], port);
+                    director.ipvsadm(&format!("-a {service} -r {server} -m"))?;
+                }
+                let opened = Ends::open(lab, vip, protocol, port)?;
+                ends.push((family, protocol, server_first, service, opened));
+            }
+        }
+    }
+    wait_until("the backup to know all", Duration::from_secs(10), || {
+        Ok(conns(backup)?.len() == ends.len())
+    })?;
+    master.process().kill();
+    lab.host("a").ip("link set eth0 down")?;
+    pair.move_to(1, true)?;
+    for (family, protocol, server_first, service, mut ends) in ends {
+        let name = if protocol == "-t" { "tcp" } else { "udp" };
+        let words = format!("-f {} -p {name}", ["ipv4", "ipv6"][family]);
+        let known = format!("conntrack -L {words} --orig-port-src {}", ends.port());
+        let known = || lab.host("b").run(&known);
+        assert_eq!(known()?, "", "{service}");
+        ends.say(server_first);
+        if server_first && protocol == "-u" {
+            let known = lab.host("b").run("conntrack -L -p udp")?;
+            assert!(!known.contains(&format!("dport={}", ends.port())), "{service}: {known}");
+        }
+        ends.say(!server_first);
+        ends.say(server_first);
+        let known = known()?;
+        assert_eq!(known.lines().count(), 1, "{service}: {known}");
+        assert!(known.contains(&format!("src={} ", SERVER[family])), "{service}: {known}");
+        assert!(!known.contains("UNREPLIED"), "{service}: {known}");
+        if protocol == "-u" {
+            let stats = backup.ipvsadm(&format!("-Ln {service} --stats --exact"))?;
+            let line = stats.lines().nth(3).expect("the service");
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let counted = if server_first { ["1", "2"] } else { ["2", "1"] };
+            assert_eq!(words.get(3..5), Some(&counted[..]), "{stats}");
+        }
+    }
+    let leaks = lab.host("client").run("nft list table inet leaks")?;
+    assert_eq!(leaks.matches("counter packets 0 ").count(), 2, "{leaks}");
+    Ok(())
 }
 
 #[test]

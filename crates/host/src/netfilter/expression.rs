@@ -21,8 +21,20 @@ impl Register {
 pub enum Meta {
     /// The packet's priority.
     Priority = 2,
+    /// Its mark.
+    Mark = 3,
+    /// The name of the interface that it leaves by; 16 bytes.
+    Outgoing = 7,
     /// The IP version.
     Family = 15,
+}
+
+/// What netfilter knows of a packet's connection (`NF_CT_STATE_*`).
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub enum State {
+    /// Nothing.
+    New = 8,
 }
 
 /// `NFT_PAYLOAD_*`
@@ -68,6 +80,13 @@ impl Expressions {
         self.push("meta", be32s(&mut Writer::new(), &[(1, to.number()), (2, meta as u32)]))
     }
 
+    /// Goes on if netfilter knows this of the packet's connection. Takes the register.
+    pub fn is(self, state: State, word: Register) -> Self {
+        const STATE: u32 = 0;
+        let load = be32s(&mut Writer::new(), &[(1, word.number()), (2, STATE)]).clone();
+        self.push("ct", &load).and(word, state as u32).compare(word, false, &[0; 4])
+    }
+
     /// Sets the packet's priority.
     pub fn set_priority(self, value: u32) -> Self {
         let at = Register(0);
@@ -86,10 +105,23 @@ impl Expressions {
 
     /// Clears the bits of a word that are not in `mask`.
     pub fn and(self, word: Register, mask: u32) -> Self {
+        self.and_xor(word, mask, 0)
+    }
+
+    /// The same, then changes those that are in `xor`.
+    fn and_xor(self, word: Register, mask: u32, xor: u32) -> Self {
         let mut data = Writer::new();
         be32s(&mut data, &[(1, word.number()), (2, word.number()), (3, 4)]);
-        data.nest(4, &value_of(&mask.to_ne_bytes())).nest(5, &value_of(&[0; 4]));
+        data.nest(4, &value_of(&mask.to_ne_bytes())).nest(5, &value_of(&xor.to_ne_bytes()));
         self.push("bitwise", &data)
+    }
+
+    /// Gives the packet's mark these bits in place of those in `mask`.
+    pub fn set_mark(self, bits: u32, mask: u32) -> Self {
+        let at = Register(0);
+        let mut set = Writer::new();
+        be32s(&mut set, &[(2, Meta::Mark as u32), (3, at.number())]);
+        self.load(Meta::Mark, at).and_xor(at, !mask, bits).push("meta", &set)
     }
 
     /// Goes on if the register holds these bytes, or (`!equal`) if it does not.
@@ -120,6 +152,13 @@ impl Expressions {
             be32s(&mut data, &[(5, port.number())]);
         }
         self.push("nat", &data)
+    }
+
+    /// Gives packets the source address in a register.
+    pub fn translate_source(self, family: u32, addr: Register) -> Self {
+        const SNAT: u32 = 0;
+        let fields = [(1, SNAT), (2, family), (3, addr.number())];
+        self.push("nat", be32s(&mut Writer::new(), &fields))
     }
 
     /// Ends with this verdict.

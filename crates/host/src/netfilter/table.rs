@@ -8,22 +8,38 @@
 //!         dnat ip to meta priority map @to4
 //!         ... }
 //!     chain check { type filter hook prerouting priority dstnat + 2;
-//!         meta priority & 0xff000000 != 0x72000000 accept
+//!         meta priority & 0xfe000000 != 0x72000000 accept
+//!         meta priority 0x73000001 meta priority set 0 meta mark set meta mark & 0x00ffffff ^ 0x72000000 accept
+//!         meta priority 0x73000000 ct state new drop
+//!         meta priority 0x73000000 meta priority set 0 accept
 //!         meta priority . ip daddr . th dport @is4 meta priority set 0 accept
 //!         ...
 //!         drop }
+//!     chain restore { type filter hook forward priority raw;
+//!         meta mark & 0xff000000 == 0x72000000 meta mark set meta mark & 0x00ffffff }
+//!     chain astray { type filter hook input priority raw; meta mark & 0xff000000 == 0x72000000 drop }
+//!     chain keep { type nat hook postrouting priority srcnat - 1;
+//!         oifname rvs0 snat ip to ip saddr
+//!         oifname rvs0 snat ip6 to ip6 saddr }
 //! }
 //! ```
 //!
 //! Rules of others at `dstnat`, which may mark by the virtual address, come before. What is checked: netfilter
 //! may still know a connection of the same addresses, to another destination; its packets are not sent there.
+//! Packets that are only tracked are routed by their mark to the device of marked packets, which no rule of the
+//! host's is to give another source: the programs know them by it.
+//!
+//! And netfilter may know no connection of a destination's packet, which would be sent on as it is.
 
-use rvs_core::tracked::{PRIORITY, PRIORITY_MASK};
+use rvs_core::tracked::{
+    DIRECT_PRIORITY, MARK, MARK_MASK, PRIORITY, PRIORITY_MASK, REPLY_PRIORITY,
+};
 use rvs_netlink::attr::Writer;
 
-use super::expression::{Expressions, Header, Meta, Register, Verdict, be32s, value_of};
+use super::expression::{Expressions, Header, Meta, Register, State, Verdict, be32s, value_of};
 use super::{ACK, APPEND, CREATE, Netfilter, Target, absent, message, octets};
 use crate::HostError;
+use crate::policy::MARKED;
 
 /// Its name.
 pub const TABLE: &str = "rvs";
@@ -45,8 +61,15 @@ const NEW_RULE: u16 = 6;
 const NEW_SET: u16 = 9;
 const NEW_ELEMENT: u16 = 12;
 const DEL_ELEMENT: u16 = 14;
-/// `NF_IP_PRI_NAT_DST`
+/// `NF_IP_PRI_RAW`, `NF_IP_PRI_NAT_DST`, `NF_IP_PRI_NAT_SRC`
+const RAW: i32 = -300;
 const DSTNAT: i32 = -100;
+const SRCNAT: i32 = 100;
+/// `NF_INET_PRE_ROUTING`, `NF_INET_LOCAL_IN`, `NF_INET_FORWARD`, `NF_INET_POST_ROUTING`
+const PREROUTING: u32 = 0;
+const INPUT: u32 = 1;
+const FORWARD: u32 = 2;
+const POSTROUTING: u32 = 4;
 /// Elements that a message has: an attribute ends at 64 KiB.
 const ELEMENTS: usize = 500;
 
@@ -129,8 +152,11 @@ impl Netfilter {
         self.change("make a table that translates addresses", |batch| {
             empty(batch);
             batch.push(NEW_TABLE, CREATE, Writer::new().text(1, TABLE));
-            chain(batch, "translate", "nat", DSTNAT + 1);
-            chain(batch, "check", "filter", DSTNAT + 2);
+            chain(batch, "translate", "nat", PREROUTING, DSTNAT + 1);
+            chain(batch, "check", "filter", PREROUTING, DSTNAT + 2);
+            chain(batch, "restore", "filter", FORWARD, RAW);
+            chain(batch, "astray", "filter", INPUT, RAW);
+            chain(batch, "keep", "nat", POSTROUTING, SRCNAT - 1);
             for (number, kind) in (1..).step_by(2).zip(Kind::ALL) {
                 sets(batch, number, kind);
             }
@@ -189,11 +215,10 @@ fn empty(batch: &mut Batch) {
     batch.push(DEL_TABLE, 0, &name);
 }
 
-fn chain(batch: &mut Batch, name: &str, kind: &str, priority: i32) {
-    const PREROUTING: u32 = 0;
-    let (mut hook, mut chain) = (Writer::new(), Writer::new());
-    be32s(&mut hook, &[(1, PREROUTING), (2, priority as u32)]);
-    chain.text(1, TABLE).text(3, name).nest(4, &hook).text(7, kind);
+fn chain(batch: &mut Batch, name: &str, kind: &str, hook: u32, priority: i32) {
+    let (mut place, mut chain) = (Writer::new(), Writer::new());
+    be32s(&mut place, &[(1, hook), (2, priority as u32)]);
+    chain.text(1, TABLE).text(3, name).nest(4, &place).text(7, kind);
     batch.push(NEW_CHAIN, CREATE, &chain);
 }
 
@@ -232,6 +257,15 @@ fn rules(batch: &mut Batch) {
         .compare(first, false, &PRIORITY.to_ne_bytes())
         .end(Verdict::Accept);
     rule(batch, "check", &others);
+    let with = |priority: u32| {
+        let expressions = Expressions::default().load(Meta::Priority, first);
+        expressions.compare(first, true, &priority.to_ne_bytes())
+    };
+    let direct = with(DIRECT_PRIORITY).set_priority(0).set_mark(MARK, MARK_MASK);
+    rule(batch, "check", &direct.end(Verdict::Accept));
+    let reply = || with(REPLY_PRIORITY);
+    rule(batch, "check", &reply().is(State::New, first).end(Verdict::Drop));
+    rule(batch, "check", &reply().set_priority(0).end(Verdict::Accept));
     for kind in Kind::ALL {
         let ([_, set], (len, offset)) = (kind.names(), kind.address());
         let mut check = Expressions::default()
@@ -246,6 +280,29 @@ fn rules(batch: &mut Batch) {
         rule(batch, "check", &check);
     }
     rule(batch, "check", &Expressions::default().end(Verdict::Drop));
+    let marked = || {
+        let mark = Expressions::default().load(Meta::Mark, first).and(first, MARK_MASK);
+        mark.compare(first, true, &MARK.to_ne_bytes())
+    };
+    rule(batch, "restore", &marked().set_mark(0, MARK_MASK));
+    rule(batch, "astray", &marked().end(Verdict::Drop));
+    for (family, offset, len) in [(IPV4, 12, 4), (IPV6, 8, 16)] {
+        let keep = Expressions::default()
+            .load(Meta::Outgoing, first)
+            .compare(first, true, &name(MARKED))
+            .load(Meta::Family, first)
+            .compare(first, true, &[family])
+            .read(Header::Network, offset, len, first)
+            .translate_source(family.into(), first);
+        rule(batch, "keep", &keep);
+    }
+}
+
+/// The name of an interface as registers have it.
+fn name(interface: &str) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes.iter_mut().zip(interface.bytes()).for_each(|(to, byte)| *to = byte);
+    bytes
 }
 
 fn rule(batch: &mut Batch, chain: &str, expressions: &Expressions) {

@@ -1,6 +1,7 @@
 //! Connections that netfilter tracks: it is told of every destination, before packets are.
 
 use rvs_core::control::DatapathError;
+use rvs_core::layout::CONFIG_COMES_BACK;
 use rvs_core::sysctl::Sysctl;
 use rvs_core::types::DestKey;
 
@@ -53,6 +54,13 @@ impl<M: Memory> Services<M> {
         self.tracking.begun
     }
 
+    /// From now on packets that netfilter only tracks come back to the programs, or do not.
+    pub fn set_coming_back(&self, comes: bool) {
+        let flags = &self.maps.config().flags;
+        let others = flags.get() & !CONFIG_COMES_BACK;
+        flags.set(others | if comes { CONFIG_COMES_BACK } else { 0 });
+    }
+
     pub(super) fn begin_tracking(&mut self) -> Result<(), DatapathError> {
         let dests = self.maps.dests().iter().zip(0..).skip(1);
         let dests = dests.filter_map(|(dest, index)| Some((index, dest_key(dest)?))).collect();
@@ -61,6 +69,7 @@ impl<M: Memory> Services<M> {
         if let Some(translator) = translator.as_mut().filter(|_| !*begun) {
             translator.start(dests).map_err(DatapathError::Netfilter)?;
             *begun = true;
+            self.marks_changed = true;
         }
         Ok(())
     }
@@ -88,6 +97,7 @@ impl<M: Memory> Services<M> {
         if ends {
             translator.stop();
             self.tracking.begun = false;
+            self.marks_changed = true;
         } else {
             translator.check();
         }
