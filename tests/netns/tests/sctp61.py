@@ -106,9 +106,9 @@ def talk(family, namespace='client', addrs=CLIENT):
         return f'up {up}, down {down}, state {state(port)}', port
 
 
-def round_(name, methods):
+def round_(name, methods, families=(4, 6)):
     for method in methods:
-        for family in (4, 6):
+        for family in families:
             service = f'--sctp-service {bracket(VIP[family])}:80'
             dest = f'{bracket(NAT[family])}:9000' if method == '-m' else f'{bracket(DR[family])}:80'
             try_(f'{name} IPv{family} {method}', service, f'{dest} {method}', family)
@@ -160,7 +160,9 @@ daemon.terminate()
 daemon.wait()
 # XDP passes on what has no checksum yet.
 daemon = rvsd('v-client', 'v-nat', 'v-dr', mode='xdp')
-round_('punted', ['-m', '-g', '-i'])
+round_('punted', ['-m', '-g'])
+# Errors about packets whose checksum a device finishes.
+round_('told of the MTU', ['-i'], [4])
 for n in 'client', 'nat', 'dr':
     sh(f'ip netns exec {n} ethtool -K eth0 tx off gro on')
 round_('xdp', ['-m', '-g', '-i'])
