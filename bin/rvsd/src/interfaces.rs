@@ -111,13 +111,11 @@ impl Interfaces {
 
     /// Netfilter's packets get on only where the stack forwards.
     fn warn_of_hosts(&self) {
-        for family in [Family::V4, Family::V6] {
-            for interface in self.names().filter(|name| !forwards(family, name)) {
-                tracing::warn!(
-                    %interface,
-                    "it does not forward {family:?}: tracked connections do not get on from there"
-                );
-            }
+        for (family, interface) in self.not_forwarding() {
+            tracing::warn!(
+                %interface,
+                "it does not forward {family:?}: tracked connections do not get on from there"
+            );
         }
     }
 
@@ -127,9 +125,12 @@ impl Interfaces {
         Ok(attach::attach_marked(&mut self.object, &target)?)
     }
 
-    /// The names of the attached interfaces.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.attached.values().map(|(target, _)| target.name.as_str())
+    /// The names of the attached interfaces from which the stack does not forward, by family.
+    pub fn not_forwarding(&self) -> impl Iterator<Item = (Family, &str)> {
+        [Family::V4, Family::V6].into_iter().flat_map(|family| {
+            let names = self.attached.values().map(|(target, _)| target.name.as_str());
+            names.filter(move |name| !forwards(family, name)).map(move |name| (family, name))
+        })
     }
 
     /// The same at the start: programs that a former rvsd attached are exchanged, or detached if

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use rvs_core::tracked::{MARK, MARK_MASK};
 use rvs_core::types::Family;
 use rvs_datapath::BpfDatapath;
-use rvs_host::{Host, Mark, forwards};
+use rvs_host::{Host, Mark};
 
 use crate::interfaces::Interfaces;
 
@@ -47,16 +47,15 @@ fn route(
 
 /// The stack routes marked packets to the device only where it routes at all.
 fn warn_of_hosts(marks: &HashSet<Mark>, interfaces: &Interfaces) {
-    for family in [Family::V4, Family::V6] {
-        if !marks.iter().any(|mark| mark.family == family && mark.mask == u32::MAX) {
-            continue;
-        }
-        for interface in interfaces.names().filter(|name| !forwards(family, name)) {
-            tracing::warn!(
-                %interface,
-                "it does not forward {family:?}: marks that netfilter gives there are not seen; \
-                 those of `rvs mark` are"
-            );
-        }
+    let has_service =
+        |family| marks.iter().any(|mark| mark.family == family && mark.mask == u32::MAX);
+    for (family, interface) in
+        interfaces.not_forwarding().filter(|(family, _)| has_service(*family))
+    {
+        tracing::warn!(
+            %interface,
+            "it does not forward {family:?}: marks that netfilter gives there are not seen; \
+             those of `rvs mark` are"
+        );
     }
 }

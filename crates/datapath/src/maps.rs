@@ -114,7 +114,7 @@ pub struct Maps {
     /// See [`Dest`].
     pub dests: Mapped<Dest>,
     /// See [`DestStats`].
-    dest_stats: Mapped<DestStats>,
+    pub(crate) dest_stats: Mapped<DestStats>,
     /// See [`Interface`].
     pub interfaces: Mapped<Cell<Interface>>,
     /// See [`Slow`].
@@ -219,11 +219,6 @@ impl Maps {
             return;
         }
         rvs_tables::initialise(self, random());
-    }
-
-    /// A destination's counters by CPU, of all that the machine may have, since its place was taken.
-    pub(crate) fn dest_stats(&self, dest: u32) -> impl Iterator<Item = &DestStats> {
-        self.dest_stats.iter().skip(dest as usize).step_by(self.dests.len())
     }
 
     /// The note that a datagram's first fragment left.

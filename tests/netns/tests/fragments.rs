@@ -208,13 +208,7 @@ fn a_flood_of_fragments_without_a_first_harms_nobody() -> Result<(), LabError> {
     }
     let director = Director::start(&lab.host("director"), &[])?;
     masquerade(&director, "-u", PORT, "")?;
-    let memory = || {
-        let path = format!("/proc/{}/status", director.process().pid());
-        let status = std::fs::read_to_string(path).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
-        let kib = line.split_whitespace().next().and_then(|n| n.parse::<u64>().ok());
-        kib.expect("a number")
-    };
+    let memory = || director.process().memory("VmRSS");
     let mac = director_mac(&lab)?;
     any_order(&lab, DIRECTOR, "before")?;
     let before = memory();

@@ -361,21 +361,14 @@ fn daemons_come_back_with_rvsd_and_stop_when_told() -> Result<(), LabError> {
     Ok(())
 }
 
-/// Memory of an rvsd's own, in KiB.
-fn memory_of(director: &Director) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", director.process().pid()));
-    let status = status.expect("it runs");
-    let rss = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("a field");
-    rss.trim().trim_end_matches(" kB").parse().expect("a number")
-}
-
 #[test]
 fn a_flood_of_messages_and_of_noise_leaves_the_backup_at_work() -> Result<(), LabError> {
     need_lab!();
     let pair = pair("")?;
     let backup = &pair.directors[1];
     pair.serve("-m")?;
-    let before = memory_of(backup);
+    let memory = || backup.process().memory("RssAnon");
+    let before = memory();
     let sent = pair.lab.host("client").enter(|| {
         let socket = UdpSocket::bind("192.168.122.70:0").expect("a port");
         let mut noise = 0x2545_f491u32;
@@ -403,7 +396,7 @@ fn a_flood_of_messages_and_of_noise_leaves_the_backup_at_work() -> Result<(), La
     assert!(sent > 100_000, "{sent}");
     // It still serves, within its bounds.
     backup.ipvsadm("-Ln")?;
-    let after = memory_of(backup);
+    let after = memory();
     assert!(after < before + 16 * 1024, "{before} KiB, then {after} KiB");
     let row = backup.dests()?.into_iter().find(|dest| dest.address.is_ipv4());
     let row = row.expect("a destination");

@@ -31,6 +31,17 @@ impl Process {
         self.pid
     }
 
+    /// What it has of a kind of memory, in KiB: a field of proc(5)'s `status`, such as `VmRSS`. Panics if it
+    /// has ended.
+    pub fn memory(&self, kind: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid));
+        let status = status.expect("it runs");
+        let mut fields = status.lines().filter_map(|line| line.split_once(':'));
+        let size = fields.find_map(|(name, size)| (name == kind).then_some(size));
+        let kib = size.and_then(|size| size.trim().strip_suffix(" kB")?.parse().ok());
+        kib.expect("a size")
+    }
+
     /// All that it, and earlier programs with its label, wrote to stdout and stderr.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
