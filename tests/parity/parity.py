@@ -4,6 +4,7 @@ Compares every frame that leaves, every exit status and listing, connections wit
 Ends at the first difference with status 1 and with all steps of its scenario. A scenario is a function of its seed; one that
 differs is played once more, because on a slow machine a connection can expire between the two sides' turns.
 """
+import os
 import random
 import re
 import sys
@@ -330,6 +331,7 @@ def main():
         raise SystemExit(open('/run/rvsd.log').read())
     for side in (kernel, rvs):
         side.sh('ipvsadm -A -t 10.9.9.9:9 -s rr')  # Without any service ip_vs looks at no packet.
+    os.sched_setaffinity(0, {0})  # See Side.inject.
     end, played, packets, again = time.monotonic() + seconds, 0, 0, 0
     while played < scenarios and time.monotonic() < end:
         this = seed + played

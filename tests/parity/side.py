@@ -109,30 +109,33 @@ class Side:
 
     def inject(self, packet, by_server=None):
         """Sends a packet from the client, or from a real server: the frames that come out of the director, (client's side, servers')."""
+        near, far = (self.client, self.server) if by_server is None else (self.server, self.client)
+        near.socket.send(lib.fromc(packet) if by_server is None else lib.fromr(packet, by_server))
+        # A marker goes by the stack at once, what XDP sends waits for the end of its device's poll. The main program keeps to
+        # one CPU, so that poll has ended when the first marker is read, and what it sent is ahead of the second.
+        across = self.until_marker(near, far, by_server) + self.until_marker(near, far, by_server)
+        back = []
+        while (frame := near.receive(0)) is not None:
+            back.append(frame)
+        return (back, across) if by_server is None else (across, back)
+
+    def until_marker(self, near, far, by_server):
+        """Sends a marker: the frames that come out on the other side before it."""
         self.marks = self.marks % 60000 + 1
         mark = struct.pack('!H', self.marks)
         if by_server is None:
-            near, far = self.client, self.server
-            near.socket.send(lib.fromc(packet))
             near.socket.send(lib.fromc(lib.udp(MARK_CLIENT, MARK_PORT, MARK_SERVER, MARK_PORT, mark)))
         else:
-            near, far = self.server, self.client
-            near.socket.send(lib.fromr(packet, by_server))
             near.socket.send(lib.fromr(lib.udp(MARK_SERVER, MARK_PORT, MARK_CLIENT, MARK_PORT, mark), by_server))
         across, end = [], time.monotonic() + 5
         while True:
             frame = far.receive(max(0, end - time.monotonic()))
             if frame is None:
                 raise SystemExit(f'{self.name}: no marker came through')
-            if marker(frame):
-                if frame[42:44] == mark:
-                    break
-                continue
-            across.append(frame)
-        back = []
-        while (frame := near.receive(0)) is not None:
-            back.append(frame)
-        return (back, across) if by_server is None else (across, back)
+            if not marker(frame):
+                across.append(frame)
+            elif frame[42:44] == mark:
+                return across
 
 
 def marker(frame):

@@ -9,7 +9,7 @@ use crate::Failure;
 use crate::address::Names;
 use crate::command::{Command, Format, show_netmask, show_sched_flags};
 use crate::execute::{execute, written};
-use crate::listing::{dests, services, tunnel};
+use crate::listing::{services, tunnel, with_dests};
 use crate::sort::{dest_before, service_before, sort};
 
 /// What `ipvsadm-save` says to an option that it does not have.
@@ -33,12 +33,13 @@ pub fn program(args: &[String], out: &mut dyn Write) -> Result<(), Failure> {
 pub fn save(client: &mut Client, out: &mut dyn Write, format: Format) -> Result<(), Failure> {
     let names = Names { numeric: format.numeric };
     let rows = services(client, None)?;
-    for row in sort(rows, &|a, b| service_before(&a.service.key, &b.service.key)) {
+    let rows = sort(rows, &|a, b| service_before(&a.service.key, &b.service.key));
+    for row in with_dests(client, rows) {
+        let (row, dests) = row?;
         let key = row.service.key;
         let named = named(&key, names);
         written(writeln!(out, "-A {named}{}", service(&row.service)))?;
-        let rows = dests(client, &key)?;
-        for row in sort(rows, &|a, b| dest_before(&a.dest.key, &b.dest.key)) {
+        for row in sort(dests, &|a, b| dest_before(&a.dest.key, &b.dest.key)) {
             written(writeln!(out, "-a {named} {}", dest(&key, &row.dest, names)))?;
         }
     }

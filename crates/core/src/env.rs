@@ -22,12 +22,15 @@ use crate::time::Tick;
 /// A loop body whose whole state is one flat struct of initialised integers: the verifier refuses
 /// an `Option` with a payload that is carried through a loop.
 pub trait Visit {
-    /// Steps that may be taken in one call: more than one where a step is so small that calls are what
-    /// it costs. A power of two.
-    const AT_ONCE: u32 = 1;
-
     /// One step; false ends the loop.
     fn visit(&mut self, index: u32) -> bool;
+}
+
+/// A loop body that sees every index, so small that calls are what it costs. Its state is flat, as
+/// that of [`Visit`] is.
+pub trait Fold {
+    /// Takes an index in.
+    fn take(&mut self, index: u32);
 }
 
 /// Tables, clock and atomics, for both address families.
@@ -75,6 +78,10 @@ pub trait Env: Copy {
 
     /// Calls `visitor` with 0, 1 ... below `count` until it returns false.
     fn repeat<V: Visit>(&self, count: u32, visitor: &mut V);
+    /// Gives `fold` 0, 1 ... below `count`.
+    fn fold<F: Fold>(&self, count: u32, fold: &mut F) {
+        (0..count).for_each(|index| fold.take(index));
+    }
 }
 
 /// The maps that exist once per address family.

@@ -72,18 +72,19 @@ impl Sizes {
     pub(crate) fn entries(&self) -> [(&'static str, u32); 15] {
         let connections = self.connections.clamp(8, 1 << 26).next_power_of_two();
         let sets = connections / WAYS as u32 * ENTRIES;
-        let destinations = self.destinations.max(1) + 1;
+        // What is more than a map can have is refused by the kernel, not taken for less.
+        let (services, destinations) = (self.services, self.destinations.max(1).saturating_add(1));
         let cpus = aya::util::nr_cpus().map_or(1 << 12, |cpus| cpus as u32);
         // Room for the old and the new version of everything, and for what waits to be freed.
         [
-            ("SERVICES4", self.services),
-            ("SERVICES6", self.services),
-            ("SLOTS", self.services + 1),
-            ("VERSIONS", self.services * 2 + 1024),
-            ("ROWS", destinations * 4 + 4096),
-            ("TABLES", (self.services * 256).clamp(65_536, 1 << 22)),
+            ("SERVICES4", services),
+            ("SERVICES6", services),
+            ("SLOTS", services.saturating_add(1)),
+            ("VERSIONS", services.saturating_mul(2).saturating_add(1024)),
+            ("ROWS", destinations.saturating_mul(4).saturating_add(4096)),
+            ("TABLES", services.saturating_mul(256).clamp(65_536, 1 << 22)),
             ("DESTS", destinations),
-            ("DEST_STATS", destinations * cpus),
+            ("DEST_STATS", destinations.saturating_mul(cpus)),
             ("CONNS4", sets),
             ("CONNS6", sets),
             // One Call-ID for every four connections.

@@ -7,7 +7,7 @@ use core::ffi::{c_long, c_void};
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns};
 use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_loop};
 use rvs_core::addr::{V4, V6};
-use rvs_core::env::{Env, Tables, Visit};
+use rvs_core::env::{Env, Fold, Tables, Visit};
 use rvs_core::flow::Flow;
 use rvs_core::fragment::{Note, NoteKey, Notes, Slow};
 use rvs_core::layout::{
@@ -38,29 +38,41 @@ extern "C" fn step<V: Visit>(index: u32, context: *mut c_void) -> c_long {
     !visitor.visit(index) as c_long
 }
 
-/// A loop whose calls take several steps each.
-struct Steps<V> {
-    visitor: *mut V,
+/// What `bpf_loop` calls for a fold: several indices are taken in one call.
+struct Several<F> {
+    fold: *mut F,
     count: u32,
 }
 
-/// What `bpf_loop` calls for it.
-extern "C" fn steps<V: Visit>(index: u32, context: *mut c_void) -> c_long {
-    // SAFETY: `repeat` passes a loop of this type, and a visitor, that outlive the loop.
-    let (visitor, count) = unsafe {
-        let steps = &*context.cast::<Steps<V>>();
-        (&mut *steps.visitor, steps.count)
+/// Indices of one call. It is odd, as the verifier knows the low bits of what is multiplied by a power of
+/// two: of an index that is kept it would then know one state for each place in the call, and follow all.
+const AT_ONCE: u32 = 15;
+
+extern "C" fn take<F: Fold>(call: u32, context: *mut c_void) -> c_long {
+    // SAFETY: `fold` passes this type, and a fold, that outlive the loop.
+    let (fold, count) = unsafe {
+        let several = &*context.cast::<Several<F>>();
+        (&mut *several.fold, several.count)
     };
-    let first = index.wrapping_mul(V::AT_ONCE);
+    let first = call.wrapping_mul(AT_ONCE);
     let mut step = 0;
-    while step < V::AT_ONCE {
+    while step < AT_ONCE {
         let index = first.wrapping_add(step);
-        if index >= count || !visitor.visit(index) {
-            return 1;
+        if index < count {
+            fold.take(index);
         }
         step += 1;
     }
     0
+}
+
+/// Keeps LLVM from making one call of several `bpf_loop`s, to a function in a register: the verifier
+/// would not inline that loop. Without an instruction, two lines of the source would be of one place.
+macro_rules! keep_apart {
+    ($taken:ident, $called:path) => {
+        // SAFETY: a register keeps its value.
+        unsafe { asm!("/* {1} */", "{0} = {0}", inout(reg) $taken => _, sym $called) }
+    };
 }
 
 impl Env for Kernel {
@@ -162,21 +174,20 @@ impl Env for Kernel {
 
     #[inline(always)]
     fn repeat<V: Visit>(&self, count: u32, visitor: &mut V) {
-        let taken = if V::AT_ONCE != 1 {
-            let mut steps = Steps { visitor, count };
-            let context = core::ptr::from_mut(&mut steps).cast::<c_void>();
-            let calls = count.div_ceil(V::AT_ONCE);
-            // SAFETY: `steps::<V>` gets the loop back, alive, as the type it is.
-            unsafe { bpf_loop(calls, crate::env::steps::<V> as *mut c_void, context, 0) }
-        } else {
-            let context = core::ptr::from_mut(visitor).cast::<c_void>();
-            // SAFETY: `step::<V>` gets the visitor back, alive, as the type it is.
-            unsafe { bpf_loop(count, step::<V> as *mut c_void, context, 0) }
-        };
-        // Keeps LLVM from making one call of several, to a function in a register: the verifier would
-        // not inline that loop. Without an instruction, two lines of the source would be of one place.
-        // SAFETY: a register keeps its value.
-        unsafe { asm!("/* {1} */", "{0} = {0}", inout(reg) taken => _, sym step::<V>) };
+        let context = core::ptr::from_mut(visitor).cast::<c_void>();
+        // SAFETY: `step::<V>` gets the visitor back, alive, as the type it is.
+        let taken = unsafe { bpf_loop(count, step::<V> as *mut c_void, context, 0) };
+        keep_apart!(taken, step::<V>);
+    }
+
+    #[inline(always)]
+    fn fold<F: Fold>(&self, count: u32, fold: &mut F) {
+        let mut several = Several { fold, count };
+        let context = core::ptr::from_mut(&mut several).cast::<c_void>();
+        let calls = count.div_ceil(AT_ONCE);
+        // SAFETY: `take::<F>` gets the loop back, alive, as the type it is.
+        let taken = unsafe { bpf_loop(calls, take::<F> as *mut c_void, context, 0) };
+        keep_apart!(taken, take::<F>);
     }
 }
 

@@ -167,8 +167,8 @@ fn in_vm(programs: &Path, program: &str, words: &str, out: &Path) -> Result<Comm
         format!("RVS_BIN_DIR=/in exec unshare --net ./{program} {words} --record /out/record");
     std::fs::write(&script, format!("chmod +x {}\n{line}\n", files.join(" ")))?;
     let mut command = Command::new(oracle);
-    // Two CPUs, 2 GiB, 500 seconds.
-    command.args(["-s", "2", "-m", "2048", "-t", "500", "-o"]).arg(out).arg(&script);
+    // Two CPUs, 2 GiB, 900 seconds.
+    command.args(["-s", "2", "-m", "2048", "-t", "900", "-o"]).arg(out).arg(&script);
     command.args(files.map(|name| programs.join(name)));
     Ok(command)
 }

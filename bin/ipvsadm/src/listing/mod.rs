@@ -5,6 +5,7 @@ mod json;
 mod small;
 mod table;
 
+use std::collections::VecDeque;
 use std::io::Write;
 
 use rvs_core::control::{DestStatus, Rates, Stats};
@@ -86,18 +87,43 @@ pub fn services(client: &mut Client, key: Option<&ServiceKey>) -> Result<Vec<Ser
     Ok(rows)
 }
 
-/// The destinations of a service.
-pub fn dests(client: &mut Client, key: &ServiceKey) -> Result<Vec<DestRow>, Failure> {
-    let mut rows = Vec::new();
-    let take = |_: u8, attrs: &Attrs<'_>| {
+/// Services whose destinations are asked for at once.
+const AT_ONCE: usize = 64;
+
+/// Services with their destinations, in this order, asked for as they are taken.
+pub fn with_dests<'c>(
+    client: &'c mut Client,
+    services: Vec<ServiceRow>,
+) -> impl Iterator<Item = Result<(ServiceRow, Vec<DestRow>), Failure>> + 'c {
+    let mut services = services.into_iter();
+    let mut known = VecDeque::new();
+    std::iter::from_fn(move || {
+        if known.is_empty() {
+            let some: Vec<ServiceRow> = services.by_ref().take(AT_ONCE).collect();
+            match dests(client, &some) {
+                Ok(dests) => known.extend(some.into_iter().zip(dests)),
+                Err(failure) => return Some(Err(failure)),
+            }
+        }
+        known.pop_front().map(Ok)
+    })
+}
+
+/// The destinations of each service.
+fn dests(client: &mut Client, services: &[ServiceRow]) -> Result<Vec<Vec<DestRow>>, Failure> {
+    let keys = services.iter().map(|row| row.service.key);
+    let requests: Vec<Writer> = keys.clone().map(|key| service_key(&key)).collect();
+    let mut dests: Vec<(ServiceKey, Vec<DestRow>)> = keys.map(|key| (key, Vec::new())).collect();
+    let take = |number: usize, attrs: &Attrs<'_>| {
+        let Some((key, rows)) = dests.get_mut(number) else { return };
         let Some(inner) = attrs.nested(cmd_attr::DEST) else { return };
         if let Ok((dest, _)) = ipvs::dest(&inner, key.family()) {
             let (status, rates) = ipvs::dest_status(&inner);
             rows.push(DestRow { dest, status, rates });
         }
     };
-    client.dump(command::GET_DEST, &service_key(key), take).map_err(refused(1))?;
-    Ok(rows)
+    client.dumps(command::GET_DEST, &requests, take).map_err(refused(1))?;
+    Ok(dests.into_iter().map(|(_, rows)| rows).collect())
 }
 
 /// Lists all services, or one.
@@ -118,8 +144,8 @@ pub fn list(
     } else {
         written(table::title(out, size, format))?;
     }
-    for row in rows {
-        let mut dests = dests(client, &row.service.key)?;
+    for row in with_dests(client, rows) {
+        let (row, mut dests) = row?;
         if !format.nosort {
             dests = sort(dests, &|a, b| dest_before(&a.dest.key, &b.dest.key));
         }

@@ -2,7 +2,7 @@
 //! Follows `ip_vs_lc.c`.
 
 use super::{NONE, entry, overhead};
-use crate::env::{Env, Visit};
+use crate::env::{Env, Fold};
 use crate::layout::Version;
 
 struct Least<E> {
@@ -12,21 +12,18 @@ struct Least<E> {
     load: u64,
 }
 
-impl<E: Env> Visit for Least<E> {
-    const AT_ONCE: u32 = 16;
-
+impl<E: Env> Fold for Least<E> {
     #[inline(always)]
-    fn visit(&mut self, index: u32) -> bool {
-        let Some((row, dest)) = entry(&self.env, self.first_row, index) else { return false };
+    fn take(&mut self, index: u32) {
+        let Some((row, dest)) = entry(&self.env, self.first_row, index) else { return };
         if row.weight == 0 || dest.overload.get() != 0 {
-            return true;
+            return;
         }
         let load = overhead(dest);
         if load < self.load {
             self.found = index;
             self.load = load;
         }
-        true
     }
 }
 
@@ -34,6 +31,6 @@ impl<E: Env> Visit for Least<E> {
 pub(super) fn pick<E: Env>(env: &E, version: &Version) -> u32 {
     let mut least =
         Least { env: *env, first_row: version.first_row.get(), found: NONE, load: u64::MAX };
-    env.repeat(version.rows.get(), &mut least);
+    env.fold(version.rows.get(), &mut least);
     least.found
 }

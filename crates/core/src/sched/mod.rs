@@ -22,7 +22,7 @@ pub mod wlc;
 pub mod wrr;
 
 use crate::addr::Addr;
-use crate::env::{Env, Tables, Visit};
+use crate::env::{Env, Fold, Tables, Visit};
 use crate::layout::{Dest, HASH_SIZE, Key, MH_SIZE, Row, Version};
 use crate::types::Scheduler;
 
@@ -159,14 +159,12 @@ struct Least<E, L> {
     weight: u64,
 }
 
-impl<E: Env, L: Fn(&Dest) -> u64> Visit for Least<E, L> {
-    const AT_ONCE: u32 = 16;
-
+impl<E: Env, L: Fn(&Dest) -> u64> Fold for Least<E, L> {
     #[inline(always)]
-    fn visit(&mut self, index: u32) -> bool {
-        let Some((row, dest)) = entry(&self.env, self.first_row, index) else { return false };
+    fn take(&mut self, index: u32) {
+        let Some((row, dest)) = entry(&self.env, self.first_row, index) else { return };
         if row.weight == 0 || dest.overload.get() != 0 {
-            return true;
+            return;
         }
         let (load, weight) = ((self.load_of)(dest), row.weight as u64);
         if self.found == NONE || self.load.wrapping_mul(weight) > load.wrapping_mul(self.weight) {
@@ -174,7 +172,6 @@ impl<E: Env, L: Fn(&Dest) -> u64> Visit for Least<E, L> {
             self.load = load;
             self.weight = weight;
         }
-        true
     }
 }
 
@@ -183,6 +180,6 @@ impl<E: Env, L: Fn(&Dest) -> u64> Visit for Least<E, L> {
 fn least_for_weight<E: Env>(env: &E, version: &Version, load_of: impl Fn(&Dest) -> u64) -> u32 {
     let first_row = version.first_row.get();
     let mut least = Least { env: *env, first_row, load_of, found: NONE, load: 0, weight: 1 };
-    env.repeat(version.rows.get(), &mut least);
+    env.fold(version.rows.get(), &mut least);
     least.found
 }

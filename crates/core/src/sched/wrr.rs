@@ -3,35 +3,52 @@
 //! that take nobody, it computes the current weight of the next one that does.
 
 use super::{NONE, RETRIES, entry};
-use crate::env::{Env, Visit};
+use crate::env::{Env, Fold, Visit};
 use crate::layout::Version;
 
-/// One fold answers both questions: the first row from `start` on that weighs at least `current`,
-/// and the greatest weight that is available at all.
-struct Pass<E> {
+/// The first row that is available and weighs at least `current`.
+struct Next<E> {
     env: E,
     first_row: u32,
-    start: u32,
     current: u32,
     found: u32,
-    greatest: u32,
 }
 
-impl<E: Env> Visit for Pass<E> {
+impl<E: Env> Visit for Next<E> {
     #[inline(always)]
     fn visit(&mut self, index: u32) -> bool {
         let Some((row, dest)) = entry(&self.env, self.first_row, index) else { return false };
-        if dest.overload.get() != 0 {
+        if dest.overload.get() != 0 || row.weight < self.current {
             return true;
         }
-        if row.weight > self.greatest {
-            self.greatest = row.weight;
+        self.found = index;
+        false
+    }
+}
+
+/// Index of the first such row from `start` on, or [`NONE`].
+#[inline(always)]
+fn next<E: Env>(env: &E, version: &Version, start: u32, current: u32) -> u32 {
+    let first_row = version.first_row.get().wrapping_add(start);
+    let mut next = Next { env: *env, first_row, current, found: NONE };
+    env.repeat(version.rows.get().saturating_sub(start), &mut next);
+    if next.found == NONE { NONE } else { start.wrapping_add(next.found) }
+}
+
+/// The greatest weight that is available at all.
+struct Greatest<E> {
+    env: E,
+    first_row: u32,
+    weight: u32,
+}
+
+impl<E: Env> Fold for Greatest<E> {
+    #[inline(always)]
+    fn take(&mut self, index: u32) {
+        let Some((row, dest)) = entry(&self.env, self.first_row, index) else { return };
+        if dest.overload.get() == 0 && row.weight > self.weight {
+            self.weight = row.weight;
         }
-        if index >= self.start && row.weight >= self.current {
-            self.found = index;
-            return false;
-        }
-        true
     }
 }
 
@@ -39,7 +56,6 @@ impl<E: Env> Visit for Pass<E> {
 /// the current weight in the high half.
 #[inline(always)]
 pub(super) fn pick<E: Env>(env: &E, version: &Version) -> u32 {
-    let (rows, first_row) = (version.rows.get(), version.first_row.get());
     let (max, gcd) = (version.wrr_max.get(), version.wrr_gcd.get());
     if max == 0 || gcd == 0 {
         return NONE;
@@ -51,11 +67,12 @@ pub(super) fn pick<E: Env>(env: &E, version: &Version) -> u32 {
         if current == 0 {
             current = max;
         }
-        let mut pass = Pass { env: *env, first_row, start, current, found: NONE, greatest: 0 };
-        env.repeat(rows, &mut pass);
-        found = pass.found;
+        found = next(env, version, start, current);
         if found == NONE {
-            if pass.greatest == 0 {
+            let mut greatest =
+                Greatest { env: *env, first_row: version.first_row.get(), weight: 0 };
+            env.fold(version.rows.get(), &mut greatest);
+            if greatest.weight == 0 {
                 // A search in vain ends at the head of the list, unless it was on the last pass and past
                 // the head (`tests/oracle/recorded/wrr_full.jsonl`).
                 if start == 0 || current > gcd {
@@ -63,11 +80,8 @@ pub(super) fn pick<E: Env>(env: &E, version: &Version) -> u32 {
                 }
                 return NONE;
             }
-            current = next_weight(current, max, gcd, pass.greatest);
-            let mut pass =
-                Pass { env: *env, first_row, start: 0, current, found: NONE, greatest: 0 };
-            env.repeat(rows, &mut pass);
-            found = pass.found;
+            current = next_weight(current, max, gcd, greatest.weight);
+            found = next(env, version, 0, current);
             if found == NONE {
                 return NONE;
             }

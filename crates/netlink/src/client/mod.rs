@@ -2,6 +2,7 @@
 
 mod batch;
 mod conns;
+mod dumps;
 mod folder;
 mod socket;
 

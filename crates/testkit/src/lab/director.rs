@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::{Host, LabError, Process, registry, workspace};
 
 /// The time within which `rvsd` must serve.
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_secs(300);
 
 /// A running `rvsd` in a host. Dropping it changes nothing; the lab ends it.
 pub struct Director {
