@@ -3,7 +3,7 @@
 //! that take nobody, it computes the current weight of the next one that does.
 
 use super::{NONE, RETRIES, entry};
-use crate::env::{Env, Fold, Visit};
+use crate::env::{Env, Visit};
 use crate::layout::Version;
 
 /// The first row that is available and weighs at least `current`.
@@ -42,13 +42,14 @@ struct Greatest<E> {
     weight: u32,
 }
 
-impl<E: Env> Fold for Greatest<E> {
+impl<E: Env> Visit for Greatest<E> {
     #[inline(always)]
-    fn take(&mut self, index: u32) {
-        let Some((row, dest)) = entry(&self.env, self.first_row, index) else { return };
+    fn visit(&mut self, index: u32) -> bool {
+        let Some((row, dest)) = entry(&self.env, self.first_row, index) else { return false };
         if dest.overload.get() == 0 && row.weight > self.weight {
             self.weight = row.weight;
         }
+        true
     }
 }
 
@@ -71,7 +72,7 @@ pub(super) fn pick<E: Env>(env: &E, version: &Version) -> u32 {
         if found == NONE {
             let mut greatest =
                 Greatest { env: *env, first_row: version.first_row.get(), weight: 0 };
-            env.fold(version.rows.get(), &mut greatest);
+            env.repeat(version.rows.get(), &mut greatest);
             if greatest.weight == 0 {
                 // A search in vain ends at the head of the list, unless it was on the last pass and past
                 // the head (`tests/oracle/recorded/wrr_full.jsonl`).
