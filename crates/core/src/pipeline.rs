@@ -19,7 +19,7 @@ use crate::app;
 use crate::conn::{ANSWERED, ASSURED, CACHE, INACTIVE, NO_OUTPUT, REPLY, TEMPLATE, TRACKED, Word};
 use crate::defence;
 use crate::dest;
-use crate::env::Tables;
+use crate::env::{Env, Tables};
 use crate::flow::{Flow, Ip};
 use crate::layout::{
     CONFIG_BACKUP_ONLY, CONFIG_ENGINE, CONFIG_FWMARK, CONFIG_PORT_ZERO, CONFIG_SECURE_TCP, Config,
@@ -32,7 +32,7 @@ use crate::pe;
 use crate::proto::{Direction, sctp, tcp};
 use crate::reason::Reason;
 use crate::sched::{NONE, Place};
-use crate::schedule::{PASSING, Picked};
+use crate::schedule::{PASSING, Picked, Scheduled};
 use crate::sysctl::Sysctl;
 use crate::table;
 use crate::time::Tick;
@@ -160,10 +160,11 @@ pub fn resolve<'e, A: Addr, E: Tables<A>>(env: &'e E, flow: &mut Flow<A>) -> Ver
     if let Some(entry) = table::entry(env, env.known(flow)) {
         return established(env, config, flow, entry);
     }
-    opening(env, config, flow)
+    opening(env, config, flow, &Hidden::NOTHING)
 }
 
-/// The way of a packet whose entry was found.
+/// The way of a packet whose entry was found. If it opens another connection in its place, the old one
+/// still counts when that is scheduled: the kernel leaves it to a timer.
 #[inline(always)]
 fn established<'e, A: Addr, E: Tables<A>>(
     env: &'e E,
@@ -190,12 +191,17 @@ fn established<'e, A: Addr, E: Tables<A>>(
         return verdict;
     }
     let word = Word(entry.word.get());
+    let mut old = Hidden::NOTHING;
     if let Some(conn) = if word.has(REPLY) { partner(env, entry) } else { Some(entry) } {
-        end(env, conn);
+        old = hide(env, conn);
     }
     // Until netfilter has forgotten the connection it would send the packet where it sent the last (the
     // kernel drops it as well).
-    if word.has(TRACKED) { Verdict::Drop(Reason::TrackedAnew) } else { opening(env, config, flow) }
+    if word.has(TRACKED) {
+        old.count_out(env);
+        return Verdict::Drop(Reason::TrackedAnew);
+    }
+    opening(env, config, flow, &old)
 }
 
 /// The destination of connections that have none.
@@ -278,34 +284,38 @@ fn is_without_chunk<A: Copy>(flow: &Flow<A>) -> bool {
     flow.key.protocol == protocol::SCTP as u32 && sctp::Chunks(flow.tcp_flags).is_empty()
 }
 
-/// Opens a connection for a packet without one, if it asks for one.
+/// The way of a packet without a connection, and the end of the one in whose place it is.
 #[inline(always)]
 fn opening<'e, A: Addr, E: Tables<A>>(
     env: &'e E,
     config: &Config,
     flow: &mut Flow<A>,
+    old: &Hidden,
 ) -> Verdict<'e, A> {
     mark(env, config, flow);
     let slot = env.asked_for(flow);
     if slot >= REFUSED {
+        old.count_out(env);
         return refusal(slot);
     }
-    match pick(env, flow, slot) {
+    let outcome = pick(env, flow, slot);
+    old.count_out(env);
+    match outcome.entry() {
         Ok(index) => scheduled(env, index),
         Err(reason) => Verdict::Drop(reason),
     }
 }
 
-/// Enters a connection to a destination of the service in `slot`; the index of its entry.
+/// Enters a connection to a destination of the service in `slot`.
 #[inline(always)]
-fn pick<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, slot: u32) -> Result<u32, Reason> {
-    let mut outcome = env.schedule(flow, slot, Picked::NOTHING);
+fn pick<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, slot: u32) -> Scheduled {
+    let outcome = env.schedule(flow, slot, Picked::NOTHING);
     let version = outcome.asks();
-    if version != 0 {
-        let row = env.cached(&flow.key, Place { slot, version });
-        outcome = env.schedule(flow, slot, Picked { version, row });
+    if version == 0 {
+        return outcome;
     }
-    outcome.entry()
+    let row = env.cached(&flow.key, Place { slot, version });
+    env.schedule(flow, slot, Picked { version, row })
 }
 
 /// Opens a connection for an ICMP error about a packet of none, which `flow` has the key of, if it is
@@ -327,7 +337,7 @@ pub(crate) fn schedule_error<A: Addr, E: Tables<A>>(
     if defence::drops(config) {
         return Err(Reason::Defence);
     }
-    pick(env, flow, slot).map(|index| index == PASSING)
+    pick(env, flow, slot).entry().map(|index| index == PASSING)
 }
 
 /// Numbers from here on say why a packet is not balanced, where otherwise an index is: for functions
@@ -495,30 +505,62 @@ pub fn partner<'e, A: Addr, E: Tables<A>>(env: &'e E, entry: &Conn<A>) -> Option
     if Word(conn.word.get()).is_live() { Some(conn) } else { None }
 }
 
-/// Ends a live connection: counts it out and hides it, and its reply direction, from look-ups.
-/// rvsd clears the entries later. False if somebody else ended it first.
-#[inline(always)]
-pub fn end<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>) -> bool {
-    for _ in 0..RETRIES {
-        let word = Word(conn.word.get());
-        if !word.is_live() {
-            return false;
+/// A connection that no look-up finds any more, and that its destination still counts.
+struct Hidden {
+    /// Index of the destination; [`NONE`] if somebody else ended the connection.
+    dest: u32,
+    /// The word it had.
+    word: Word,
+}
+
+impl Hidden {
+    const NOTHING: Self = Self { dest: NONE, word: Word(0) };
+
+    #[inline(always)]
+    fn count_out<E: Env>(&self, env: &E) {
+        if self.dest == NONE {
+            return;
         }
-        if env.compare_exchange(&conn.word, word.0, word.dead().0) != word.0 {
+        if let Some(dest) = env.dest(self.dest) {
+            dest::unbind(env, dest, self.word);
+        }
+    }
+}
+
+/// Hides a live connection, and its reply direction, from look-ups. rvsd clears the entries later.
+#[inline(always)]
+fn hide<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>) -> Hidden {
+    let mut hidden = Hidden::NOTHING;
+    for _ in 0..RETRIES {
+        hidden.word = Word(conn.word.get());
+        if !hidden.word.is_live() {
+            break;
+        }
+        let dead = hidden.word.dead().0;
+        if env.compare_exchange(&conn.word, hidden.word.0, dead) != hidden.word.0 {
             continue;
         }
-        if let Some(dest) = env.dest(conn.dest.get()) {
-            dest::unbind(env, dest, word);
-        }
-        if !word.has(TEMPLATE) {
+        hidden.dest = conn.dest.get();
+        if !hidden.word.has(TEMPLATE) {
             if let Some(reply) = partner(env, conn) {
                 change(env, reply, Word::dead);
             }
             release(env, conn);
         }
-        return true;
+        break;
     }
-    false
+    hidden
+}
+
+/// Ends a live connection: hides it and counts it out. False if somebody else ended it first.
+#[inline(always)]
+pub fn end<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>) -> bool {
+    let hidden = hide(env, conn);
+    if hidden.dest == NONE {
+        return false;
+    }
+    hidden.count_out(env);
+    true
 }
 
 /// Takes an ended connection off its template's count (`ip_vs_control_del`).
