@@ -215,7 +215,11 @@ impl Listener {
 }
 
 impl Translator for Listener {
-    fn start(&mut self, mut dests: Vec<(u32, DestKey)>) -> Result<(), i32> {
+    fn start(
+        &mut self,
+        mut dests: Vec<(u32, DestKey)>,
+        services: Vec<ServiceKey>,
+    ) -> Result<(), i32> {
         dests.sort_by_key(|(index, _)| *index);
         let dests: Vec<String> = dests.iter().map(|(i, d)| format!("{i} {}", d.port)).collect();
         self.hear(format!("start {dests:?}"));
@@ -226,6 +230,12 @@ impl Translator for Listener {
     }
     fn leave(&mut self, index: u32) {
         self.hear(format!("leave {index}"));
+    }
+    fn enter_service(&mut self, key: &ServiceKey) {
+        self.hear(format!("enter {key:?}"));
+    }
+    fn leave_service(&mut self, key: &ServiceKey) {
+        self.hear(format!("leave {key:?}"));
     }
     fn check(&mut self) {}
     fn stop(&mut self) {

@@ -20,6 +20,8 @@ const VIPS: [&str; 2] = ["10.9.1.1", "fd09::1"];
 const CLIENT: [&str; 2] = ["10.0.0.2", "fd00::2"];
 /// The director's, on the servers' side.
 const DIRECTOR: [&str; 2] = ["10.1.0.1", "fd01::1"];
+/// The same on the clients'.
+const CLIENTS_SIDE: [&str; 2] = ["10.0.0.1", "fd00::1"];
 /// The real servers'.
 const SERVERS: [[&str; 2]; 2] = [["10.1.0.11", "fd01::11"], ["10.1.0.12", "fd01::12"]];
 /// The virtual port, and the servers'.
@@ -283,41 +285,103 @@ fn translates(mode: &str) -> Result<(), LabError> {
             services(&director, protocol, &SERVERS[..1])?;
             for family in 0..2 {
                 port += 1;
-                let vip = at(VIPS[family], PORTS.0);
                 let source = if masquerades { DIRECTOR[family] } else { CLIENT[family] };
-                if protocol == "-t" {
-                    let mut stream = connect(&client, &vip, port)?;
-                    assert_eq!(line(&mut stream), format!("rs1 {source}"));
-                    echo(&mut stream, 300_000);
-                    drop(stream);
-                } else {
-                    let socket = udp(&client, &vip, port)?;
-                    for len in [5, 1200] {
-                        assert_eq!(ask(&socket, len), "rs1");
-                    }
-                }
-                // What the last acknowledgement still changes.
-                let service = format!("{protocol} {vip}");
-                let same = || -> Result<bool, LabError> {
-                    let known = tracked(&host, port)?;
-                    let [[original, reply]] = &known[..] else { panic!("{known:?}") };
-                    let [_, counted @ ..] = counters(&director, &service)?;
-                    Ok(counted == [original.packets, reply.packets, original.bytes, reply.bytes])
-                };
-                let what = format!("{service}: {:?}", counters(&director, &service)?);
-                wait_for(&format!("{what} {:?}", tracked(&host, port)?), same)?;
-                let [original, reply] = &tracked(&host, port)?[0];
-                let server = at(SERVERS[0][family], PORTS.1);
-                assert_eq!(original.from.to_string(), at(CLIENT[family], port));
-                assert_eq!(original.to.to_string(), vip);
-                assert_eq!(reply.from.to_string(), server);
-                assert_eq!(reply.to.ip().to_string(), source);
-                assert!(original.packets > 1 && reply.packets > 1);
-                let listed = director.ipvsadm("-Lcn")?;
-                let state = if protocol == "-t" { "FIN_WAIT\\|TIME_WAIT" } else { "UDP" };
-                let row = listed.lines().find(|row| row.contains(&at(CLIENT[family], port)));
-                let row = row.unwrap_or_else(|| panic!("{listed}"));
-                assert!(state.split("\\|").any(|state| row.contains(state)), "{row}");
+                let case = Case { family, protocol, port, from: CLIENT[family], source };
+                case.goes_by_netfilter(&client, &host, &director)?;
+            }
+            director.ipvsadm("-C")?;
+        }
+    }
+    Ok(())
+}
+
+/// A connection to a service of the first server.
+struct Case<'c> {
+    family: usize,
+    protocol: &'c str,
+    port: u16,
+    /// The client's address.
+    from: &'c str,
+    /// The address that the server sees.
+    source: &'c str,
+}
+
+impl Case<'_> {
+    /// Netfilter knows it by one entry, and every packet counts once.
+    fn goes_by_netfilter(
+        &self,
+        client: &Host,
+        host: &Host,
+        director: &Director,
+    ) -> Result<(), LabError> {
+        let Self { family, protocol, port, from, source } = *self;
+        let vip = at(VIPS[family], PORTS.0);
+        if protocol == "-t" {
+            let mut stream = connect(client, &vip, port)?;
+            assert_eq!(line(&mut stream), format!("rs1 {source}"));
+            echo(&mut stream, 300_000);
+            drop(stream);
+        } else {
+            let socket = udp(client, &vip, port)?;
+            for len in [5, 1200] {
+                assert_eq!(ask(&socket, len), "rs1");
+            }
+        }
+        // What the last acknowledgement still changes.
+        let service = format!("{protocol} {vip}");
+        let same = || -> Result<bool, LabError> {
+            let known = tracked(host, port)?;
+            let [[original, reply]] = &known[..] else { panic!("{known:?}") };
+            let [_, counted @ ..] = counters(director, &service)?;
+            Ok(counted == [original.packets, reply.packets, original.bytes, reply.bytes])
+        };
+        let what = format!("{service}: {:?}", counters(director, &service)?);
+        wait_for(&format!("{what} {:?}", tracked(host, port)?), same)?;
+        let [original, reply] = &tracked(host, port)?[0];
+        assert_eq!(original.from.to_string(), at(from, port));
+        assert_eq!(original.to.to_string(), vip);
+        assert_eq!(reply.from.to_string(), at(SERVERS[0][family], PORTS.1));
+        assert_eq!(reply.to.ip().to_string(), source);
+        assert!(original.packets > 1 && reply.packets > 1);
+        let listed = director.ipvsadm("-Lcn")?;
+        let states: &[&str] =
+            if protocol == "-t" { &["FIN_WAIT", "TIME_WAIT"] } else { &["UDP"] };
+        let row = listed.lines().find(|row| row.contains(&at(from, port)));
+        let row = row.unwrap_or_else(|| panic!("{listed}"));
+        assert!(states.iter().any(|state| row.contains(state)), "{row}");
+        Ok(())
+    }
+}
+
+/// The same with a client on the director, whose address is the virtual one; or another's, if the director has
+/// not got it. With MASQUERADE the server has a way to the director's address on its own link, and no other.
+#[test]
+fn own_clients_go_by_netfilter_as_others() -> Result<(), LabError> {
+    need_tools!();
+    let lab = network()?;
+    let (host, server) = (lab.host("director"), lab.host("rs1"));
+    let director = Director::start(&host, &["--mode", "tc"])?;
+    assert!(setting(&director, "conntrack=1").is_ok());
+    let mut port = 49_000;
+    for (masquerades, has_vip) in [(false, true), (true, true), (true, false)] {
+        if masquerades && has_vip {
+            nft(&host, MASQUERADE)?;
+            server.ip("route del default")?;
+            server.ip("-6 route del default")?;
+        } else if !has_vip {
+            for (vip, gateway) in VIPS.into_iter().zip(CLIENT) {
+                host.ip(&format!("addr del {vip} dev lo"))?;
+                host.ip(&format!("route add {vip} via {gateway}"))?;
+            }
+        }
+        for protocol in ["-t", "-u"] {
+            services(&director, protocol, &SERVERS[..1])?;
+            for family in 0..2 {
+                port += 1;
+                let from = if has_vip { VIPS[family] } else { CLIENTS_SIDE[family] };
+                let source = if masquerades { DIRECTOR[family] } else { from };
+                let case = Case { family, protocol, port, from, source };
+                case.goes_by_netfilter(&host, &host, &director)?;
             }
             director.ipvsadm("-C")?;
         }
