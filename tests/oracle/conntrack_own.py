@@ -63,7 +63,7 @@ def back(frame, proto, fl):
     f = frame[14:]; v4 = f[0] >> 4 == 4; h = 20 if v4 else 40; name = lambda x: socket.inet_ntop(2 if v4 else 10, x)
     src, dst = (name(f[12:16]), name(f[16:20])) if v4 else (name(f[8:24]), name(f[24:40]))
     return packet(proto, dst, f[h + 2] << 8 | f[h + 3], src, f[h] << 8 | f[h + 1], fl)
-def services(o, vip, servers, port): sh('ipvsadm -C; ipvsadm --set 900 120 300'); sh('ipvsadm -R', ''.join(['-A -t 10.9.9.9:9 -s rr\n', f'-A {o} {q(vip)}:80 -s rr\n'] + [f'-a {o} {q(vip)}:80 -r {q(x)}:{port} -m\n' for x in servers]))
+def services(o, vip, servers, port): sh('conntrack -F', check=False); sh('ipvsadm -C; ipvsadm --set 900 120 300'); sh('ipvsadm -R', ''.join(['-A -t 10.9.9.9:9 -s rr\n', f'-A {o} {q(vip)}:80 -s rr\n'] + [f'-a {o} {q(vip)}:80 -r {q(x)}:{port} -m\n' for x in servers]))
 sh('nft -f -', QUIET)
 n = 43000
 for marks in MARKS:

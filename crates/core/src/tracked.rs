@@ -88,7 +88,8 @@ pub fn is_translated<A: Copy>(verdict: &Verdict<'_, A>) -> bool {
 #[inline(always)]
 pub fn is_own<A: Addr>(config: &Config, family: Family, forward: &Forward<'_, A>) -> bool {
     let flag = if matches!(family, Family::V4) { CONFIG_OWN4 } else { CONFIG_OWN6 };
-    let loops = forward.entry.key.get().src.is_loopback() || forward.entry.target.get().is_loopback();
+    let loops =
+        forward.entry.key.get().src.is_loopback() || forward.entry.target.get().is_loopback();
     config.flags.get() & flag != 0 && !forward.reply && !loops
 }
 

@@ -29,8 +29,8 @@ use crate::maps::{self, LOCAL_EXTENDED_PROGRAM, LOCAL_ICMP_PROGRAM};
 use crate::related::{HEADERS as QUOTED, outline};
 use crate::rewrite::{Rewrite, rewrite};
 use crate::route::LOOPBACK;
-use crate::{slow, tracked};
 use crate::tc::{Frame, HEADERS, NEXT, drop};
+use crate::{slow, tracked};
 
 /// `BPF_F_INGRESS`
 const INGRESS: u64 = 1;

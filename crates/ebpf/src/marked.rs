@@ -30,7 +30,7 @@ pub fn rvs_marked(ctx: TcContext) -> i32 {
         _ => None,
     };
     match restored {
-        Some(()) if tracked::is_own_reply(frame) => tracked::give_back(frame, ethertype),
+        Some(()) if tracked::is_own_reply(frame) => tracked::give_back(frame),
         Some(()) => to_loopback(&mut frame),
         None => drop(Reason::NotIp),
     }

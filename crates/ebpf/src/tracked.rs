@@ -13,8 +13,8 @@ use rvs_core::packet::Packet as _;
 use rvs_core::pipeline::commit;
 use rvs_core::reason::Reason;
 use rvs_core::tracked::{
-    DIRECT_PRIORITY, MARK_MASK, OWN_PRIORITY, REPLY_PRIORITY, give_up, incoming, is_own, meet,
-    outgoing, priority,
+    DIRECT_PRIORITY, OWN_PRIORITY, REPLY_PRIORITY, give_up, incoming, is_own, meet, outgoing,
+    priority,
 };
 use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet};
 
@@ -137,23 +137,17 @@ pub fn is_own_reply(frame: Frame) -> bool {
     unsafe { (*frame.0).priority == REPLY_PRIORITY }
 }
 
-/// Accounts for such a reply, which has the virtual address again, and sends it by the loopback: elsewhere its
-/// source were a martian. It is not redirected to the loopback's ingress, as what netfilter knows of it would be
-/// taken off it.
+/// Sends such a reply, which has the virtual address again, by the loopback, where it counts: elsewhere its source
+/// were a martian. It is not redirected to the loopback's ingress, as what netfilter knows of it would be taken off
+/// it.
 #[inline(always)]
-pub fn give_back(mut frame: Frame, ethertype: u16) -> i32 {
-    frame.pull(HEADERS);
-    if ethertype == ETHERTYPE_IPV4 {
-        account::<V4>(frame);
-    } else {
-        account::<V6>(frame);
-    }
+pub fn give_back(mut frame: Frame) -> i32 {
     // Else the loopback would route it where it was routed before.
     unclaim(frame);
     let Some(ethernet) = frame.at_mut::<Ethernet>(0) else { return drop(Reason::RewriteFailed) };
     (ethernet.dst, ethernet.src) = ([0; 6], [0; 6]);
     // SAFETY: the context is valid for the whole run.
-    unsafe { ((*frame.0).priority, (*frame.0).mark) = (0, (*frame.0).mark & !MARK_MASK) };
+    unsafe { (*frame.0).priority = 0 };
     // SAFETY: plain arguments.
     unsafe { bpf_redirect(LOOPBACK, 0) as i32 }
 }
@@ -191,8 +185,9 @@ pub fn rvs_replies(ctx: TcContext) -> i32 {
             _ => return NEXT,
         }
     }
+    // The loopback has its own packets for rvs_tc.
     // SAFETY: as above.
-    if unsafe { (*frame.0).ingress_ifindex } == 0 {
+    if unsafe { (*frame.0).ingress_ifindex } == 0 && !frame.is_on_loopback() {
         // SAFETY: the context is the program's own. It returns only if the call failed.
         unsafe { maps::PROGRAMS.tail_call(&ctx, LOCAL_PROGRAM) };
     }

@@ -26,9 +26,6 @@
 //!         meta priority . ip daddr . th dport @is4 meta priority set 0 accept
 //!         ...
 //!         drop }
-//!     chain answer { type route hook output priority dstnat + 2;
-//!         ct direction reply ip daddr @clients4 ... @own4 meta mark set ... meta priority set 0x73000000
-//!         ... }
 //!     chain restore { type filter hook forward priority raw;
 //!         meta mark & 0xff000000 == 0x72000000 ct direction reply meta priority set 0x73000000
 //!         meta mark & 0xff000000 == 0x72000000 meta mark set meta mark & 0x00ffffff }
@@ -217,7 +214,6 @@ impl Netfilter {
             chain(batch, "astray", "filter", INPUT, RAW);
             chain(batch, "keep", "nat", POSTROUTING, SRCNAT - 1);
             chain(batch, "own", "filter", OUTPUT, RAW);
-            chain(batch, "answer", "route", OUTPUT, DSTNAT + 2);
             for (number, kind) in (1..).step_by(4).zip(Kind::ALL) {
                 sets(batch, number, kind);
             }
@@ -339,14 +335,7 @@ fn rules(batch: &mut Batch) {
     }
     for kind in Kind::ALL {
         rule(batch, "own", &of_services(kind));
-        // What comes by the loopback has been there.
-        let came = Expressions::default()
-            .is_reply(first)
-            .load(Meta::IncomingIndex, first)
-            .compare(first, false, &LOOPBACK.to_ne_bytes());
-        rule(batch, "check", &own_replies(came, kind).set_priority(0).end(Verdict::Accept));
-        let sent = own_replies(Expressions::default().is_reply(first), kind);
-        rule(batch, "answer", &sent.set_priority(REPLY_PRIORITY));
+        rule(batch, "check", &own_replies(kind));
     }
     let others = Expressions::default()
         .load(Meta::Priority, first)
@@ -375,10 +364,12 @@ fn rules(batch: &mut Batch) {
     }
     for kind in Kind::ALL {
         let ([_, set], (len, offset)) = (kind.names(), kind.address());
-        let mut check = Expressions::default()
-            .family(kind)
-            .load(Meta::Priority, first)
-            .read(Header::Network, offset, len, Register(1));
+        let mut check = Expressions::default().family(kind).load(Meta::Priority, first).read(
+            Header::Network,
+            offset,
+            len,
+            Register(1),
+        );
         if kind.port {
             check = check.read(Header::Transport, 2, 2, Register(1 + len / 4));
         }
@@ -415,10 +406,12 @@ impl Expressions {
 /// Leaves what the director sends to services of this kind untracked, and says so.
 fn of_services(kind: Kind) -> Expressions {
     let (first, (len, offset)) = (Register(0), kind.address());
-    let mut service = Expressions::default()
-        .family(kind)
-        .load(Meta::Protocol, first)
-        .read(Header::Network, offset, len, Register(1));
+    let mut service = Expressions::default().family(kind).load(Meta::Protocol, first).read(
+        Header::Network,
+        offset,
+        len,
+        Register(1),
+    );
     if kind.port {
         service = service.read(Header::Transport, 2, 2, Register(1 + len / 4));
     }
@@ -429,11 +422,15 @@ fn of_services(kind: Kind) -> Expressions {
         .end(Verdict::Accept)
 }
 
-/// Has those of these replies that are to clients on the director, of services of this kind, routed by a mark.
-fn own_replies(replies: Expressions, kind: Kind) -> Expressions {
+/// Has what netfilter knows as replies to clients on the director, of services of this kind, routed by its mark.
+fn own_replies(kind: Kind) -> Expressions {
     let (first, (len, offset)) = (Register(0), kind.address());
     let addr = if kind.family == IPV4 { Original::Address4 } else { Original::Address6 };
-    let mut replies = replies
+    // What comes by the loopback has been there, or was sent by a destination here.
+    let mut replies = Expressions::default()
+        .is_reply(first)
+        .load(Meta::IncomingIndex, first)
+        .compare(first, false, &LOOPBACK.to_ne_bytes())
         .family(kind)
         .read(Header::Network, offset, len, first)
         .look_up(kind.clients(), first, None)
@@ -442,7 +439,11 @@ fn own_replies(replies: Expressions, kind: Kind) -> Expressions {
     if kind.port {
         replies = replies.original(Original::Port, Register(1 + len / 4));
     }
-    replies.look_up(kind.own(), first, None).set_mark(MARK, MARK_MASK)
+    replies
+        .look_up(kind.own(), first, None)
+        .set_priority(0)
+        .set_mark(MARK, MARK_MASK)
+        .end(Verdict::Accept)
 }
 
 /// The name of an interface as registers have it.
@@ -521,9 +522,7 @@ mod tests {
 
     #[test]
     fn a_destination_is_as_registers_have_it() {
-        let target = |addr: &str, port| {
-            data(addr.parse().expect("an address"), port)
-        };
+        let target = |addr: &str, port| data(addr.parse().expect("an address"), port);
         assert_eq!(target("10.1.0.11", 8080), [10, 1, 0, 11, 0x1f, 0x90, 0, 0]);
         assert_eq!(target("10.1.0.11", 0), [10, 1, 0, 11]);
         assert_eq!(target("fd01::11", 0).len(), 16);
