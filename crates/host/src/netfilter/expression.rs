@@ -104,7 +104,7 @@ impl Expressions {
     }
 
     /// Goes on if netfilter knows the packet as a reply. Takes the register.
-    pub fn is_reply(self, word: Register) -> Self {
+    pub fn reply(self, word: Register) -> Self {
         const DIRECTION: u32 = 1;
         const REPLY: u8 = 1;
         let load = be32s(&mut Writer::new(), &[(1, word.number()), (2, DIRECTION)]).clone();

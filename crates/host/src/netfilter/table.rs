@@ -381,7 +381,7 @@ fn rules(batch: &mut Batch) {
         let mark = Expressions::default().load(Meta::Mark, first).and(first, MARK_MASK);
         mark.compare(first, true, &MARK.to_ne_bytes())
     };
-    rule(batch, "restore", &marked().is_reply(first).set_priority(REPLY_PRIORITY));
+    rule(batch, "restore", &marked().reply(first).set_priority(REPLY_PRIORITY));
     rule(batch, "restore", &marked().set_mark(0, MARK_MASK));
     rule(batch, "astray", &marked().end(Verdict::Drop));
     for (family, offset, len) in [(IPV4, 12, 4), (IPV6, 8, 16)] {
@@ -428,7 +428,7 @@ fn own_replies(kind: Kind) -> Expressions {
     let addr = if kind.family == IPV4 { Original::Address4 } else { Original::Address6 };
     // What comes by the loopback has been there, or was sent by a destination here.
     let mut replies = Expressions::default()
-        .is_reply(first)
+        .reply(first)
         .load(Meta::IncomingIndex, first)
         .compare(first, false, &LOOPBACK.to_ne_bytes())
         .family(kind)
