@@ -2,31 +2,9 @@
 PREROUTING marked by its virtual address (as kube-proxy does); what the packets look like at both ends; what is left once a connection expired,
 its destination is gone (expire_nodest_conn), or a SYN asks for it anew (conn_reuse_mode)."""
 from lib import *
-import time
-def attrs(b):
-    out = {}
-    while len(b) >= 4:
-        n, t = struct.unpack('=HH', b[:4]); out[t & 0x3fff] = b[4:n]; b = b[(n + 3) & ~3:]
-    return out
-def tuple_(b):
-    t = attrs(b); i, p = attrs(t[1]), attrs(t[2])
-    a = [socket.inet_ntop(socket.AF_INET if len(i[k]) == 4 else socket.AF_INET6, i[k]) for k in ((1, 2) if 1 in i else (3, 4))]
-    return dict(src=a[0], dst=a[1], proto=p[1][0], sport=int.from_bytes(p[2], 'big') if 2 in p else None, dport=int.from_bytes(p[3], 'big') if 3 in p else None)
-def tracked():
-    s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12); rows = []
-    s.send(struct.pack('=IHHII', 20, 0x101, 0x301, 1, 0) + bytes(4))
-    while 1:
-        d = s.recv(1 << 16)
-        while d:
-            n, t = struct.unpack('=IH', d[:6])
-            if t in (2, 3): s.close(); return sorted(rows, key=str)
-            a = attrs(d[20:n]); o = tuple_(a[1])
-            if o['dport'] and o['proto'] in (6, 17, 132): rows.append(dict(orig=o, reply=tuple_(a[2]), seen_reply=bool(int.from_bytes(a[3], 'big') & 2), assured=bool(int.from_bytes(a[3], 'big') & 4)))
-            d = d[(n + 3) & ~3:]
 b = Bench('conntrack')
 sh('modprobe nf_conntrack; modprobe nf_conntrack_netlink; modprobe nf_nat', check=False)
 vs('conntrack', 1)
-def q(a): return f'[{a}]' if ':' in a else a
 NAT = '''table inet t { chain pre { type nat hook prerouting priority dstnat; ip daddr 10.9.1.1 meta mark set 0x4000; ip6 daddr fd09::1 meta mark set 0x4000; }
  chain post { type nat hook postrouting priority srcnat; meta mark 0x4000 masquerade; }
 }'''

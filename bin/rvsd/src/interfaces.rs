@@ -28,8 +28,9 @@ pub struct Interfaces {
     loopback: Option<Target>,
     /// Where the director's own packets are to be seen.
     need: Need,
-    /// Interfaces with a program for it, and its hook: the loopback, and others at their egress.
-    local: HashMap<u32, Hook>,
+    /// Interfaces with a program for it, whether at their egress, and its hook: the loopback, and others at their
+    /// egress.
+    local: HashMap<(u32, bool), Hook>,
     /// Whether decapsulated packets are the host's (`ignore_tunneled`).
     ignores_tunneled: bool,
 }
@@ -75,7 +76,7 @@ impl Interfaces {
         for interface in wanted {
             self.attach(interface, maps, first)?;
         }
-        self.local.retain(|index, _| !is_gone(*index));
+        self.local.retain(|(index, _), _| !is_gone(*index));
         self.loopback = found.iter().find(|i| i.loopback).map(target);
         if !first {
             self.attach_local();
@@ -92,7 +93,7 @@ impl Interfaces {
     fn leave(&mut self, interface: &Interface) {
         let target = target(interface);
         attach::detach_all(&self.object, &target);
-        self.local.remove(&target.index);
+        self.local.remove(&(target.index, true));
         if self.attached.remove(&target.index).is_some() {
             tracing::info!(interface = %target.name, "detached: tunneled packets are ignored");
         }
@@ -138,9 +139,14 @@ impl Interfaces {
     pub fn need_first(&mut self, need: Need) {
         self.need = need;
         let egress = self.attached.values().map(|(target, _)| (target, Hook::Egress));
-        let all = egress.chain(self.loopback.iter().map(|target| (target, Hook::Tc)));
-        for (target, hook) in all {
-            let needed = if hook == Hook::Egress { need.egress() } else { need.loopback };
+        let loopback = self.loopback.iter();
+        let loopback = loopback.flat_map(|target| [(target, Hook::Tc), (target, Hook::Replies)]);
+        for (target, hook) in egress.chain(loopback) {
+            let needed = match hook {
+                Hook::Egress => need.egress(),
+                Hook::Replies => need.replies,
+                _ => need.loopback,
+            };
             if !needed {
                 attach::detach(&self.object, target.index, &target.name, hook);
             }
@@ -154,14 +160,17 @@ impl Interfaces {
         let egress = self.attached.values().map(|(target, _)| target).filter(|t| t.mac.is_some());
         let outgoing = if need.replies { Hook::Replies } else { Hook::Egress };
         let egress = egress.map(|target| (target, outgoing, need.egress()));
-        let loopback = self.loopback.iter().map(|target| (target, Hook::Tc, need.loopback));
+        let loopback = self.loopback.iter().flat_map(|target| {
+            [(target, Hook::Tc, need.loopback), (target, Hook::Replies, need.replies)]
+        });
         for (target, hook, needed) in egress.chain(loopback) {
-            if self.local.get(&target.index).copied() == needed.then_some(hook) {
+            let place = (target.index, hook != Hook::Tc);
+            if self.local.get(&place).copied() == needed.then_some(hook) {
                 continue;
             }
             let interface = &target.name;
             if !needed {
-                self.local.remove(&target.index);
+                self.local.remove(&place);
                 attach::detach(&self.object, target.index, interface, hook);
                 tracing::info!(%interface, %hook, "detached: no service needs it");
                 continue;
@@ -174,7 +183,7 @@ impl Interfaces {
                 Ok(()) => tracing::info!(%interface, %hook, why = "own packets", "attached"),
                 Err(error) => tracing::error!(%interface, "{error}"),
             }
-            self.local.insert(target.index, hook);
+            self.local.insert(place, hook);
         }
     }
 

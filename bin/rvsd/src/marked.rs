@@ -12,7 +12,7 @@ use crate::interfaces::Interfaces;
 
 /// Routes exactly the marks that services have, and that of tracked connections. What fails is logged and
 /// tried again when they change: rules of `rvs mark` and marks given before TC work without it, and no new
-/// connection by direct routing or a tunnel is tracked.
+/// connection by direct routing or a tunnel, and of a client on the director, is tracked.
 pub fn update(host: &mut Host, datapath: &mut BpfDatapath, interfaces: &mut Interfaces) {
     if !datapath.take_marks_changed() {
         return;
@@ -30,6 +30,15 @@ pub fn update(host: &mut Host, datapath: &mut BpfDatapath, interfaces: &mut Inte
     } else {
         warn_of_hosts(&marks, interfaces);
     }
+    offer(datapath, interfaces);
+}
+
+/// Has netfilter translate what clients on the director send and get where the host forwards: elsewhere RVS
+/// does, which asks for less.
+pub fn offer(datapath: &BpfDatapath, interfaces: &Interfaces) {
+    let forwards = |family| interfaces.not_forwarding().all(|(host, _)| host != family);
+    let back = datapath.comes_back();
+    datapath.set_own([Family::V4, Family::V6].map(|family| back && forwards(family)));
 }
 
 fn route(

@@ -115,6 +115,7 @@ impl Server {
             let need = local.refresh(&mut self.host, self.director.datapath());
             self.interfaces.need(need);
             marked::update(&mut self.host, self.director.datapath_mut(), &mut self.interfaces);
+            marked::offer(self.director.datapath(), &self.interfaces);
         }
     }
 

@@ -1,11 +1,11 @@
 //! Connections that netfilter tracks (`conntrack`): its table says where the programs send them, and
 //! what it knows of a connection ends with it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rvs_core::tracked::{KEEPS_PORT, PRIORITY};
-use rvs_core::types::DestKey;
-use rvs_host::{HostError, Netfilter, Target};
+use rvs_core::types::{DestKey, ServiceKey};
+use rvs_host::{HostError, Netfilter, Target, Virtual};
 use rvs_tables::Translator;
 use rvs_tables::sweeper::Tracked;
 
@@ -14,6 +14,7 @@ use rvs_tables::sweeper::Tracked;
 pub struct Table {
     netfilter: Option<Netfilter>,
     dests: HashMap<u32, DestKey>,
+    services: HashSet<Virtual>,
     /// Whether a change failed, so that the table is to be made anew.
     stale: bool,
 }
@@ -26,16 +27,27 @@ fn targets(index: u32, dest: DestKey) -> impl Iterator<Item = Target> {
     Some(own).filter(|_| dest.port != 0).into_iter().chain([keeps])
 }
 
+/// What clients send a service's packets to, if it has an address.
+fn address(key: &ServiceKey) -> Option<Virtual> {
+    match *key {
+        ServiceKey::Address { protocol, addr, port } => {
+            Some(Virtual { protocol: protocol as u8, addr, port })
+        }
+        ServiceKey::Fwmark { .. } => None,
+    }
+}
+
 impl Table {
     fn make(&mut self) -> Result<(), HostError> {
         let all = self.dests.iter().flat_map(|(index, dest)| targets(*index, *dest));
         let all: Vec<Target> = all.collect();
+        let services: Vec<Virtual> = self.services.iter().copied().collect();
         let netfilter = match &mut self.netfilter {
             Some(netfilter) => netfilter,
             none => none.insert(Netfilter::open()?),
         };
         netfilter.probe()?;
-        netfilter.make_table(&all)
+        netfilter.make_table(&all, &services)
     }
 
     fn change(&mut self, change: impl FnOnce(&mut Netfilter) -> Result<(), HostError>) {
@@ -58,8 +70,9 @@ impl Table {
 }
 
 impl Translator for Table {
-    fn start(&mut self, dests: Vec<(u32, DestKey)>) -> Result<(), i32> {
+    fn start(&mut self, dests: Vec<(u32, DestKey)>, services: Vec<ServiceKey>) -> Result<(), i32> {
         self.dests = dests.into_iter().collect();
+        self.services = services.iter().filter_map(address).collect();
         self.stale = false;
         self.make().map_err(|error| {
             tracing::debug!("{error}");
@@ -77,6 +90,18 @@ impl Translator for Table {
         let Some(dest) = self.dests.remove(&index) else { return };
         let gone: Vec<Target> = targets(index, dest).collect();
         self.change(|netfilter| netfilter.remove_targets(&gone));
+    }
+
+    fn enter_service(&mut self, key: &ServiceKey) {
+        if let Some(service) = address(key).filter(|service| self.services.insert(*service)) {
+            self.change(|netfilter| netfilter.add_services(&[service]));
+        }
+    }
+
+    fn leave_service(&mut self, key: &ServiceKey) {
+        if let Some(service) = address(key).filter(|service| self.services.remove(service)) {
+            self.change(|netfilter| netfilter.remove_services(&[service]));
+        }
     }
 
     fn check(&mut self) {

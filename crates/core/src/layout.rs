@@ -115,6 +115,10 @@ pub const CONFIG_DROP_ENTRY: u32 = 1 << 10;
 /// In [`Config::flags`]: packets that netfilter only tracks come back to the programs, so connections by direct
 /// routing and tunnels may be tracked.
 pub const CONFIG_COMES_BACK: u32 = 1 << 11;
+/// In [`Config::flags`]: IPv4 connections of the director's own clients may be tracked.
+pub const CONFIG_OWN4: u32 = 1 << 12;
+/// In [`Config::flags`]: those of IPv6 may.
+pub const CONFIG_OWN6: u32 = 1 << 13;
 
 /// In a value of `REAL_SERVERS4` and `REAL_SERVERS6`, beside the destination's index: its service has a
 /// persistence engine.

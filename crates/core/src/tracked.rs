@@ -14,6 +14,15 @@
 //!  egress of rvs0 ─► ingress of the loopback: on to the destination
 //! ```
 //!
+//! A client on the director itself: what it sends netfilter lets pass untracked, so that it can come in by the
+//! loopback as a client's from elsewhere. What it gets netfilter has routed to that device as well, once it knows
+//! the client, which the programs would not find by an address that MASQUERADE took:
+//!
+//! ```text
+//!  client ─► virtual address: output, untracked ─► loopback, twice ── priority ──► prerouting ─► destination
+//!  client ◄─ virtual address: loopback ◄─ egress of rvs0 ◄── routing: rvs0 ◄── prerouting: a mark ◄─ destination
+//! ```
+//!
 //! Of a connection that another director told of, netfilter learns by the client's first packet. Until then
 //! its reply entry has no [`TRACKED`], and what the destination sends is translated here.
 
@@ -21,12 +30,12 @@ use crate::addr::Addr;
 use crate::conn::{APP, REPLY, SYNCED, TRACKED, Word};
 use crate::env::Tables;
 use crate::flow::Flow;
-use crate::layout::{CONFIG_COMES_BACK, Conn, Key};
+use crate::layout::{CONFIG_COMES_BACK, CONFIG_OWN4, CONFIG_OWN6, Config, Conn, Key};
 use crate::ours;
 use crate::pipeline::{Forward, Verdict, change, of_entry, partner};
 use crate::sysctl::Sysctl;
 use crate::table;
-use crate::types::ForwardMethod;
+use crate::types::{Family, ForwardMethod};
 
 /// In a packet's priority, above the destination's index: netfilter is to translate it.
 pub const PRIORITY: u32 = 0x7200_0000;
@@ -35,6 +44,8 @@ pub const PRIORITY: u32 = 0x7200_0000;
 pub const REPLY_PRIORITY: u32 = 0x7300_0000;
 /// In a packet's priority: netfilter is to track it, and nothing else.
 pub const DIRECT_PRIORITY: u32 = 0x7300_0001;
+/// In a packet's priority: the director's own, that netfilter did not track as it was sent.
+pub const OWN_PRIORITY: u32 = 0x7300_0002;
 /// Bits that tell one of these priorities from others.
 pub const PRIORITY_MASK: u32 = 0xfe00_0000;
 /// In a packet's mark, until it is routed: back to the programs. In place of what the host has there.
@@ -70,6 +81,16 @@ pub fn is_translated<A: Copy>(verdict: &Verdict<'_, A>) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether a packet of the director's own, not tracked as it was sent, is netfilter's: nobody else knows the
+/// loopback's addresses.
+#[inline(always)]
+pub fn is_own<A: Addr>(config: &Config, family: Family, forward: &Forward<'_, A>) -> bool {
+    let flag = if matches!(family, Family::V4) { CONFIG_OWN4 } else { CONFIG_OWN6 };
+    let loops =
+        forward.entry.key.get().src.is_loopback() || forward.entry.target.get().is_loopback();
+    config.flags.get() & flag != 0 && !forward.reply && !loops
 }
 
 /// Whether the packet of an entry with this word is netfilter's, to be translated or tracked. What comes by
@@ -131,8 +152,7 @@ pub fn priority<A: Copy>(forward: &Forward<'_, A>) -> u32 {
     PRIORITY | index | if keeps { KEEPS_PORT } else { 0 }
 }
 
-/// Translates a connection here from now on: one of the director's own, which netfilter tracked when it
-/// was sent.
+/// Translates a connection here from now on: one of the director's own that netfilter cannot get from here.
 #[inline(always)]
 pub fn give_up<A: Addr, E: Tables<A>>(env: &E, entry: &Conn<A>) {
     for entry in [Some(entry), partner(env, entry)].into_iter().flatten() {

@@ -29,8 +29,8 @@ use crate::maps::{self, LOCAL_EXTENDED_PROGRAM, LOCAL_ICMP_PROGRAM};
 use crate::related::{HEADERS as QUOTED, outline};
 use crate::rewrite::{Rewrite, rewrite};
 use crate::route::LOOPBACK;
-use crate::slow;
 use crate::tc::{Frame, HEADERS, NEXT, drop};
+use crate::{slow, tracked};
 
 /// `BPF_F_INGRESS`
 const INGRESS: u64 = 1;
@@ -134,7 +134,10 @@ where
 {
     match outgoing(&Kernel, &mut flow) {
         Outgoing::Other => NEXT,
-        Outgoing::Request => to_loopback(&mut frame),
+        Outgoing::Request => {
+            tracked::remember(frame);
+            to_loopback(&mut frame)
+        }
         Outgoing::Reply(forward) => {
             // It comes back to ingress, as a real server's elsewhere.
             if Word(forward.entry.word.get()).has(APP)

@@ -1,5 +1,6 @@
 //! Packets that netfilter marked, which TC ingress sees too early: rvsd has them routed to a device
-//! of its own, whose egress turns them round into the loopback, where `rvs_tc` sees their mark.
+//! of its own, whose egress turns them round into the loopback, where `rvs_tc` sees their mark. And replies to
+//! clients on the director, of connections that netfilter tracks.
 
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
@@ -11,6 +12,7 @@ use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet};
 
 use crate::local::to_loopback;
 use crate::tc::{Frame, HEADERS, drop};
+use crate::tracked;
 
 /// The program for that device's egress. Nothing else is to leave by it.
 #[classifier]
@@ -28,6 +30,7 @@ pub fn rvs_marked(ctx: TcContext) -> i32 {
         _ => None,
     };
     match restored {
+        Some(()) if tracked::is_own_reply(frame) => tracked::give_back(frame),
         Some(()) => to_loopback(&mut frame),
         None => drop(Reason::NotIp),
     }

@@ -18,7 +18,7 @@ use netlink_sys::Socket;
 pub use icmp::icmp_settings;
 pub use interface::Interface;
 pub use monitor::{Changes, Monitor};
-pub use netfilter::{Netfilter, TABLE, Target, Tracked};
+pub use netfilter::{Netfilter, TABLE, Target, Tracked, Virtual};
 pub use policy::{MARKED, Mark};
 pub use route::Hop;
 pub use sysctl::{forwards, prepare_loopback, restore_loopback};

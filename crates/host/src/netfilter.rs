@@ -39,6 +39,17 @@ pub struct Target {
     pub port: u16,
 }
 
+/// What clients send packets to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Virtual {
+    /// Protocol number.
+    pub protocol: u8,
+    /// The virtual address.
+    pub addr: IpAddr,
+    /// The virtual port; 0 if it is every port.
+    pub port: u16,
+}
+
 /// A socket to netfilter.
 pub struct Netfilter {
     socket: Socket,

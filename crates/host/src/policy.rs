@@ -17,8 +17,8 @@ pub const MARKED: &str = "rvs0";
 const TABLE: u32 = 7475;
 /// The kernel's table of the host's own addresses.
 const LOCAL: u32 = 255;
-/// Its MTU: super-packets are not cut before the programs see them.
-const MTU: u32 = 65_535;
+/// Its MTU, the loopback's: super-packets are not cut before the programs see them.
+const MTU: u32 = 65_536;
 
 /// Packets of a family with a mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

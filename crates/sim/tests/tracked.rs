@@ -13,7 +13,9 @@ use rvs_core::reason::Reason;
 use rvs_core::sync::Arrived;
 use rvs_core::sysctl::Sysctl;
 use rvs_core::time::ticks;
-use rvs_core::types::{DestKey, ForwardMethod, Protocol, Scheduler, ServiceFlags};
+use rvs_core::types::{
+    DestKey, Family, ForwardMethod, Protocol, Scheduler, ServiceFlags, ServiceKey,
+};
 use rvs_sim::{Outcome, SimDatapath};
 use rvs_tables::sweeper::Tracked;
 use rvs_tables::{Memory, Translator};
@@ -208,6 +210,14 @@ fn lock(told: &Mutex<Told>) -> MutexGuard<'_, Told> {
     told.lock().expect("no panic while locked")
 }
 
+/// A service, in short.
+fn name(key: &ServiceKey) -> String {
+    match key {
+        ServiceKey::Address { protocol, port, .. } => format!("{protocol:?} {port}"),
+        ServiceKey::Fwmark { mark, .. } => format!("mark {mark}"),
+    }
+}
+
 impl Listener {
     fn hear(&self, word: String) {
         lock(&self.0).words.push(word);
@@ -215,10 +225,15 @@ impl Listener {
 }
 
 impl Translator for Listener {
-    fn start(&mut self, mut dests: Vec<(u32, DestKey)>) -> Result<(), i32> {
+    fn start(
+        &mut self,
+        mut dests: Vec<(u32, DestKey)>,
+        services: Vec<ServiceKey>,
+    ) -> Result<(), i32> {
         dests.sort_by_key(|(index, _)| *index);
         let dests: Vec<String> = dests.iter().map(|(i, d)| format!("{i} {}", d.port)).collect();
-        self.hear(format!("start {dests:?}"));
+        let services: Vec<String> = services.iter().map(name).collect();
+        self.hear(format!("start {dests:?} {services:?}"));
         if lock(&self.0).refuses { Err(95) } else { Ok(()) }
     }
     fn enter(&mut self, index: u32, dest: DestKey) {
@@ -226,6 +241,12 @@ impl Translator for Listener {
     }
     fn leave(&mut self, index: u32) {
         self.hear(format!("leave {index}"));
+    }
+    fn enter_service(&mut self, key: &ServiceKey) {
+        self.hear(format!("enter {}", name(key)));
+    }
+    fn leave_service(&mut self, key: &ServiceKey) {
+        self.hear(format!("leave {}", name(key)));
     }
     fn check(&mut self) {}
     fn stop(&mut self) {
@@ -249,7 +270,7 @@ fn the_translator_knows_every_destination_while_it_is_needed() {
     assert_eq!((sim.sysctl(Sysctl::Conntrack), sim.is_tracking()), (0, false));
     lock(&told).refuses = false;
     sim.set_sysctl(Sysctl::Conntrack, 1).expect("it can be set");
-    assert_eq!(words(), ["start [\"1 80\"]"; 2]);
+    assert_eq!(words(), ["start [\"1 80\"] [\"Udp 8080\"]"; 2]);
     put(&mut sim, service, Scheduler::Rr, ServiceFlags::empty(), &dests);
     assert_eq!(words(), ["enter 2 80"]);
     send(&sim, Protocol::Udp, VIRTUAL, 0);
@@ -268,6 +289,45 @@ fn the_translator_knows_every_destination_while_it_is_needed() {
     sim.forget();
     (0..3).for_each(|_| sim.tick());
     let heard = words();
-    assert_eq!((heard.len(), heard[1].as_str()), (2, "stop"), "{heard:?}");
-    assert!(heard[0].starts_with("leave ") && !sim.is_tracking());
+    assert_eq!((heard.len(), heard[2].as_str()), (3, "stop"), "{heard:?}");
+    // The service, whose connections lasted longer than it, then their destination.
+    assert_eq!(heard[0], "leave Udp 8080");
+    assert!(heard[1].starts_with("leave ") && !sim.is_tracking());
+}
+
+/// Clients on the director are tracked by services that netfilter can know, for as long as those are masqueraded
+/// or anything is left of them.
+#[test]
+fn the_translator_knows_every_masqueraded_service() {
+    let mut sim = sim(16);
+    let told = Arc::new(Mutex::new(Told::default()));
+    sim.translate_by(Box::new(Listener(Arc::clone(&told)))).expect("nothing is tracked yet");
+    sim.set_sysctl(Sysctl::Conntrack, 1).expect("it can be set");
+    let services = || -> Vec<String> {
+        let words = std::mem::take(&mut lock(&told).words).into_iter();
+        words.filter(|word| word.contains("Tcp") || word.contains("mark")).collect()
+    };
+    let virtual_addr = |port| SocketAddr::new(at(VIRTUAL).ip(), port);
+    let service = key(Protocol::Tcp, virtual_addr(80));
+    let marked = ServiceKey::Fwmark { family: Family::V4, mark: 5 };
+    let masqueraded = dest(at(SERVERS[0]), ForwardMethod::Masquerade, 1);
+    let direct = dest(at(SERVERS[1]), ForwardMethod::DirectRoute, 1);
+    let none = ServiceFlags::empty();
+    put(&mut sim, service, Scheduler::Rr, none, &[direct]);
+    put(&mut sim, key(Protocol::Tcp, virtual_addr(21)), Scheduler::Rr, none, &[masqueraded]);
+    put(&mut sim, marked, Scheduler::Rr, none, &[masqueraded]);
+    assert_eq!(services(), [""; 0]);
+    put(&mut sim, service, Scheduler::Rr, none, &[direct, masqueraded]);
+    assert_eq!(services(), ["enter Tcp 80"]);
+    put(&mut sim, service, Scheduler::Rr, none, &[direct]);
+    put(&mut sim, service, Scheduler::Rr, none, &[masqueraded]);
+    assert_eq!(services(), [""; 0], "it was known");
+    // A new connection of a service that comes back while the old one's last packets are on their way.
+    assert!(sim.remove_service(&service));
+    put(&mut sim, service, Scheduler::Rr, none, &[masqueraded]);
+    sim.forget();
+    assert_eq!(services(), [""; 0]);
+    assert!(sim.remove_service(&service));
+    sim.forget();
+    assert_eq!(services(), ["leave Tcp 80"]);
 }

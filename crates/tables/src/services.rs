@@ -222,6 +222,7 @@ impl<M: Memory> Services<M> {
             if let Some(slot) = self.ghosts.remove(&key) {
                 self.retired.push(Retired::Slot(slot));
             }
+            self.untrack_service(&key);
         }
         self.reclaim();
         self.update_gate();

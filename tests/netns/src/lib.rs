@@ -1,6 +1,7 @@
-//! What the tests share, which are in `tests/`: the classic lab, and the VM.
+//! What the tests share, which are in `tests/`: the classic lab, the oracle's network, and the VM.
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod vm;
 
 use std::net::SocketAddr;

@@ -20,6 +20,8 @@ const VIPS: [&str; 2] = ["10.9.1.1", "fd09::1"];
 const CLIENT: [&str; 2] = ["10.0.0.2", "fd00::2"];
 /// The director's, on the servers' side.
 const DIRECTOR: [&str; 2] = ["10.1.0.1", "fd01::1"];
+/// The same on the clients'.
+const CLIENTS_SIDE: [&str; 2] = ["10.0.0.1", "fd00::1"];
 /// The real servers'.
 const SERVERS: [[&str; 2]; 2] = [["10.1.0.11", "fd01::11"], ["10.1.0.12", "fd01::12"]];
 /// The virtual port, and the servers'.
@@ -189,15 +191,20 @@ fn wait_for(what: &str, mut holds: impl FnMut() -> Result<bool, LabError>) -> Re
 
 /// Connects from a port.
 fn connect(host: &Host, to: &str, port: u16) -> Result<TcpStream, LabError> {
+    let any: IpAddr = if to.starts_with('[') { [0u16; 8].into() } else { [0; 4].into() };
+    connect_from(host, any, to, port)
+}
+
+/// Connects from an address and a port.
+fn connect_from(host: &Host, from: IpAddr, to: &str, port: u16) -> Result<TcpStream, LabError> {
     let to: SocketAddr = to.parse().expect("an address");
     let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0u16; 8].into() };
     host.enter(|| {
         // A program that is started meanwhile would keep it.
         let flags = SocketFlags::CLOEXEC;
         let socket = socket_with(family, SocketType::STREAM, flags, None).expect("a socket");
         sockopt::set_socket_reuseaddr(&socket, true).expect("an option");
-        rustix::net::bind(&socket, &SocketAddr::new(any, port)).expect("a free port");
+        rustix::net::bind(&socket, &SocketAddr::new(from, port)).expect("a free port");
         rustix::net::connect(&socket, &to).expect("an answer");
         let stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(PATIENCE)).expect("a time");
@@ -283,41 +290,102 @@ fn translates(mode: &str) -> Result<(), LabError> {
             services(&director, protocol, &SERVERS[..1])?;
             for family in 0..2 {
                 port += 1;
-                let vip = at(VIPS[family], PORTS.0);
                 let source = if masquerades { DIRECTOR[family] } else { CLIENT[family] };
-                if protocol == "-t" {
-                    let mut stream = connect(&client, &vip, port)?;
-                    assert_eq!(line(&mut stream), format!("rs1 {source}"));
-                    echo(&mut stream, 300_000);
-                    drop(stream);
-                } else {
-                    let socket = udp(&client, &vip, port)?;
-                    for len in [5, 1200] {
-                        assert_eq!(ask(&socket, len), "rs1");
-                    }
-                }
-                // What the last acknowledgement still changes.
-                let service = format!("{protocol} {vip}");
-                let same = || -> Result<bool, LabError> {
-                    let known = tracked(&host, port)?;
-                    let [[original, reply]] = &known[..] else { panic!("{known:?}") };
-                    let [_, counted @ ..] = counters(&director, &service)?;
-                    Ok(counted == [original.packets, reply.packets, original.bytes, reply.bytes])
-                };
-                let what = format!("{service}: {:?}", counters(&director, &service)?);
-                wait_for(&format!("{what} {:?}", tracked(&host, port)?), same)?;
-                let [original, reply] = &tracked(&host, port)?[0];
-                let server = at(SERVERS[0][family], PORTS.1);
-                assert_eq!(original.from.to_string(), at(CLIENT[family], port));
-                assert_eq!(original.to.to_string(), vip);
-                assert_eq!(reply.from.to_string(), server);
-                assert_eq!(reply.to.ip().to_string(), source);
-                assert!(original.packets > 1 && reply.packets > 1);
-                let listed = director.ipvsadm("-Lcn")?;
-                let state = if protocol == "-t" { "FIN_WAIT\\|TIME_WAIT" } else { "UDP" };
-                let row = listed.lines().find(|row| row.contains(&at(CLIENT[family], port)));
-                let row = row.unwrap_or_else(|| panic!("{listed}"));
-                assert!(state.split("\\|").any(|state| row.contains(state)), "{row}");
+                let case = Case { family, protocol, port, from: CLIENT[family], source };
+                case.goes_by_netfilter(&client, &host, &director)?;
+            }
+            director.ipvsadm("-C")?;
+        }
+    }
+    Ok(())
+}
+
+/// A connection to a service of the first server.
+struct Case<'c> {
+    family: usize,
+    protocol: &'c str,
+    port: u16,
+    /// The client's address.
+    from: &'c str,
+    /// The address that the server sees.
+    source: &'c str,
+}
+
+impl Case<'_> {
+    /// Netfilter knows it by one entry, and every packet counts once.
+    fn goes_by_netfilter(
+        &self,
+        client: &Host,
+        host: &Host,
+        director: &Director,
+    ) -> Result<(), LabError> {
+        let Self { family, protocol, port, from, source } = *self;
+        let vip = at(VIPS[family], PORTS.0);
+        if protocol == "-t" {
+            let mut stream = connect(client, &vip, port)?;
+            assert_eq!(line(&mut stream), format!("rs1 {source}"));
+            echo(&mut stream, 300_000);
+            drop(stream);
+        } else {
+            let socket = udp(client, &vip, port)?;
+            for len in [5, 1200] {
+                assert_eq!(ask(&socket, len), "rs1");
+            }
+        }
+        // What the last acknowledgement still changes.
+        let service = format!("{protocol} {vip}");
+        let same = || -> Result<bool, LabError> {
+            let known = tracked(host, port)?;
+            let [[original, reply]] = &known[..] else { panic!("{known:?}") };
+            let [_, counted @ ..] = counters(director, &service)?;
+            Ok(counted == [original.packets, reply.packets, original.bytes, reply.bytes])
+        };
+        let what = format!("{service}: {:?}", counters(director, &service)?);
+        wait_for(&format!("{what} {:?}", tracked(host, port)?), same)?;
+        let [original, reply] = &tracked(host, port)?[0];
+        assert_eq!(original.from.to_string(), at(from, port));
+        assert_eq!(original.to.to_string(), vip);
+        assert_eq!(reply.from.to_string(), at(SERVERS[0][family], PORTS.1));
+        assert_eq!(reply.to.ip().to_string(), source);
+        assert!(original.packets > 1 && reply.packets > 1);
+        let listed = director.ipvsadm("-Lcn")?;
+        let states: &[&str] = if protocol == "-t" { &["FIN_WAIT", "TIME_WAIT"] } else { &["UDP"] };
+        let row = listed.lines().find(|row| row.contains(&at(from, port)));
+        let row = row.unwrap_or_else(|| panic!("{listed}"));
+        assert!(states.iter().any(|state| row.contains(state)), "{row}");
+        Ok(())
+    }
+}
+
+/// The same with a client on the director, whose address is the virtual one; or another's, if the director has
+/// not got it. With MASQUERADE the server has a way to the director's address on its own link, and no other.
+#[test]
+fn own_clients_go_by_netfilter_as_others() -> Result<(), LabError> {
+    need_tools!();
+    let lab = network()?;
+    let (host, server) = (lab.host("director"), lab.host("rs1"));
+    let director = Director::start(&host, &["--mode", "tc"])?;
+    assert!(setting(&director, "conntrack=1").is_ok());
+    let mut port = 49_000;
+    for (masquerades, has_vip) in [(false, true), (true, true), (true, false)] {
+        if masquerades && has_vip {
+            nft(&host, MASQUERADE)?;
+            server.ip("route del default")?;
+            server.ip("-6 route del default")?;
+        } else if !has_vip {
+            for (vip, gateway) in VIPS.into_iter().zip(CLIENT) {
+                host.ip(&format!("addr del {vip} dev lo"))?;
+                host.ip(&format!("route add {vip} via {gateway}"))?;
+            }
+        }
+        for protocol in ["-t", "-u"] {
+            services(&director, protocol, &SERVERS[..1])?;
+            for family in 0..2 {
+                port += 1;
+                let from = if has_vip { VIPS[family] } else { CLIENTS_SIDE[family] };
+                let source = if masquerades { DIRECTOR[family] } else { from };
+                let case = Case { family, protocol, port, from, source };
+                case.goes_by_netfilter(&host, &host, &director)?;
             }
             director.ipvsadm("-C")?;
         }
@@ -358,7 +426,7 @@ fn fragments_errors_and_the_director_itself() -> Result<(), LabError> {
         socket.send(b"?").expect("it can be sent");
         let error = socket.recv(&mut [0; 8]).expect_err("nobody is there");
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{vip}");
-        // The director's own connections are translated as ever, and netfilter sees no server.
+        // The director's own.
         director.ipvsadm(&format!("-A -t {} -s rr", at(vip, PORTS.0)))?;
         let server = at(SERVERS[0][family], PORTS.1);
         director.ipvsadm(&format!("-a -t {} -r {server} -m", at(vip, PORTS.0)))?;
@@ -388,6 +456,97 @@ fn fragments_errors_and_the_director_itself() -> Result<(), LabError> {
         assert!(conns == 1 && packets > 5, "{conns} {packets}");
         reset(stream);
         host.run("conntrack -F")?;
+    }
+    Ok(())
+}
+
+/// An own client's connection goes on whatever becomes of the setting, the table and rvsd, and ends in netfilter
+/// as well; what does not forward has it translated by RVS.
+#[test]
+fn own_clients_last_and_end() -> Result<(), LabError> {
+    need_tools!();
+    let lab = network()?;
+    let host = lab.host("director");
+    let director = Director::start(&host, &["--mode", "tc"])?;
+    director.ipvsadm("--set 0 0 2")?;
+    services(&director, "-t", &SERVERS[..1])?;
+    services(&director, "-u", &SERVERS[..1])?;
+    // Open before: translated by RVS as long as it lasts.
+    let mut before = connect(&host, &at(VIPS[0], PORTS.0), 49_100)?;
+    line(&mut before);
+    assert!(setting(&director, "conntrack=1").is_ok());
+    nft(&host, MASQUERADE)?;
+    echo(&mut before, 10_000);
+    let mut streams = Vec::new();
+    for (family, port) in [(0, 49_101), (1, 49_111)] {
+        let vip = at(VIPS[family], PORTS.0);
+        let mut stream = connect(&host, &vip, port)?;
+        assert_eq!(line(&mut stream), format!("rs1 {}", DIRECTOR[family]));
+        streams.push(stream);
+        let server = |known: &[[Direction; 2]]| known.iter().any(|[_, r]| r.to.ip() != r.from.ip());
+        let socket = udp(&host, &vip, port + 1)?;
+        assert_eq!(ask(&socket, 5), "rs1");
+        assert!(server(&tracked(&host, port + 1)?));
+        // Netfilter's own time for it is 30 seconds.
+        wait_for("it expires", || Ok(tracked(&host, port + 1)?.is_empty()))?;
+        assert_eq!(ask(&socket, 5), "rs1");
+        host.run(&format!("conntrack -D -p udp --orig-port-src {}", port + 1))?;
+        assert_eq!(ask(&socket, 5), "rs1");
+    }
+    let all = |streams: &mut [TcpStream]| streams.iter_mut().for_each(|s| echo(s, 10_000));
+    // A service of all ports is one, too.
+    let any = at(VIPS[0], 0);
+    director.ipvsadm(&format!("-A -t {any} -s rr -p 300"))?;
+    director.ipvsadm(&format!("-a -t {any} -r {} -m", at(SERVERS[1][0], 0)))?;
+    let from = CLIENTS_SIDE[0].parse().expect("an address");
+    let mut stream = connect_from(&host, from, &at(VIPS[0], PORTS.1), 49_103)?;
+    assert_eq!(line(&mut stream), format!("rs2 {}", DIRECTOR[0]));
+    reset(stream);
+    director.ipvsadm(&format!("-D -t {any}"))?;
+    assert!(setting(&director, "conntrack=0").is_ok());
+    all(&mut streams);
+    let mut new = connect(&host, &at(VIPS[0], PORTS.0), 49_104)?;
+    assert_eq!(line(&mut new), format!("rs1 {}", VIPS[0]), "nobody masquerades it");
+    assert!(setting(&director, "conntrack=1").is_ok());
+    echo(&mut new, 10_000);
+    director.process().kill();
+    all(&mut streams);
+    let mut stream = connect(&host, &at(VIPS[0], PORTS.0), 49_105)?;
+    assert_eq!(line(&mut stream), format!("rs1 {}", DIRECTOR[0]), "with rvsd dead");
+    streams.push(stream);
+    director.restart()?;
+    host.run("nft delete table inet rvs")?;
+    all(&mut streams);
+    wait_for("it is made anew", || Ok(host.run("nft list tables")?.contains("inet rvs")))?;
+    all(&mut streams);
+    let mut stream = connect(&host, &at(VIPS[0], PORTS.0), 49_106)?;
+    assert_eq!(line(&mut stream), format!("rs1 {}", DIRECTOR[0]));
+    streams.push(stream);
+    streams.into_iter().chain([new, before]).for_each(reset);
+    director.process().terminate(PATIENCE)?;
+    let mut down: Command = director.rvs_command()?;
+    let output = down.arg("down").arg("--pin").arg(director.pin()).output().expect("rvs starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let left = host.run("nft list tables")? + &host.ip("-o link")? + &host.ip("rule")?;
+    let gone = ["inet rvs", "rvs0", "0x72"].iter().all(|word| !left.contains(word));
+    assert!(gone, "{left}");
+    Ok(())
+}
+
+/// Where the host does not forward, RVS translates what its own clients send, as without the setting.
+#[test]
+fn own_clients_need_no_forwarding() -> Result<(), LabError> {
+    need_tools!();
+    let lab = network()?;
+    let host = lab.host("director");
+    host.sysctls(&[("net.ipv4.ip_forward", "0"), ("net.ipv6.conf.all.forwarding", "0")])?;
+    let director = Director::start(&host, &["--mode", "tc"])?;
+    assert!(setting(&director, "conntrack=1").is_ok());
+    services(&director, "-t", &SERVERS[..1])?;
+    for (vip, port) in VIPS.into_iter().zip([49_200, 49_201]) {
+        let mut stream = connect(&host, &at(vip, PORTS.0), port)?;
+        assert_eq!(line(&mut stream), format!("rs1 {vip}"));
+        echo(&mut stream, 10_000);
     }
     Ok(())
 }

@@ -26,9 +26,10 @@ fn the_data_path_forwards_on_linux_6_1() {
         "marked by a rule: rs1",
         "tracked: rs1 sees 10.0.2.1",
         "both ways: 1",
+        "own, tracked: rs1 sees 10.0.2.1",
         "directly: hello from 10.0.1.2",
         "tracked directly: 1 1",
-        "egress programs that see replies: 4",
+        "egress programs that see replies: 5",
         "tables left: 0",
         "left: 0 0 0",
     ];

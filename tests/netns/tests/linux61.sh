@@ -74,6 +74,7 @@ nft -f /run/kube.nft
 ./ipvsadm -a -t 10.9.9.9:83 -r 10.0.2.2:82 -m || exit 1
 for _ in $(seq 100); do ip netns exec rs1 ss -ltn | grep -q ':82 ' && break; sleep 0.1; done
 echo "tracked: $(ip netns exec client timeout 10 socat -u TCP:10.9.9.9:83 -)"
+echo "own, tracked: $(timeout 10 socat -u TCP:10.9.9.9:83 -)"
 ./ipvsadm -Ln -t 10.9.9.9:83 --stats --exact | awk 'END { print "both ways: " ($4 > 3 && $5 > 3) }'
 # Netfilter only tracks, and the programs route directly: the server sees the client.
 ip -n rs1 addr add 10.9.9.9/32 dev lo

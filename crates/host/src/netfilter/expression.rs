@@ -23,10 +23,14 @@ pub enum Meta {
     Priority = 2,
     /// Its mark.
     Mark = 3,
+    /// The index of the interface that it came by.
+    IncomingIndex = 4,
     /// The name of the interface that it leaves by; 16 bytes.
     Outgoing = 7,
     /// The IP version.
     Family = 15,
+    /// The protocol behind the IP header; one byte.
+    Protocol = 16,
 }
 
 /// What netfilter knows of a packet's connection (`NF_CT_STATE_*`).
@@ -35,6 +39,18 @@ pub enum Meta {
 pub enum State {
     /// Nothing.
     New = 8,
+}
+
+/// What the first packet of a packet's connection had (`NFT_CT_*`).
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub enum Original {
+    /// The port that it was sent to.
+    Port = 12,
+    /// The IPv4 address that it was sent to.
+    Address4 = 20,
+    /// The IPv6 address that it was sent to.
+    Address6 = 22,
 }
 
 /// `NFT_PAYLOAD_*`
@@ -85,6 +101,35 @@ impl Expressions {
         const STATE: u32 = 0;
         let load = be32s(&mut Writer::new(), &[(1, word.number()), (2, STATE)]).clone();
         self.push("ct", &load).and(word, state as u32).compare(word, false, &[0; 4])
+    }
+
+    /// Goes on if netfilter knows the packet as a reply. Takes the register.
+    pub fn reply(self, word: Register) -> Self {
+        const DIRECTION: u32 = 1;
+        const REPLY: u8 = 1;
+        let load = be32s(&mut Writer::new(), &[(1, word.number()), (2, DIRECTION)]).clone();
+        self.push("ct", &load).compare(word, true, &[REPLY])
+    }
+
+    /// Loads what the first packet of the packet's connection had.
+    pub fn original(self, what: Original, to: Register) -> Self {
+        const ORIGINAL: u8 = 0;
+        let mut load = Writer::new();
+        be32s(&mut load, &[(1, to.number()), (2, what as u32)]).u8(3, ORIGINAL);
+        self.push("ct", &load)
+    }
+
+    /// Keeps netfilter from tracking the packet.
+    pub fn leave_untracked(self) -> Self {
+        self.push("notrack", &Writer::new())
+    }
+
+    /// Enters what is in a register into a set.
+    pub fn remember(self, set: &str, from: Register) -> Self {
+        const ADD: u32 = 0;
+        let mut data = Writer::new();
+        be32s(data.text(1, set), &[(3, ADD), (4, from.number())]);
+        self.push("dynset", &data)
     }
 
     /// Sets the packet's priority.

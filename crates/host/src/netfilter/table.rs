@@ -4,18 +4,30 @@
 //! table inet rvs {
 //!     map to4 { type mark : ipv4_addr . inet_service; }    set is4 { type mark . ipv4_addr . inet_service; }
 //!     ...                                                  (6: IPv6; keep4, keep6: packets keep their port)
+//!     set own4 { type inet_proto . ipv4_addr . inet_service; }           (6: IPv6; any4, any6: of every port)
+//!     set clients4 { type ipv4_addr; flags dynamic; }
+//!     chain own { type filter hook output priority raw;
+//!         meta l4proto . ip daddr . th dport @own4 meta priority set 0x73000002 notrack accept
+//!         ... }
 //!     chain translate { type nat hook prerouting priority dstnat + 1;
 //!         dnat ip to meta priority map @to4
 //!         ... }
 //!     chain check { type filter hook prerouting priority dstnat + 2;
+//!         ct direction reply iif != lo ip daddr @clients4
+//!             meta l4proto . ct original ip daddr . ct original proto-dst @own4
+//!             meta priority set 0 meta mark set meta mark & 0x00ffffff ^ 0x72000000 accept
+//!         ...
 //!         meta priority & 0xfe000000 != 0x72000000 accept
 //!         meta priority 0x73000001 meta priority set 0 meta mark set meta mark & 0x00ffffff ^ 0x72000000 accept
 //!         meta priority 0x73000000 ct state new drop
 //!         meta priority 0x73000000 meta priority set 0 accept
+//!         iif lo add @clients4 { ip saddr }
+//!         ...
 //!         meta priority . ip daddr . th dport @is4 meta priority set 0 accept
 //!         ...
 //!         drop }
 //!     chain restore { type filter hook forward priority raw;
+//!         meta mark & 0xff000000 == 0x72000000 ct direction reply meta priority set 0x73000000
 //!         meta mark & 0xff000000 == 0x72000000 meta mark set meta mark & 0x00ffffff }
 //!     chain astray { type filter hook input priority raw; meta mark & 0xff000000 == 0x72000000 drop }
 //!     chain keep { type nat hook postrouting priority srcnat - 1;
@@ -30,14 +42,21 @@
 //! host's is to give another source: the programs know them by it.
 //!
 //! And netfilter may know no connection of a destination's packet, which would be sent on as it is.
+//!
+//! What the director itself sends to a virtual address is not tracked as it leaves, so that it can be once it
+//! comes by the loopback. Its address is remembered then: what a destination answers to it goes by `rvs0`.
+
+use std::net::IpAddr;
 
 use rvs_core::tracked::{
-    DIRECT_PRIORITY, MARK, MARK_MASK, PRIORITY, PRIORITY_MASK, REPLY_PRIORITY,
+    DIRECT_PRIORITY, MARK, MARK_MASK, OWN_PRIORITY, PRIORITY, PRIORITY_MASK, REPLY_PRIORITY,
 };
 use rvs_netlink::attr::Writer;
 
-use super::expression::{Expressions, Header, Meta, Register, State, Verdict, be32s, value_of};
-use super::{ACK, APPEND, CREATE, Netfilter, Target, absent, message, octets};
+use super::expression::{
+    Expressions, Header, Meta, Original, Register, State, Verdict, be32s, value_of,
+};
+use super::{ACK, APPEND, CREATE, Netfilter, Target, Virtual, absent, message, octets};
 use crate::HostError;
 use crate::policy::MARKED;
 
@@ -65,15 +84,21 @@ const DEL_ELEMENT: u16 = 14;
 const RAW: i32 = -300;
 const DSTNAT: i32 = -100;
 const SRCNAT: i32 = 100;
-/// `NF_INET_PRE_ROUTING`, `NF_INET_LOCAL_IN`, `NF_INET_FORWARD`, `NF_INET_POST_ROUTING`
+/// `NF_INET_PRE_ROUTING`, `NF_INET_LOCAL_IN`, `NF_INET_FORWARD`, `NF_INET_LOCAL_OUT`,
+/// `NF_INET_POST_ROUTING`
 const PREROUTING: u32 = 0;
 const INPUT: u32 = 1;
 const FORWARD: u32 = 2;
+const OUTPUT: u32 = 3;
 const POSTROUTING: u32 = 4;
 /// Elements that a message has: an attribute ends at 64 KiB.
 const ELEMENTS: usize = 500;
+/// Addresses of the director that its own clients may have.
+const CLIENTS: u32 = 4096;
+/// Index of the loopback.
+const LOOPBACK: u32 = 1;
 
-/// How destinations differ: by address family, and whether they have a port of their own.
+/// How destinations, and services, differ: by address family, and whether they have a port of their own.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Kind {
     family: u8,
@@ -88,8 +113,23 @@ impl Kind {
         Self { family: IPV6, port: false },
     ];
 
-    fn of(target: &Target) -> Self {
-        Self { family: if target.addr.is_ipv4() { IPV4 } else { IPV6 }, port: target.port != 0 }
+    fn of(addr: IpAddr, port: u16) -> Self {
+        Self { family: if addr.is_ipv4() { IPV4 } else { IPV6 }, port: port != 0 }
+    }
+
+    /// The name of its set of services.
+    fn own(self) -> &'static str {
+        match (self.family, self.port) {
+            (IPV4, true) => "own4",
+            (IPV4, false) => "any4",
+            (_, true) => "own6",
+            (_, false) => "any6",
+        }
+    }
+
+    /// The name of its family's set of addresses that clients on the director have.
+    fn clients(self) -> &'static str {
+        if self.family == IPV4 { "clients4" } else { "clients6" }
     }
 
     /// The names of its map and its set.
@@ -102,9 +142,14 @@ impl Kind {
         }
     }
 
-    /// Bytes of an address, and where it lies in the IP header.
+    /// Bytes of an address, and where it lies in the IP header as the destination.
     fn address(self) -> (u32, u32) {
         if self.family == IPV4 { (4, 16) } else { (16, 24) }
+    }
+
+    /// The same of the source.
+    fn source(self) -> (u32, u32) {
+        if self.family == IPV4 { (4, 12) } else { (16, 8) }
     }
 
     /// Bytes of what a map gives.
@@ -112,12 +157,19 @@ impl Kind {
         self.address().0 + if self.port { 4 } else { 0 }
     }
 
-    /// For listings: the numbers of nft's types.
-    fn types(self) -> [u32; 2] {
+    /// For listings: the numbers of nft's types, of what a map gives, of a set's keys, and of those of a set of
+    /// services.
+    fn types(self) -> [u32; 3] {
         const MARK: u32 = 19;
-        let address = if self.family == IPV4 { 7 } else { 8 };
-        let data = if self.port { address << 6 | 13 } else { address };
-        [data, MARK << if self.port { 12 } else { 6 } | data]
+        const PROTOCOL: u32 = 12;
+        let data = if self.port { self.address_type() << 6 | 13 } else { self.address_type() };
+        let before = |first: u32| first << if self.port { 12 } else { 6 } | data;
+        [data, before(MARK), before(PROTOCOL)]
+    }
+
+    /// The number of nft's type of an address.
+    fn address_type(self) -> u32 {
+        if self.family == IPV4 { 7 } else { 8 }
     }
 }
 
@@ -147,8 +199,12 @@ impl Batch {
 }
 
 impl Netfilter {
-    /// Makes the table, with these destinations, in place of one that there is.
-    pub fn make_table(&mut self, targets: &[Target]) -> Result<(), HostError> {
+    /// Makes the table, with these destinations and services, in place of one that there is.
+    pub fn make_table(
+        &mut self,
+        targets: &[Target],
+        services: &[Virtual],
+    ) -> Result<(), HostError> {
         self.change("make a table that translates addresses", |batch| {
             empty(batch);
             batch.push(NEW_TABLE, CREATE, Writer::new().text(1, TABLE));
@@ -157,11 +213,13 @@ impl Netfilter {
             chain(batch, "restore", "filter", FORWARD, RAW);
             chain(batch, "astray", "filter", INPUT, RAW);
             chain(batch, "keep", "nat", POSTROUTING, SRCNAT - 1);
-            for (number, kind) in (1..).step_by(2).zip(Kind::ALL) {
+            chain(batch, "own", "filter", OUTPUT, RAW);
+            for (number, kind) in (1..).step_by(4).zip(Kind::ALL) {
                 sets(batch, number, kind);
             }
             rules(batch);
             elements(batch, NEW_ELEMENT, targets);
+            services_of(batch, NEW_ELEMENT, services);
         })
     }
 
@@ -193,6 +251,16 @@ impl Netfilter {
         self.change("remove a destination", |batch| elements(batch, DEL_ELEMENT, targets))
     }
 
+    /// Enters services.
+    pub fn add_services(&mut self, services: &[Virtual]) -> Result<(), HostError> {
+        self.change("enter a service", |batch| services_of(batch, NEW_ELEMENT, services))
+    }
+
+    /// Removes services that were entered.
+    pub fn remove_services(&mut self, services: &[Virtual]) -> Result<(), HostError> {
+        self.change("remove a service", |batch| services_of(batch, DEL_ELEMENT, services))
+    }
+
     fn change(
         &mut self,
         what: &'static str,
@@ -222,12 +290,14 @@ fn chain(batch: &mut Batch, name: &str, kind: &str, hook: u32, priority: i32) {
     batch.push(NEW_CHAIN, CREATE, &chain);
 }
 
-/// The map and the set of a kind; the first has this number within the batch.
+/// The map and the sets of a kind; the first has this number within the batch.
 fn sets(batch: &mut Batch, number: u32, kind: Kind) {
     /// `NFT_SET_MAP`
     const MAP: u32 = 8;
     const MARK: u32 = 19;
-    let ([map, set], [data, key]) = (kind.names(), kind.types());
+    /// `NFT_SET_EVAL`
+    const DYNAMIC: u32 = 0x20;
+    let ([map, set], [data, key, service]) = (kind.names(), kind.types());
     let mut attributes = Writer::new();
     let fields = [(3, MAP), (4, MARK), (5, 4), (6, data), (7, kind.len()), (10, number)];
     // For listings: keys are in the host's byte order.
@@ -238,6 +308,18 @@ fn sets(batch: &mut Batch, number: u32, kind: Kind) {
     let fields = [(3, 0), (4, key), (5, 4 + kind.len()), (10, number + 1)];
     be32s(attributes.text(1, TABLE).text(2, set), &fields);
     batch.push(NEW_SET, CREATE, &attributes);
+    let mut attributes = Writer::new();
+    let fields = [(3, 0), (4, service), (5, 4 + kind.len()), (10, number + 2)];
+    be32s(attributes.text(1, TABLE).text(2, kind.own()), &fields);
+    batch.push(NEW_SET, CREATE, &attributes);
+    if kind.port {
+        let (mut attributes, mut size) = (Writer::new(), Writer::new());
+        let fields = [(3, DYNAMIC), (4, kind.address_type()), (5, kind.address().0)];
+        be32s(attributes.text(1, TABLE).text(2, kind.clients()), &fields);
+        be32s(&mut size, &[(1, CLIENTS)]);
+        be32s(attributes.nest(9, &size), &[(10, number + 3)]);
+        batch.push(NEW_SET, CREATE, &attributes);
+    }
 }
 
 fn rules(batch: &mut Batch) {
@@ -250,6 +332,10 @@ fn rules(batch: &mut Batch) {
             .look_up(map, first, Some(first))
             .translate(kind.family.into(), first, port);
         rule(batch, "translate", &translate);
+    }
+    for kind in Kind::ALL {
+        rule(batch, "own", &of_services(kind));
+        rule(batch, "check", &own_replies(kind));
     }
     let others = Expressions::default()
         .load(Meta::Priority, first)
@@ -266,13 +352,24 @@ fn rules(batch: &mut Batch) {
     let reply = || with(REPLY_PRIORITY);
     rule(batch, "check", &reply().is(State::New, first).end(Verdict::Drop));
     rule(batch, "check", &reply().set_priority(0).end(Verdict::Accept));
+    for kind in Kind::ALL.into_iter().filter(|kind| kind.port) {
+        let (len, offset) = kind.source();
+        let remember = Expressions::default()
+            .load(Meta::IncomingIndex, first)
+            .compare(first, true, &LOOPBACK.to_ne_bytes())
+            .family(kind)
+            .read(Header::Network, offset, len, first)
+            .remember(kind.clients(), first);
+        rule(batch, "check", &remember);
+    }
     for kind in Kind::ALL {
         let ([_, set], (len, offset)) = (kind.names(), kind.address());
-        let mut check = Expressions::default()
-            .load(Meta::Family, first)
-            .compare(first, true, &[kind.family])
-            .load(Meta::Priority, first)
-            .read(Header::Network, offset, len, Register(1));
+        let mut check = Expressions::default().family(kind).load(Meta::Priority, first).read(
+            Header::Network,
+            offset,
+            len,
+            Register(1),
+        );
         if kind.port {
             check = check.read(Header::Transport, 2, 2, Register(1 + len / 4));
         }
@@ -284,6 +381,7 @@ fn rules(batch: &mut Batch) {
         let mark = Expressions::default().load(Meta::Mark, first).and(first, MARK_MASK);
         mark.compare(first, true, &MARK.to_ne_bytes())
     };
+    rule(batch, "restore", &marked().reply(first).set_priority(REPLY_PRIORITY));
     rule(batch, "restore", &marked().set_mark(0, MARK_MASK));
     rule(batch, "astray", &marked().end(Verdict::Drop));
     for (family, offset, len) in [(IPV4, 12, 4), (IPV6, 8, 16)] {
@@ -296,6 +394,56 @@ fn rules(batch: &mut Batch) {
             .translate_source(family.into(), first);
         rule(batch, "keep", &keep);
     }
+}
+
+impl Expressions {
+    /// Goes on with packets of the family. Takes the first register.
+    fn family(self, kind: Kind) -> Self {
+        self.load(Meta::Family, Register(0)).compare(Register(0), true, &[kind.family])
+    }
+}
+
+/// Leaves what the director sends to services of this kind untracked, and says so.
+fn of_services(kind: Kind) -> Expressions {
+    let (first, (len, offset)) = (Register(0), kind.address());
+    let mut service = Expressions::default().family(kind).load(Meta::Protocol, first).read(
+        Header::Network,
+        offset,
+        len,
+        Register(1),
+    );
+    if kind.port {
+        service = service.read(Header::Transport, 2, 2, Register(1 + len / 4));
+    }
+    service
+        .look_up(kind.own(), first, None)
+        .set_priority(OWN_PRIORITY)
+        .leave_untracked()
+        .end(Verdict::Accept)
+}
+
+/// Has what netfilter knows as replies to clients on the director, of services of this kind, routed by its mark.
+fn own_replies(kind: Kind) -> Expressions {
+    let (first, (len, offset)) = (Register(0), kind.address());
+    let addr = if kind.family == IPV4 { Original::Address4 } else { Original::Address6 };
+    // What comes by the loopback has been there, or was sent by a destination here.
+    let mut replies = Expressions::default()
+        .reply(first)
+        .load(Meta::IncomingIndex, first)
+        .compare(first, false, &LOOPBACK.to_ne_bytes())
+        .family(kind)
+        .read(Header::Network, offset, len, first)
+        .look_up(kind.clients(), first, None)
+        .load(Meta::Protocol, first)
+        .original(addr, Register(1));
+    if kind.port {
+        replies = replies.original(Original::Port, Register(1 + len / 4));
+    }
+    replies
+        .look_up(kind.own(), first, None)
+        .set_priority(0)
+        .set_mark(MARK, MARK_MASK)
+        .end(Verdict::Accept)
 }
 
 /// The name of an interface as registers have it.
@@ -314,13 +462,14 @@ fn rule(batch: &mut Batch, chain: &str, expressions: &Expressions) {
 /// Adds or removes the elements of destinations.
 fn elements(batch: &mut Batch, change: u16, targets: &[Target]) {
     for kind in Kind::ALL {
-        let targets: Vec<&Target> = targets.iter().filter(|t| Kind::of(t) == kind).collect();
+        let of = |target: &&Target| Kind::of(target.addr, target.port) == kind;
+        let targets: Vec<&Target> = targets.iter().filter(of).collect();
         let [map, set] = kind.names();
         for some in targets.chunks(ELEMENTS) {
             let (mut to, mut is) = (Writer::new(), Writer::new());
             for target in some {
                 let key = target.priority.to_ne_bytes();
-                let data = data(target);
+                let data = data(target.addr, target.port);
                 let mut element = Writer::new();
                 element.nest(1, &value_of(&key)).nest(2, &value_of(&data));
                 to.nest(1, &element);
@@ -337,11 +486,31 @@ fn elements(batch: &mut Batch, change: u16, targets: &[Target]) {
     }
 }
 
-/// A destination as registers have it.
-fn data(target: &Target) -> Vec<u8> {
-    let mut data = octets(target.addr);
-    if target.port != 0 {
-        data.extend(target.port.to_be_bytes());
+/// Adds or removes the elements of services.
+fn services_of(batch: &mut Batch, change: u16, services: &[Virtual]) {
+    for kind in Kind::ALL {
+        let of = |service: &&Virtual| Kind::of(service.addr, service.port) == kind;
+        let services: Vec<&Virtual> = services.iter().filter(of).collect();
+        for some in services.chunks(ELEMENTS) {
+            let mut list = Writer::new();
+            for service in some {
+                let addr = data(service.addr, service.port);
+                let mut element = Writer::new();
+                let key = [&[service.protocol, 0, 0, 0], &*addr].concat();
+                list.nest(1, element.nest(1, &value_of(&key)));
+            }
+            let mut attributes = Writer::new();
+            attributes.text(1, TABLE).text(2, kind.own()).nest(3, &list);
+            batch.push(change, if change == NEW_ELEMENT { CREATE } else { 0 }, &attributes);
+        }
+    }
+}
+
+/// An address, and a port if it is one, as registers have them.
+fn data(addr: IpAddr, port: u16) -> Vec<u8> {
+    let mut data = octets(addr);
+    if port != 0 {
+        data.extend(port.to_be_bytes());
         data.extend([0; 2]);
     }
     data
@@ -353,10 +522,7 @@ mod tests {
 
     #[test]
     fn a_destination_is_as_registers_have_it() {
-        let target = |addr: &str, port| {
-            let addr = addr.parse().expect("an address");
-            data(&Target { priority: 0, addr, port })
-        };
+        let target = |addr: &str, port| data(addr.parse().expect("an address"), port);
         assert_eq!(target("10.1.0.11", 8080), [10, 1, 0, 11, 0x1f, 0x90, 0, 0]);
         assert_eq!(target("10.1.0.11", 0), [10, 1, 0, 11]);
         assert_eq!(target("fd01::11", 0).len(), 16);

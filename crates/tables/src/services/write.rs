@@ -49,6 +49,7 @@ impl<M: Memory> Services<M> {
         };
         let placed = self.place(position, slot, dests, &taken);
         self.open_gate(key, dests);
+        self.track_service(key, dests);
         self.write_version(key, &taken, position, config, &placed, change);
         let removed = self.replaced(position, &placed);
         let listed = position.and_then(|position| self.services.get(position));
