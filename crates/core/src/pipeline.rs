@@ -153,12 +153,27 @@ pub enum Verdict<'e, A: Copy> {
 /// Finds the packet's connection, or schedules a new one if it opens one for a virtual service.
 #[inline(always)]
 pub fn resolve<'e, A: Addr, E: Tables<A>>(env: &'e E, flow: &mut Flow<A>) -> Verdict<'e, A> {
+    resolve_at::<A, E, true>(env, flow)
+}
+
+/// The same where packets that are passed are resolved once more. What opens a connection in the place of
+/// another is left for then: once the old one is hidden and counted out, nobody could decide the same again.
+#[inline(always)]
+pub fn resolve_first<'e, A: Addr, E: Tables<A>>(env: &'e E, flow: &mut Flow<A>) -> Verdict<'e, A> {
+    resolve_at::<A, E, false>(env, flow)
+}
+
+#[inline(always)]
+fn resolve_at<'e, A: Addr, E: Tables<A>, const LAST: bool>(
+    env: &'e E,
+    flow: &mut Flow<A>,
+) -> Verdict<'e, A> {
     let Some(config) = env.config() else { return Verdict::Pass(Reason::NotOurs) };
     if !ours::may_be(config, &flow.key) {
         return Verdict::Pass(Reason::NotOurs);
     }
     if let Some(entry) = table::entry(env, env.known(flow)) {
-        return established(env, config, flow, entry);
+        return established::<A, E, LAST>(env, config, flow, entry);
     }
     opening(env, config, flow, &Hidden::NOTHING)
 }
@@ -166,7 +181,7 @@ pub fn resolve<'e, A: Addr, E: Tables<A>>(env: &'e E, flow: &mut Flow<A>) -> Ver
 /// The way of a packet whose entry was found. If it opens another connection in its place, the old one
 /// still counts when that is scheduled: the kernel leaves it to a timer.
 #[inline(always)]
-fn established<'e, A: Addr, E: Tables<A>>(
+fn established<'e, A: Addr, E: Tables<A>, const LAST: bool>(
     env: &'e E,
     config: &Config,
     flow: &mut Flow<A>,
@@ -189,6 +204,9 @@ fn established<'e, A: Addr, E: Tables<A>>(
     }
     if !ends {
         return verdict;
+    }
+    if !LAST {
+        return Verdict::Pass(Reason::PuntIcmp);
     }
     let word = Word(entry.word.get());
     let mut old = Hidden::NOTHING;

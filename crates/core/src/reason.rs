@@ -72,7 +72,7 @@ reasons! {
     PuntMark = "punt.mark",
     /// Passed from XDP to TC, and within TC: a persistence engine has to read it.
     PuntEngine = "punt.engine",
-    /// Passed from XDP to TC: an ICMP error is due.
+    /// Passed from XDP to TC: an ICMP error is due, or may be: in the place of a connection that is over.
     PuntIcmp = "punt.icmp",
     /// Passed from XDP to TC: the way out cannot take XDP frames.
     PuntDevice = "punt.device",

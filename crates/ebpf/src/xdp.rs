@@ -14,7 +14,7 @@ use rvs_core::flow::{Flow, Ip, L3};
 use rvs_core::layout::{INTERFACE_KNOWN, INTERFACE_NO_TX, INTERFACE_XDP};
 use rvs_core::nat;
 use rvs_core::packet::{Header, Packet};
-use rvs_core::pipeline::{Forward, Verdict, Way, commit, resolve};
+use rvs_core::pipeline::{Forward, Verdict, Way, commit, resolve_first};
 use rvs_core::reason::Reason;
 use rvs_core::tunnel::{self, checksum};
 use rvs_wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet};
@@ -119,7 +119,7 @@ where
         Err(Reason::Fragment) => return pass(Reason::PuntFragment),
         Err(reason) => return pass(reason),
     };
-    match resolve(&Kernel, &mut flow) {
+    match resolve_first(&Kernel, &mut flow) {
         Verdict::Forward(forward) => send(frame, &flow, &forward),
         Verdict::Pass(reason) => pass(reason),
         // The sender is told by ICMP, which TC can do.

@@ -66,7 +66,10 @@ impl Model {
             if !anew && !self.settings.expire_nodest_conn {
                 return Fate::Lost;
             }
+            // A timer ends the old one, so it still counts when the new one's destination is chosen.
+            let fate = self.open(packet);
             self.end(id);
+            return fate;
         }
         self.open(packet)
     }
