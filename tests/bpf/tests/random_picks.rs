@@ -132,6 +132,18 @@ impl Twins {
         f(&mut self.native);
     }
 
+    /// Whether there is a connection of these addresses.
+    fn is_known(&self, frame: &[u8]) -> bool {
+        let (packet, mut known) = (read(frame), false);
+        self.native.for_each_conn(&mut |row| {
+            known |= !row.template
+                && (row.client, row.client_port) == (packet.src.ip(), packet.src.port())
+                && (row.virtual_addr, row.virtual_port) == (packet.dst.ip(), packet.dst.port());
+            true
+        });
+        known
+    }
+
     /// Gives both the frame; where it went, if it left.
     fn packet(&mut self, frame: &[u8], v6: bool) -> Option<SocketAddr> {
         let mut native = Frame::new(frame);
@@ -142,7 +154,15 @@ impl Twins {
             return None;
         }
         let label = &self.label;
-        let kernel = self.kernel.run(self.hook, frame);
+        let in_place = self.hook == Hook::Xdp && self.is_known(frame);
+        let mut kernel = self.kernel.run(self.hook, frame);
+        // XDP leaves to TC what takes the place of a connection that is over.
+        if in_place && (kernel.verdict, kernel.frame == frame) == (Verdict::Pass, true) {
+            let later = self.kernel.run(Hook::Tc, frame);
+            if later.verdict == Verdict::Sent && read(&later.frame).dst != read(frame).src {
+                kernel = later;
+            }
+        }
         let outcome = self.native.maps().run(&mut native);
         let unchanged = kernel.frame == frame;
         match outcome {
