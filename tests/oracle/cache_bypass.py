@@ -8,7 +8,6 @@ sh("nft -f -", """table inet m { chain in { type filter hook prerouting priority
 }""")
 for f in ('-4', '-6'): sh(f'ip {f} rule add fwmark 5 lookup 100; ip {f} route add local default dev lo table 100')
 sysctl('net.ipv4.conf.all.rp_filter', 0)
-def q(a): return f'[{a}]' if ':' in a else a
 def stats(): return [int(x, 16) for x in open('/proc/net/ip_vs_stats').read().splitlines()[2].split()]
 SEND = dict(tcp=lambda s, sp, d, dp, x, **k: tcp(s, sp, d, dp, x, **k), udp=lambda s, sp, d, dp, x, **k: udp(s, sp, d, dp, **k), sctp=lambda s, sp, d, dp, x, **k: sctp(s, sp, d, dp, x, **k))
 STEPS = dict(tcp=['S', 'A', 'PA', 'FA', 'A', 'S', 'R', 'S'], udp=['', ''], sctp=[(1,), (10,), (0,), (7,), (8,), (14,)])

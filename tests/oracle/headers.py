@@ -15,7 +15,6 @@ def recv(s, wait=0.02):
 Port.recv = recv
 b = Bench('headers')
 sh('ipvsadm -A -t 10.9.9.9:9 -s rr'); sysctl('net.ipv4.conf.all.accept_local', 1)
-def q(a): return f'[{a}]' if ':' in a else a
 def opt(n, data): return bytes([n, len(data)]) + data
 def pad(n): return b'' if n == 0 else b'\0' if n == 1 else opt(1, b'\0' * (n - 2))
 def ext(data):

@@ -4,7 +4,6 @@ from lib import *
 b = Bench('icmp_limits')
 REC = b.rec
 sh('ipvsadm -A -t 10.9.9.9:9 -s rr')
-def q(a): return f'[{a}]' if ':' in a else a
 D4 = dict(icmp_ratelimit=1000, icmp_ratemask=6168, icmp_msgs_per_sec=1000, icmp_msgs_burst=50); D6 = dict(ratelimit=1000, ratemask='0-1,3-127')
 def defaults():
     for k, v in D4.items(): sysctl('net.ipv4.' + k, v)

@@ -1,7 +1,6 @@
 """Packets bigger than the way on."""
 from lib import *
 b = Bench('mtu', mtu_c=1500, mtu_r=1500)
-def q(a): return f'[{a}]' if ':' in a else a
 pn = [100]
 def svc(vip, proto, r, o):
     pn[0] += 1; p = pn[0]; sh('ipvsadm -R', f'-A {proto} {q(vip)}:{p} -s rr\n-a {proto} {q(vip)}:{p} -r {q(r)}:{p} {o} -w 1\n'); return p

@@ -4,7 +4,6 @@ from lib import *
 import errno, threading
 b = Bench('nat_icmp_local')
 OPEN = dict(udp=(socket.SOCK_DGRAM, 17, '-u'), tcp=(socket.SOCK_STREAM, 6, '-t'))
-def q(a): return f'[{a}]' if ':' in a else a
 def name(e): return errno.errorcode.get(e, str(e)) if e else 'none'
 def made(proto, src, sport):
     s = socket.socket(socket.AF_INET6 if ':' in src else socket.AF_INET, OPEN[proto][0]); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind((src, sport)); s.settimeout(1.5); return s

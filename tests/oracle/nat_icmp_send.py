@@ -4,7 +4,6 @@ import lib
 lib.conns = lambda: None
 b = Bench('nat_icmp_send')
 sh('ipvsadm -A -t 10.9.9.9:9 -s rr')
-def q(a): return f'[{a}]' if ':' in a else a
 def piece(p, at, n, more, ident=0x4242):
     h = 40 if p[0] >> 4 == 6 else 20; pl = p[h:][at:at + n]
     if h == 40: return p[:4] + struct.pack('!HBB', len(pl) + 8, 44, p[7]) + p[8:40] + struct.pack('!BBHI', p[6], 0, at | more, ident) + pl

@@ -2,7 +2,6 @@
 from lib import *
 b = Bench('nodest')
 sh('ipvsadm -A -t 10.9.9.9:9 -s rr')
-def q(a): return f'[{a}]' if ':' in a else a
 pn = [100]
 def svc(vip, proto, dests='', s='rr', extra=''):
     pn[0] += 1; p = pn[0]

@@ -4,7 +4,6 @@ import lib
 lib.conns = lambda: None
 b = Bench('pmtu_disc')
 sh('ipvsadm -A -t 10.9.9.9:9 -s rr')
-def q(a): return f'[{a}]' if ':' in a else a
 pn = [100]
 PAY = bytes((i * 7 + i // 256) & 255 for i in range(4000))
 def packet(fam, p, kind, size, df):

@@ -2,7 +2,6 @@
 from lib import *
 b = Bench('related')
 sh('ipvsadm -A -t 10.9.9.9:9 -s rr'); sysctl('net.ipv4.conf.all.accept_local', 1)
-def q(a): return f'[{a}]' if ':' in a else a
 pn = [100]
 for fam in (4, 6):
     cl, vip, r0, rt_c, rt_r = (C, V, rs(0), '10.0.0.77', '10.1.0.20') if fam == 4 else (C6, V6, rs6(0), 'fd00::77', 'fd01::20')

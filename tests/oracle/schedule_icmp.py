@@ -11,7 +11,6 @@ def client(fam, proto, p, sp):
     cl, vip = (C, V) if fam == 4 else (C6, V6)
     return dict(t=lambda: tcp(cl, sp, vip, p, 'A'), u=lambda: udp(cl, sp, vip, p), s=lambda: sctp(cl, sp, vip, p, (0,)))[proto]()
 FW = dict(NAT='-m', DR='-g', TUN='-i')
-def q(a): return f'[{a}]' if ':' in a else a
 def case(what, fam, proto, fw='NAT', options='', weight=1, sysctls={}, ttl=50, service=True, then=True):
     port[0] += 1; p = port[0]; vip, r0, r1 = (V, rs(0), rs(1)) if fam == 4 else (V6, rs6(0), rs6(1)); flag = {'t': '-t', 'u': '-u', 's': '--sctp-service'}[proto]
     cmds = [f'-A {flag} {q(vip)}:{p} -s rr {options}'.strip()] + [f'-a {flag} {q(vip)}:{p} -r {q(r)}:{8080 if fw == "NAT" else p} {FW[fw]} -w {weight}' for r in (r0, r1)] if service else []

@@ -2,7 +2,6 @@
 from lib import *
 b = Bench('sctp')
 sh('modprobe ip_vs; ipvsadm -A -t 10.9.9.9:9 -s rr'); sysctl('net.ipv4.conf.all.accept_local', 1)
-def q(a): return f'[{a}]' if ':' in a else a
 def svc(v, p, dests): sh('ipvsadm -R', f'-A --sctp-service {q(v)}:{p} -s rr\n' + ''.join(f'-a --sctp-service {q(v)}:{p} -r {q(d)}:{x} {o} -w 1\n' for d, x, o in dests))
 pn = [100]; D = lambda n: chunk(0, bytes(12) + bytes(i & 255 for i in range(n)))
 for fam in (4, 6):

@@ -7,7 +7,6 @@ for name, (t, g, g6, m) in WAYS.items():
     for f, via, net, host in (('-4', g, '10.2.0.0/16', '10.2.0.5'), ('-6', g6, 'fd02::/16', 'fd02::5')):
         sh(f'ip {f} neigh replace {via} lladdr 02:00:00:00:00:{m} dev dc nud permanent; ip {f} route add {net} via {via} dev dc table {t}')
 for f in ('all', 'dc', 'dr'): sysctl(f'net.ipv4.conf.{f}.rp_filter', 0)
-def q(a): return f'[{a}]' if ':' in a else a
 n, port = 40000, 100
 for fam in (4, 6):
     cl, vip, r0 = ('10.2.0.5', V, rs(0)) if fam == 4 else ('fd02::5', V6, rs6(0)); h = 20 if fam == 4 else 40; U = (3, 3) if fam == 4 else (1, 4)

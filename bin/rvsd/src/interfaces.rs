@@ -134,19 +134,13 @@ impl Interfaces {
         })
     }
 
-    /// The same at the start: programs that a former rvsd attached are exchanged, or detached if
+    /// [`Self::need`] at the start: programs that a former rvsd attached are exchanged, or detached if
     /// they are not needed any more.
     pub fn need_first(&mut self, need: Need) {
         self.need = need;
-        let egress = self.attached.values().map(|(target, _)| (target, Hook::Egress));
-        let loopback = self.loopback.iter();
-        let loopback = loopback.flat_map(|target| [(target, Hook::Tc), (target, Hook::Replies)]);
-        for (target, hook) in egress.chain(loopback) {
-            let needed = match hook {
-                Hook::Egress => need.egress(),
-                Hook::Replies => need.replies,
-                _ => need.loopback,
-            };
+        let egress = self.attached.values();
+        let egress = egress.map(|(target, _)| (target, Hook::Egress, need.egress()));
+        for (target, hook, needed) in egress.chain(on_loopback(&self.loopback, need)) {
             if !needed {
                 attach::detach(&self.object, target.index, &target.name, hook);
             }
@@ -160,10 +154,7 @@ impl Interfaces {
         let egress = self.attached.values().map(|(target, _)| target).filter(|t| t.mac.is_some());
         let outgoing = if need.replies { Hook::Replies } else { Hook::Egress };
         let egress = egress.map(|target| (target, outgoing, need.egress()));
-        let loopback = self.loopback.iter().flat_map(|target| {
-            [(target, Hook::Tc, need.loopback), (target, Hook::Replies, need.replies)]
-        });
-        for (target, hook, needed) in egress.chain(loopback) {
+        for (target, hook, needed) in egress.chain(on_loopback(&self.loopback, need)) {
             let place = (target.index, hook != Hook::Tc);
             if self.local.get(&place).copied() == needed.then_some(hook) {
                 continue;
@@ -230,6 +221,15 @@ impl Interfaces {
         }
         Ok(())
     }
+}
+
+/// The loopback's hooks, and whether they are needed.
+fn on_loopback(
+    loopback: &Option<Target>,
+    need: Need,
+) -> impl Iterator<Item = (&Target, Hook, bool)> {
+    let hooks = [(Hook::Tc, need.loopback), (Hook::Replies, need.replies)];
+    loopback.iter().flat_map(move |target| hooks.map(|(hook, needed)| (target, hook, needed)))
 }
 
 fn ignores_tunneled(maps: &Maps) -> bool {

@@ -38,7 +38,7 @@ extern "C" fn step<V: Visit>(index: u32, context: *mut c_void) -> c_long {
     !visitor.visit(index) as c_long
 }
 
-/// What `bpf_loop` calls for a fold: several indices are taken in one call.
+/// A fold, for [`take`].
 struct Several<F> {
     fold: *mut F,
     count: u32,
@@ -48,6 +48,7 @@ struct Several<F> {
 /// two: of an index that is kept it would then know one state for each place in the call, and follow all.
 const AT_ONCE: u32 = 15;
 
+/// What `bpf_loop` calls for a fold: several indices are taken in one call.
 extern "C" fn take<F: Fold>(call: u32, context: *mut c_void) -> c_long {
     // SAFETY: `fold` passes this type, and a fold, that outlive the loop.
     let (fold, count) = unsafe {

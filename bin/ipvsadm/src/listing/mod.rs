@@ -111,19 +111,19 @@ pub fn with_dests<'c>(
 
 /// The destinations of each service.
 fn dests(client: &mut Client, services: &[ServiceRow]) -> Result<Vec<Vec<DestRow>>, Failure> {
-    let keys = services.iter().map(|row| row.service.key);
-    let requests: Vec<Writer> = keys.clone().map(|key| service_key(&key)).collect();
-    let mut dests: Vec<(ServiceKey, Vec<DestRow>)> = keys.map(|key| (key, Vec::new())).collect();
+    let requests: Vec<Writer> =
+        services.iter().map(|row| service_key(&row.service.key)).collect();
+    let mut dests: Vec<Vec<DestRow>> = services.iter().map(|_| Vec::new()).collect();
     let take = |number: usize, attrs: &Attrs<'_>| {
-        let Some((key, rows)) = dests.get_mut(number) else { return };
+        let Some((row, rows)) = services.get(number).zip(dests.get_mut(number)) else { return };
         let Some(inner) = attrs.nested(cmd_attr::DEST) else { return };
-        if let Ok((dest, _)) = ipvs::dest(&inner, key.family()) {
+        if let Ok((dest, _)) = ipvs::dest(&inner, row.service.key.family()) {
             let (status, rates) = ipvs::dest_status(&inner);
             rows.push(DestRow { dest, status, rates });
         }
     };
     client.dumps(command::GET_DEST, &requests, take).map_err(refused(1))?;
-    Ok(dests.into_iter().map(|(_, rows)| rows).collect())
+    Ok(dests)
 }
 
 /// Lists all services, or one.

@@ -5,11 +5,13 @@ use super::{NONE, entry};
 use crate::env::{Env, Visit};
 use crate::layout::Version;
 
-struct Greatest<E> {
+/// The available row with the greatest weight.
+pub(super) struct Greatest<E> {
     env: E,
     first_row: u32,
     found: u32,
-    weight: u32,
+    /// Its weight; 0 if none is available.
+    pub(super) weight: u32,
 }
 
 impl<E: Env> Visit for Greatest<E> {
@@ -25,9 +27,14 @@ impl<E: Env> Visit for Greatest<E> {
 }
 
 #[inline(always)]
-pub(super) fn pick<E: Env>(env: &E, version: &Version) -> u32 {
+pub(super) fn greatest<E: Env>(env: &E, version: &Version) -> Greatest<E> {
     let first_row = version.first_row.get();
     let mut greatest = Greatest { env: *env, first_row, found: NONE, weight: 0 };
     env.repeat(version.rows.get(), &mut greatest);
-    greatest.found
+    greatest
+}
+
+#[inline(always)]
+pub(super) fn pick<E: Env>(env: &E, version: &Version) -> u32 {
+    greatest(env, version).found
 }

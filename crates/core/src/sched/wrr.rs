@@ -2,7 +2,7 @@
 //! destinations that weigh at least that much. Follows `ip_vs_wrr.c`; instead of walking passes
 //! that take nobody, it computes the current weight of the next one that does.
 
-use super::{NONE, RETRIES, entry};
+use super::{NONE, RETRIES, entry, fo};
 use crate::env::{Env, Visit};
 use crate::layout::Version;
 
@@ -35,24 +35,6 @@ fn next<E: Env>(env: &E, version: &Version, start: u32, current: u32) -> u32 {
     if next.found == NONE { NONE } else { start.wrapping_add(next.found) }
 }
 
-/// The greatest weight that is available at all.
-struct Greatest<E> {
-    env: E,
-    first_row: u32,
-    weight: u32,
-}
-
-impl<E: Env> Visit for Greatest<E> {
-    #[inline(always)]
-    fn visit(&mut self, index: u32) -> bool {
-        let Some((row, dest)) = entry(&self.env, self.first_row, index) else { return false };
-        if dest.overload.get() == 0 && row.weight > self.weight {
-            self.weight = row.weight;
-        }
-        true
-    }
-}
-
 /// The state word: index after the row picked last in the low half (0 is the head of the list),
 /// the current weight in the high half.
 #[inline(always)]
@@ -70,10 +52,8 @@ pub(super) fn pick<E: Env>(env: &E, version: &Version) -> u32 {
         }
         found = next(env, version, start, current);
         if found == NONE {
-            let mut greatest =
-                Greatest { env: *env, first_row: version.first_row.get(), weight: 0 };
-            env.repeat(version.rows.get(), &mut greatest);
-            if greatest.weight == 0 {
+            let greatest = fo::greatest(env, version).weight;
+            if greatest == 0 {
                 // A search in vain ends at the head of the list, unless it was on the last pass and past
                 // the head (`tests/oracle/recorded/wrr_full.jsonl`).
                 if start == 0 || current > gcd {
@@ -81,7 +61,7 @@ pub(super) fn pick<E: Env>(env: &E, version: &Version) -> u32 {
                 }
                 return NONE;
             }
-            current = next_weight(current, max, gcd, greatest.weight);
+            current = next_weight(current, max, gcd, greatest);
             found = next(env, version, 0, current);
             if found == NONE {
                 return NONE;

@@ -113,6 +113,11 @@ impl Kind {
         Self { family: IPV6, port: false },
     ];
 
+    /// One of each family.
+    fn families() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|kind| kind.port)
+    }
+
     fn of(addr: IpAddr, port: u16) -> Self {
         Self { family: if addr.is_ipv4() { IPV4 } else { IPV6 }, port: port != 0 }
     }
@@ -352,7 +357,7 @@ fn rules(batch: &mut Batch) {
     let reply = || with(REPLY_PRIORITY);
     rule(batch, "check", &reply().is(State::New, first).end(Verdict::Drop));
     rule(batch, "check", &reply().set_priority(0).end(Verdict::Accept));
-    for kind in Kind::ALL.into_iter().filter(|kind| kind.port) {
+    for kind in Kind::families() {
         let (len, offset) = kind.source();
         let remember = Expressions::default()
             .load(Meta::IncomingIndex, first)
@@ -363,18 +368,10 @@ fn rules(batch: &mut Batch) {
         rule(batch, "check", &remember);
     }
     for kind in Kind::ALL {
-        let ([_, set], (len, offset)) = (kind.names(), kind.address());
-        let mut check = Expressions::default().family(kind).load(Meta::Priority, first).read(
-            Header::Network,
-            offset,
-            len,
-            Register(1),
-        );
-        if kind.port {
-            check = check.read(Header::Transport, 2, 2, Register(1 + len / 4));
-        }
-        let check = check.look_up(set, first, None).set_priority(0).end(Verdict::Accept);
-        rule(batch, "check", &check);
+        let [_, set] = kind.names();
+        let check = Expressions::default().family(kind).load(Meta::Priority, first);
+        let check = check.destination(kind).look_up(set, first, None);
+        rule(batch, "check", &check.set_priority(0).end(Verdict::Accept));
     }
     rule(batch, "check", &Expressions::default().end(Verdict::Drop));
     let marked = || {
@@ -384,14 +381,14 @@ fn rules(batch: &mut Batch) {
     rule(batch, "restore", &marked().reply(first).set_priority(REPLY_PRIORITY));
     rule(batch, "restore", &marked().set_mark(0, MARK_MASK));
     rule(batch, "astray", &marked().end(Verdict::Drop));
-    for (family, offset, len) in [(IPV4, 12, 4), (IPV6, 8, 16)] {
+    for kind in Kind::families() {
+        let (len, offset) = kind.source();
         let keep = Expressions::default()
             .load(Meta::Outgoing, first)
             .compare(first, true, &name(MARKED))
-            .load(Meta::Family, first)
-            .compare(first, true, &[family])
+            .family(kind)
             .read(Header::Network, offset, len, first)
-            .translate_source(family.into(), first);
+            .translate_source(kind.family.into(), first);
         rule(batch, "keep", &keep);
     }
 }
@@ -401,21 +398,25 @@ impl Expressions {
     fn family(self, kind: Kind) -> Self {
         self.load(Meta::Family, Register(0)).compare(Register(0), true, &[kind.family])
     }
+
+    /// Reads the packet's destination as a key of this kind has it, after the first register.
+    fn destination(self, kind: Kind) -> Self {
+        let (len, offset) = kind.address();
+        let addr = self.read(Header::Network, offset, len, Register(1));
+        if !kind.port {
+            return addr;
+        }
+        addr.read(Header::Transport, 2, 2, Register(1 + len / 4))
+    }
 }
 
 /// Leaves what the director sends to services of this kind untracked, and says so.
 fn of_services(kind: Kind) -> Expressions {
-    let (first, (len, offset)) = (Register(0), kind.address());
-    let mut service = Expressions::default().family(kind).load(Meta::Protocol, first).read(
-        Header::Network,
-        offset,
-        len,
-        Register(1),
-    );
-    if kind.port {
-        service = service.read(Header::Transport, 2, 2, Register(1 + len / 4));
-    }
-    service
+    let first = Register(0);
+    Expressions::default()
+        .family(kind)
+        .load(Meta::Protocol, first)
+        .destination(kind)
         .look_up(kind.own(), first, None)
         .set_priority(OWN_PRIORITY)
         .leave_untracked()
