@@ -111,8 +111,7 @@ pub fn with_dests<'c>(
 
 /// The destinations of each service.
 fn dests(client: &mut Client, services: &[ServiceRow]) -> Result<Vec<Vec<DestRow>>, Failure> {
-    let requests: Vec<Writer> =
-        services.iter().map(|row| service_key(&row.service.key)).collect();
+    let requests: Vec<Writer> = services.iter().map(|row| service_key(&row.service.key)).collect();
     let mut dests: Vec<Vec<DestRow>> = services.iter().map(|_| Vec::new()).collect();
     let take = |number: usize, attrs: &Attrs<'_>| {
         let Some((row, rows)) = services.get(number).zip(dests.get_mut(number)) else { return };
