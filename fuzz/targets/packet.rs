@@ -19,8 +19,8 @@ use rvs_core::fragment::{NoteKey, Notes, Ticket};
 use rvs_core::reason::Reason;
 use rvs_core::time::ticks;
 use rvs_core::types::{
-    DestConfig, DestKey, Family, ForwardMethod, Protocol, Scheduler, ServiceConfig, ServiceFlags,
-    ServiceKey,
+    DestConfig, DestKey, Engine, Family, ForwardMethod, Protocol, Scheduler, ServiceConfig,
+    ServiceFlags, ServiceKey,
 };
 use rvs_sim::{Frame, Outcome, Plain, SimDatapath, Sizes};
 use rvs_slow::{Path, Slow};
@@ -68,8 +68,13 @@ fn dest(last: u8, v6: bool, port: u16, forward: ForwardMethod) -> DestConfig {
 /// The virtual ports and marks of the recordings, from which the seeds are: 101 and others.
 fn services() -> Vec<(ServiceKey, ServiceConfig, Vec<DestConfig>)> {
     let mut services = Vec::new();
-    let config =
-        |scheduler, flags, netmask| ServiceConfig { scheduler, flags, timeout: 60, netmask };
+    let config = |scheduler, flags, netmask| ServiceConfig {
+        scheduler,
+        flags,
+        timeout: 60,
+        netmask,
+        engine: None,
+    };
     for v6 in [false, true] {
         let addr: IpAddr =
             if v6 { [0xfd09, 0, 0, 0, 0, 0, 0, 1].into() } else { [10, 9, 1, 1].into() };
@@ -102,6 +107,9 @@ fn services() -> Vec<(ServiceKey, ServiceConfig, Vec<DestConfig>)> {
             if protocol == Protocol::Udp {
                 let ops = config(Scheduler::Rr, ServiceFlags::ONEPACKET, !0);
                 services.push((key(105), ops, vec![d(11, 105, Masquerade), d(12, 105, Tunnel)]));
+                let engine = Some(Engine::Sip);
+                let sip = ServiceConfig { engine, ..config(Scheduler::Rr, persistent, mask) };
+                services.push((key(5060), sip, vec![d(11, 5060, Masquerade)]));
             }
         }
         let family = if v6 { Family::V6 } else { Family::V4 };

@@ -45,14 +45,17 @@ class Scenario:
         self.vip = lib.V6 if self.six else lib.V
         self.first_port = first_port
         self.services, self.flows, self.changed, self.steps = [], [], set(), []
+        # Whether the kernel may have counted an error of its own for a connection that it was about to forget.
+        self.errors_counted = False
 
     # What is compared.
 
-    def both(self, command):
-        """A command on both sides, which must end and print alike."""
+    def both(self, command, of=None):
+        """A command on both sides, which must end and print alike, as far as `of` tells."""
         self.steps.append(command)
         ours, theirs = self.rvs.sh(command), self.kernel.sh(command)
-        if ours[0] != theirs[0] or listing(ours[1]) != listing(theirs[1]):
+        of = of or listing
+        if ours[0] != theirs[0] or of(ours[1]) != of(theirs[1]):
             raise Mismatch(f'kernel: {theirs[0]}\n{theirs[1]}{self.kernel.error()}\nRVS: {ours[0]}\n{ours[1]}{self.rvs.error()}')
         return theirs[0]
 
@@ -64,6 +67,7 @@ class Scenario:
         if [[plain(f) for f in frames] for frames in theirs] != [[plain(f) for f in frames] for frames in ours]:
             raise Mismatch(f'kernel: {text(theirs)}\nRVS:    {text(ours)}')
         self.steps.append('    ' + text(theirs))
+        self.errors_counted |= self.protocol == 'tcp' and by_server is None and any(map(is_error, theirs[0]))
         return theirs
 
     def compare_tables(self):
@@ -108,7 +112,7 @@ class Scenario:
 
     def compare_stats(self):
         time.sleep(4.5)  # The kernel's counters lag behind by its estimator's period.
-        self.both('ipvsadm -Ln --stats --exact')
+        self.both('ipvsadm -Ln --stats --exact', without_out if self.errors_counted else listing)
 
     # What is done.
 
@@ -147,7 +151,7 @@ class Scenario:
         one_packet = self.protocol == 'udp' and pick.random() < 0.15
         if one_packet:
             words += ' -o'
-        service = dict(port=port, dests={}, words=words, method=pick.choice('mmmgi'))
+        service = dict(port=port, dests={}, direct={}, words=words, method=pick.choice('mmmgi'))
         service['name'] = f'-{self.protocol[0]} {bracket(self.vip)}:{port}'
         self.both(f'ipvsadm -A {service["name"]} {words}')
         self.services.append(service)
@@ -157,6 +161,11 @@ class Scenario:
     def destination(self, service, command, server):
         pick = self.random
         method = service['method'] if pick.random() < 0.9 else pick.choice('mgi')
+        # The kernel keeps one route for all connections of a destination. One that the other methods' connections looked up takes
+        # directly routed packets to the virtual address itself, which nobody has (ARCHITECTURE.md, "Ideal and reality").
+        direct = service['direct'].setdefault(server, method == 'g')
+        if direct != (method == 'g'):
+            method = 'g' if direct else 'm'
         port = pick.choice([8080, service['port']]) if command == 'a' else service['dests'][server]
         if method != 'm' and command == 'a':
             port = service['port']
@@ -264,6 +273,20 @@ def text(frames):
 def listing(text):
     """A listing without the size of the connection table, which each side has of its own."""
     return re.sub('size=[0-9]+', '', text)
+
+
+def without_out(text):
+    """Counters without those of outgoing packets and bytes, the third and the last of five.
+
+    The director's answer to a SYN that ends an old connection and is refused (`conn_reuse_mode`) leaves before the kernel's timer
+    has taken the old one away: it is counted for that one, which RVS has forgotten (ARCHITECTURE.md, "Ideal and reality")."""
+    return [words[:-3] + words[-2:-1] if len(words) > 5 else words for words in map(str.split, listing(text).splitlines())]
+
+
+def is_error(frame):
+    """Whether it is an ICMP error."""
+    p = frame[14:]
+    return p[9] == 1 and p[(p[0] & 15) * 4] in (3, 11, 12) if p[0] >> 4 == 4 else p[6] == 58 and p[40] < 128
 
 
 def same_but_lost(theirs, ours, lost):

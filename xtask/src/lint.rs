@@ -31,9 +31,13 @@ pub fn run(mut parser: lexopt::Parser) -> Result<()> {
         "-D",
         "warnings",
     ]);
+    let mut fuzz = cargo();
+    fuzz.args(["clippy", "--quiet", "--manifest-path", "fuzz/Cargo.toml", "--target-dir"]);
+    fuzz.arg(workspace().join("target/fuzz-lint")).args(["--", "-D", "warnings"]);
     let lints = [
         ("the format", Some(format)),
         ("clippy", Some(clippy)),
+        ("clippy for the fuzz targets", Some(fuzz)),
         ("clippy for the eBPF programs", ebpf()?),
         ("the dependencies", deny(advisories)),
     ];
