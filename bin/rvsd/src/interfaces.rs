@@ -78,6 +78,8 @@ impl Interfaces {
         }
         self.local.retain(|(index, _), _| !is_gone(*index));
         self.loopback = found.iter().find(|i| i.loopback).map(target);
+        // The slow path gives back what it had from there, too.
+        self.loopback.iter().for_each(|target| attach::publish(maps, target, Hook::Tc));
         if !first {
             self.attach_local();
         }

@@ -13,7 +13,7 @@
 use rvs_wire::{protocol, tcp_flags};
 
 use crate::addr::Addr;
-use crate::conn::{APP, INACTIVE, REPLY, Word};
+use crate::conn::{APP, INACTIVE, REPLY, TRACKED, Word};
 use crate::dest;
 use crate::env::Tables;
 use crate::layout::{Conn, Key};
@@ -75,32 +75,37 @@ pub fn expect<A: Addr, E: Tables<A>>(env: &E, control: &Conn<A>, port_be: u16) -
     }
     let (conn, _) = claim(env, control, &key, port_be)?;
     conn.control.set(number(env, control));
-    publish(env, conn, expires);
+    publish(env, conn, expires, 0);
     Some(expires)
 }
 
-/// Enters the connection of a client that was expected, which its first packet opens.
+/// Enters the connection of a client that was expected, which its first packet opens. Netfilter translates it if
+/// it does the control connection: servers want both from the same address, which may be the director's.
 pub fn meet<A: Addr, E: Tables<A>>(env: &E, key: &Key<A>) -> Option<()> {
     let expected = table::entry(env, env.find(&expectation(key)))?;
     // A packet that was sent again found the connection meanwhile.
     if env.find(key) != 0 {
         return None;
     }
+    let (number, target) = (expected.control.get(), expected.target.get());
+    let control = between(env, number, key.src, target);
+    let tracked = control.map_or(0, |control| control.word.get() & TRACKED);
     let target_port_be = expected.target_port_be.get() as u16;
-    enter(env, expected, expected.control.get(), key, target_port_be)?;
+    enter(env, expected, number, key, target_port_be, tracked)?;
     end(env, expected);
     Some(())
 }
 
 /// The destination of `control` is going to connect to this port of the client's, from the port below
-/// its own: `ip_vs_ftp_in`.
+/// its own: `ip_vs_ftp_in`. Netfilter, which would have to give the destination's first packet the virtual address,
+/// does not see it.
 pub fn answer<A: Addr, E: Tables<A>>(env: &E, control: &Conn<A>, port_be: u16) -> Option<()> {
     let below = |port_be: u16| u16::from_be(port_be).wrapping_sub(1).to_be();
     let own = control.key.get();
     let key = Key { sport_be: port_be, dport_be: below(own.dport_be), ..own };
     let target_port_be = below(control.target_port_be.get() as u16);
     let Some(known) = table::entry(env, env.find(&key)) else {
-        return enter(env, control, number(env, control), &key, target_port_be);
+        return enter(env, control, number(env, control), &key, target_port_be, 0);
     };
     // One that has ended, or has not begun, begins again.
     let word = Word(known.word.get());
@@ -119,17 +124,29 @@ pub fn answer<A: Addr, E: Tables<A>>(env: &E, control: &Conn<A>, port_be: u16) -
 /// data (`ip_vs_conn_expire`): a transfer may take longer than the other's timeout. For the sweeper.
 pub fn hold<A: Addr, E: Tables<A>>(env: &E, reply: &Conn<A>, now: Tick) {
     const HELD: u32 = 60;
-    let Some(control) = table::entry::<A, E>(env, reply.control.get()) else { return };
-    let (word, key) = (Word(control.word.get()), reply.key.get());
-    // The place may have become another connection's.
-    let own = word.is_live()
-        && word.has(APP)
-        && control.key.get().src == key.dst
-        && control.target.get() == key.src;
+    let key = reply.key.get();
+    let Some(control) = between(env, reply.control.get(), key.dst, key.src) else { return };
     let until = now.after(ticks(HELD));
-    if own && until.reached(Tick(control.expires.get())) && partner(env, reply).is_some() {
+    if until.reached(Tick(control.expires.get())) && partner(env, reply).is_some() {
         control.expires.set(until.0);
     }
+}
+
+/// The control connection with this index, plus one, of this client and destination. The place may have become
+/// another connection's.
+fn between<A: Addr, E: Tables<A>>(
+    env: &E,
+    number: u32,
+    client: A,
+    destination: A,
+) -> Option<&Conn<A>> {
+    let control = table::entry(env, number)?;
+    let word = Word(control.word.get());
+    let own = word.is_live()
+        && word.has(APP)
+        && control.key.get().src == client
+        && control.target.get() == destination;
+    own.then_some(control)
 }
 
 /// Index, plus one, of a masqueraded connection's entry; 0 if it has ended.
@@ -161,10 +178,10 @@ fn claim<'e, A: Addr, E: Tables<A>>(
     Some((conn, number))
 }
 
-/// Counts an entry and lets it be found.
-fn publish<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>, expires: Tick) {
+/// Counts an entry and lets it be found, with these flags beside those of a new one.
+fn publish<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>, expires: Tick, flags: u32) {
     conn.expires.set(expires.0);
-    let word = Word::live(State::Listen as u32, ForwardMethod::Masquerade, INACTIVE);
+    let word = Word::live(State::Listen as u32, ForwardMethod::Masquerade, INACTIVE | flags);
     if let Some(dest) = env.dest(conn.dest.get()) {
         dest::bind(env, dest, word);
     }
@@ -172,13 +189,14 @@ fn publish<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>, expires: Tick) {
 }
 
 /// Enters a masqueraded connection to the destination of `like`, both directions. It belongs to the
-/// control connection of this number.
+/// control connection of this number, and has these flags.
 fn enter<A: Addr, E: Tables<A>>(
     env: &E,
     like: &Conn<A>,
     control: u32,
     key: &Key<A>,
     target_port_be: u16,
+    flags: u32,
 ) -> Option<()> {
     let expires = listening(env)?;
     let (conn, number) = claim(env, like, key, target_port_be)?;
@@ -201,7 +219,7 @@ fn enter<A: Addr, E: Tables<A>>(
     reply.expires.set(expires.0);
     reply.control.set(control);
     conn.pair.set(reply_number);
-    table::publish(env, reply, Word::live(0, ForwardMethod::Masquerade, REPLY));
-    publish(env, conn, expires);
+    table::publish(env, reply, Word::live(0, ForwardMethod::Masquerade, REPLY | flags));
+    publish(env, conn, expires, flags);
     Some(())
 }

@@ -156,13 +156,17 @@ pub struct Ticket {
     /// route of their destination.
     pub ifindex: u32,
     /// Length, from the IP header on, that its pieces may have; 0 if it is a fragment that waits, or
-    /// [`INSPECT`](Self::INSPECT), [`SEGMENT`](Self::SEGMENT).
+    /// [`INSPECT`](Self::INSPECT), [`LEAVING`](Self::LEAVING), [`SEGMENT`](Self::SEGMENT).
     pub mtu: u16,
 }
 
 impl Ticket {
     /// As [`mtu`](Self::mtu): to be inspected for an application, as a whole. No MTU is so small.
     pub const INSPECT: u16 = 1;
+
+    /// As [`mtu`](Self::mtu): the same of a packet that was about to leave by the interface. The MAC address that it
+    /// was to be sent to is in its source's place meanwhile.
+    pub const LEAVING: u16 = 3;
 
     /// As [`mtu`](Self::mtu): a segment of a super-packet that no program can tunnel. The kernel has
     /// cut it on its way to rvsd, which has nothing to do.

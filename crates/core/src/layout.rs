@@ -348,7 +348,7 @@ impl DestStats {
 pub struct Interface {
     /// Its MAC address: frames for other hosts are not ours.
     pub mac: [u8; 6],
-    /// `INTERFACE_*` bits; 0 for an interface that rvsd did not attach to.
+    /// `INTERFACE_*` bits; 0 for an interface that rvsd does not attach to.
     pub flags: u16,
 }
 
@@ -389,6 +389,15 @@ pub struct Key<A> {
     pub dport_be: u16,
     /// Protocol number.
     pub protocol: u32,
+}
+
+impl<A: Copy> Key<A> {
+    /// That of the other direction.
+    #[inline(always)]
+    pub fn turned(&self) -> Self {
+        let Self { src, dst, sport_be, dport_be, protocol } = *self;
+        Self { src: dst, dst: src, sport_be: dport_be, dport_be: sport_be, protocol }
+    }
 }
 
 /// An entry of the connection table: a connection, the reply direction of a masqueraded one, or

@@ -212,7 +212,7 @@ fn connect<A: Addr, E: Tables<A>>(
     let method = row.forward as u32;
     let masquerade = method == ForwardMethod::Masquerade as u32;
     let app = if masquerade { app::flag(&flow.key) } else { 0 };
-    let special = app | tracked::flag(env, method, app);
+    let special = app | tracked::flag(env, method);
     let counts = if env.config().is_some_and(defence::counts) { COUNTS } else { 0 };
     let flags = INACTIVE | special | counts | if masquerade { 0 } else { NO_OUTPUT };
     let word = live(tcp::State::None as u32, method, flags);

@@ -84,7 +84,7 @@ impl<A: Addr> Arrival<A> {
         if self.template || self.masqueraded() && !known {
             return 0;
         }
-        tracked::flag(env, self.method as u32, self.app())
+        tracked::flag(env, self.method as u32)
     }
 
     /// The flag of its application helper, if it has one.

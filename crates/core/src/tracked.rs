@@ -27,7 +27,7 @@
 //! its reply entry has no [`TRACKED`], and what the destination sends is translated here.
 
 use crate::addr::Addr;
-use crate::conn::{APP, REPLY, SYNCED, TRACKED, Word};
+use crate::conn::{REPLY, SYNCED, TRACKED, Word};
 use crate::env::Tables;
 use crate::flow::Flow;
 use crate::layout::{CONFIG_COMES_BACK, CONFIG_OWN4, CONFIG_OWN6, Config, Conn, Key};
@@ -55,19 +55,17 @@ pub const MARK_MASK: u32 = 0xff00_0000;
 /// In [`PRIORITY`]: the packet keeps its port, as it has not the destination's.
 pub const KEEPS_PORT: u32 = 1 << 23;
 
-/// [`TRACKED`] if a new connection, forwarded by this method, is tracked: all are, but those of application
-/// helpers, which read the packets here, and those without a destination.
+/// [`TRACKED`] if a new connection, forwarded by this method, is tracked: all are, but those without a
+/// destination.
 #[inline(always)]
-pub fn flag<A: Addr, E: Tables<A>>(env: &E, method: u32, app: u32) -> u32 {
+pub fn flag<A: Addr, E: Tables<A>>(env: &E, method: u32) -> u32 {
     let Some(config) = env.config() else { return 0 };
     if config.sysctl(Sysctl::Conntrack) == 0 {
         return 0;
     }
-    let tracks = if method == ForwardMethod::Masquerade as u32 {
-        app & APP == 0
-    } else {
-        method != ForwardMethod::Bypass as u32 && config.flags.get() & CONFIG_COMES_BACK != 0
-    };
+    let comes_back = config.flags.get() & CONFIG_COMES_BACK != 0;
+    let tracks = method == ForwardMethod::Masquerade as u32
+        || method != ForwardMethod::Bypass as u32 && comes_back;
     if tracks { TRACKED } else { 0 }
 }
 
@@ -118,8 +116,7 @@ pub fn incoming<'e, A: Addr, E: Tables<A>>(env: &'e E, flow: &Flow<A>) -> Option
 /// The connection of a packet that leaves, translated, for a client.
 #[inline(always)]
 pub fn outgoing<'e, A: Addr, E: Tables<A>>(env: &'e E, flow: &Flow<A>) -> Option<Forward<'e, A>> {
-    let Key { src, dst, sport_be, dport_be, protocol } = flow.key;
-    let key = Key { src: dst, dst: src, sport_be: dport_be, dport_be: sport_be, protocol };
+    let key = flow.key.turned();
     env.config().filter(|config| ours::may_be(config, &key))?;
     let conn = table::entry(env, env.find(&key))?;
     let word = Word(conn.word.get());

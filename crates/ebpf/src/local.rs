@@ -133,6 +133,8 @@ where
     Kernel: Tables<A>,
 {
     match outgoing(&Kernel, &mut flow) {
+        // A client's data connection, which an FTP server announced.
+        Outgoing::Other if slow::is_expected(&flow) => to_loopback(&mut frame),
         Outgoing::Other => NEXT,
         Outgoing::Request => {
             tracked::remember(frame);

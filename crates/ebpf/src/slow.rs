@@ -106,7 +106,11 @@ pub fn hand_over(frame: Frame, reason: Reason, source: u32, mtu: u32) -> Option<
     }
     let mut frame = frame;
     let ethernet = frame.at_mut::<Ethernet>(0)?;
-    ethernet.dst = Ticket { ifindex, mtu: mtu as u16 }.to_mac();
+    let ticket = Ticket { ifindex, mtu: mtu as u16 };
+    if ticket.mtu == Ticket::LEAVING {
+        ethernet.src = ethernet.dst;
+    }
+    ethernet.dst = ticket.to_mac();
     Kernel.count(reason);
     // SAFETY: plain arguments.
     Some(unsafe { bpf_redirect(device, 0) as i32 })
@@ -151,8 +155,12 @@ where
     match verdict {
         Verdict::Forward(forward) if Word(forward.entry.word.get()).has(APP | TRACKED) => {
             let word = Word(forward.entry.word.get());
-            if word.has(APP) {
-                return inspect(frame, flow);
+            // What netfilter will translate for the client is read as it leaves.
+            if word.has(APP)
+                && !(word.has(TRACKED) && forward.reply)
+                && let Some(action) = inspect(frame, flow)
+            {
+                return Some(action);
             }
             is_left(word, frame.is_on_loopback()).then_some(tracked::PENDING)
         }
@@ -165,6 +173,18 @@ where
 /// there is none, or rvsd has seen it.
 #[inline(never)]
 pub fn inspect<A: Ip>(frame: Frame, flow: &Flow<A>) -> Option<i32> {
+    show_data(frame, flow, flow.key.src, Ticket::INSPECT)
+}
+
+/// The same of a packet that leaves for a client, which netfilter has translated.
+#[inline(never)]
+pub fn inspect_leaving<A: Ip>(frame: Frame, flow: &Flow<A>) -> Option<i32> {
+    show_data(frame, flow, flow.key.dst, Ticket::LEAVING)
+}
+
+/// Hands a packet to rvsd that has data, unless it was there. `addr` is the client's or the server's.
+#[inline(always)]
+fn show_data<A: Ip>(frame: Frame, flow: &Flow<A>, addr: A, what: u16) -> Option<i32> {
     // LLVM would pass what is read of the context instead of the context, as numbers.
     let frame = Frame(core::hint::black_box(frame.0));
     // SAFETY: the context is valid for the whole run.
@@ -177,8 +197,19 @@ pub fn inspect<A: Ip>(frame: Frame, flow: &Flow<A>) -> Option<i32> {
     if flow.len <= flow.l4.wrapping_sub(L3) + header {
         return None;
     }
-    let [a, b, ..] = flow.key.src.to_words();
-    hand_over(frame, Reason::SlowApp, a ^ b, Ticket::INSPECT.into())
+    let [a, b, ..] = addr.to_words();
+    hand_over(frame, Reason::SlowApp, a ^ b, what.into())
+}
+
+/// Whether it is the first packet of a client that is expected.
+#[inline(always)]
+pub fn is_expected<A: Ip>(flow: &Flow<A>) -> bool
+where
+    Kernel: Tables<A>,
+{
+    app::opens(&flow.key, flow.tcp_flags)
+        && Kernel.slow().is_some_and(|slow| slow.expects(Kernel.now()))
+        && Kernel.find(&app::expectation(&flow.key)) != 0
 }
 
 /// Hands the first packet of a client that is expected to rvsd, which enters the connection. `None`
@@ -188,10 +219,7 @@ pub fn meet<A: Ip>(frame: Frame, flow: &Flow<A>) -> Option<i32>
 where
     Kernel: Tables<A>,
 {
-    if !app::opens(&flow.key, flow.tcp_flags) || !Kernel.slow()?.expects(Kernel.now()) {
-        return None;
-    }
-    if Kernel.find(&app::expectation(&flow.key)) == 0 {
+    if !is_expected(flow) {
         return None;
     }
     let [a, b, ..] = flow.key.src.to_words();
@@ -220,14 +248,16 @@ fn out(mut frame: Frame) -> i32 {
     }
 }
 
-/// The program for ingress of rvsd's device: puts a frame back where it came from, or sends it out.
+/// The program for ingress of rvsd's device: puts a frame back where it came from, at ingress or at egress, or
+/// sends it out.
 #[classifier]
 pub fn rvs_back(ctx: TcContext) -> i32 {
     let mut frame = Frame(ctx.skb.skb);
     frame.pull(size_of::<Ethernet>() as u32);
     let Some(ethernet) = frame.at_mut::<Ethernet>(0) else { return drop(Reason::Malformed) };
     let ticket = Ticket::from_mac(ethernet.dst);
-    if ticket.mtu == Ticket::INSPECT {
+    let leaving = ticket.mtu == Ticket::LEAVING;
+    if ticket.mtu == Ticket::INSPECT || leaving {
         // SAFETY: the context is valid for the whole run. The number stays with the packet.
         unsafe { (*ctx.skb.skb).tc_index = INSPECTED };
     }
@@ -236,9 +266,15 @@ pub fn rvs_back(ctx: TcContext) -> i32 {
     }
     match maps::INTERFACES.get(ticket.ifindex) {
         Some(interface) if interface.flags & INTERFACE_KNOWN != 0 => {
-            ethernet.dst = interface.mac;
+            let flags = if leaving {
+                (ethernet.dst, ethernet.src) = (ethernet.src, interface.mac);
+                0
+            } else {
+                ethernet.dst = interface.mac;
+                BPF_F_INGRESS
+            };
             // SAFETY: plain arguments.
-            unsafe { bpf_redirect(ticket.ifindex, BPF_F_INGRESS) as i32 }
+            unsafe { bpf_redirect(ticket.ifindex, flags) as i32 }
         }
         _ => drop(Reason::Inconsistent),
     }

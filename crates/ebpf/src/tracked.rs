@@ -6,6 +6,7 @@ use aya_ebpf::helpers::generated::bpf_redirect;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use rvs_core::addr::{V4, V6};
+use rvs_core::conn::{APP, Word};
 use rvs_core::env::{Env as _, Tables};
 use rvs_core::flow::Flow;
 use rvs_core::fragment::Fragments;
@@ -24,6 +25,7 @@ use crate::fragment::HEADERS;
 use crate::local::{to_loopback, unclaim};
 use crate::maps::{self, LOCAL_PROGRAM, TC_PROGRAM};
 use crate::route::LOOPBACK;
+use crate::slow;
 use crate::tc::{Frame, NEXT, drop, pass};
 
 /// What the program that was attached returns to itself: it is to call [`rvs_tracked`].
@@ -179,10 +181,13 @@ pub fn rvs_replies(ctx: TcContext) -> i32 {
     if unsafe { (*frame.0).vlan_present } == 0 {
         frame.pull(HEADERS);
         let Some(ethernet) = frame.at::<Ethernet>(0) else { return NEXT };
-        match ethernet.ethertype.get() {
+        let action = match ethernet.ethertype.get() {
             ETHERTYPE_IPV4 => account::<V4>(frame),
             ETHERTYPE_IPV6 => account::<V6>(frame),
             _ => return NEXT,
+        };
+        if action != NEXT {
+            return action;
         }
     }
     // The loopback has its own packets for rvs_tc.
@@ -194,15 +199,22 @@ pub fn rvs_replies(ctx: TcContext) -> i32 {
     NEXT
 }
 
+/// [`NEXT`] unless rvsd is to see the packet first.
 #[inline(never)]
-fn account<A: Steps + Fragments>(frame: Frame)
+fn account<A: Steps + Fragments>(frame: Frame) -> i32
 where
     Kernel: Tables<A>,
 {
-    let Some(flow) = A::flow() else { return };
+    let Some(flow) = A::flow() else { return NEXT };
     if read::<A>(frame, flow)
         && let Some(forward) = outgoing(&Kernel, flow)
     {
+        if Word(forward.entry.word.get()).has(APP)
+            && let Some(action) = slow::inspect_leaving(frame, flow)
+        {
+            return action;
+        }
         commit(&Kernel, Kernel.now(), flow, &forward);
     }
+    NEXT
 }

@@ -7,10 +7,11 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use common::{dest, key, put, sim};
-use rvs_core::conn::{APP, Word};
+use rvs_core::conn::{APP, TRACKED, Word};
 use rvs_core::control::Datapath;
 use rvs_core::env::Env;
 use rvs_core::reason::Reason;
+use rvs_core::sysctl::Sysctl;
 use rvs_core::time::ticks;
 use rvs_core::types::{ForwardMethod, Protocol, Scheduler, ServiceFlags};
 use rvs_sim::{Frame, Outcome, SimDatapath};
@@ -208,7 +209,13 @@ fn a_control_connection_lasts_as_long_as_its_data() {
 
 /// A service as in the recording, and its first `rows` played.
 fn opened(rows: usize) -> SimDatapath {
+    opened_with(rows, 0)
+}
+
+/// The same with this `conntrack`.
+fn opened_with(rows: usize, conntrack: i32) -> SimDatapath {
     let mut sim = sim(64);
+    sim.set_sysctl(Sysctl::Conntrack, conntrack).expect("it can be set");
     for (vip, server) in [("10.9.1.1:21", "10.1.0.11:21"), ("[fd09::1]:21", "[fd01::11]:21")] {
         let service = key(Protocol::Tcp, vip.parse().expect("an address"));
         let server = dest(server.parse().expect("an address"), ForwardMethod::Masquerade, 1);
@@ -275,6 +282,47 @@ fn hosts_speak_for_themselves_only_and_not_of_services_ports() {
     {
         play(&sim, &frame).expect("it is sent");
         assert_eq!(connections(&sim).len(), before.len() + more);
+    }
+}
+
+/// With `conntrack` a reply is read as it leaves, with the virtual address. What a client opens then is
+/// netfilter's, too; what a server opens is not.
+#[test]
+fn netfilter_translates_what_clients_open_if_it_does_the_control_connection() {
+    let tracked = |sim: &SimDatapath| {
+        let ways = Memory::conns4(sim.maps()).iter().flat_map(|set| &set.ways);
+        let words = ways.map(|way| Word(way.word.get()));
+        words.filter(|word| word.is_live() && word.has(TRACKED)).count()
+    };
+    let rows = recorded();
+    let (asked, reply) = (bytes(&rows[3].came.frame), bytes(&rows[4].came.frame));
+    for (conntrack, each) in [(0, 0), (1, 2)] {
+        let sim = opened_with(4, conntrack);
+        assert_eq!(tracked(&sim), each, "the control connection");
+        let mut leaving = reply.clone();
+        if conntrack == 1 {
+            leaving[26..30].copy_from_slice(&[10, 9, 1, 1]);
+        }
+        let mut leaving = saying(&leaving, "227 (10,1,0,11,200,13).");
+        rvs_slow::inspect(&sim.maps(), Memory::slow(sim.maps()), &mut leaving);
+        assert_eq!(parts(&leaving).2.trim_end(), "227  (10,9,1,1,200,13).");
+        assert!(is_right(&leaving));
+        let at = |text: &str| text.parse().expect("an address");
+        let syn = common::Packet::new(
+            Protocol::Tcp,
+            at("10.0.0.2:50001"),
+            at("10.9.1.1:51213"),
+            common::SYN,
+        );
+        play(&sim, &syn.build()).expect("it was expected");
+        assert_eq!(tracked(&sim), each * 2, "the data connection");
+        let mut port = reply.clone();
+        port[26..34].copy_from_slice(&asked[26..34]);
+        port[34..38].copy_from_slice(&asked[34..38]);
+        let before = connections(&sim).len();
+        play(&sim, &saying(&port, "PORT 10,0,0,2,4,0")).expect("it is sent");
+        assert_eq!(connections(&sim).len(), before + 1);
+        assert_eq!(tracked(&sim), each * 2, "the server's");
     }
 }
 

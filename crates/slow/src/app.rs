@@ -98,8 +98,12 @@ fn segment<A: Addr, E: Tables<A>>(
     if app::opens(&key, flags) {
         return app::meet(env, &key);
     }
-    let entry = table::entry(env, env.find(&key))?;
-    let (control, reply) = app::control(env, entry)?;
+    let entry = table::entry(env, env.find(&key));
+    let (control, reply) = match entry.and_then(|entry| app::control(env, entry)) {
+        Some(found) => found,
+        // Netfilter translated it already: a reply, by the client's addresses.
+        None => (app::control(env, table::entry(env, env.find(&key.turned()))?)?.0, true),
+    };
     if reply {
         if server(env, slow, control, frame.get_mut(data..place.end)?) {
             frame.get_mut(place.tcp + 16..place.tcp + 18)?.fill(0);

@@ -51,7 +51,7 @@ impl Slow {
             return path.count(Reason::Malformed, 1);
         };
         let Ticket { ifindex, mtu } = Ticket::from_mac(mac);
-        if mtu == Ticket::INSPECT {
+        if mtu == Ticket::INSPECT || mtu == Ticket::LEAVING {
             let mut frame = frame.to_vec();
             path.inspect(&mut frame);
             return path.put_back(&frame);

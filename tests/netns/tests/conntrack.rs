@@ -8,22 +8,13 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
-use rvs_testkit::lab::{
-    Checksums, Director, Host, Lab, LabError, Stop, Topology, find_program, wait_until,
-};
+use rvs_testkit::lab::{Checksums, Director, Host, Lab, LabError, Stop, find_program, wait_until};
 use rvs_testkit::{need_lab, skip};
+use rvs_tests_netns::routed::{self, CLIENT, DIRECTOR, SERVERS, VIPS};
 use rvs_tests_netns::{QUIET, at, lab};
 
-/// The virtual addresses.
-const VIPS: [&str; 2] = ["10.9.1.1", "fd09::1"];
-/// The client's addresses.
-const CLIENT: [&str; 2] = ["10.0.0.2", "fd00::2"];
-/// The director's, on the servers' side.
-const DIRECTOR: [&str; 2] = ["10.1.0.1", "fd01::1"];
-/// The same on the clients'.
+/// The director's addresses on the clients' side.
 const CLIENTS_SIDE: [&str; 2] = ["10.0.0.1", "fd00::1"];
-/// The real servers'.
-const SERVERS: [[&str; 2]; 2] = [["10.1.0.11", "fd01::11"], ["10.1.0.12", "fd01::12"]];
 /// The virtual port, and the servers'.
 const PORTS: (u16, u16) = (8080, 80);
 /// How long an answer is waited for.
@@ -40,31 +31,10 @@ const MASQUERADE: &str = "table inet kube {
     }
 }";
 
-/// A client, the director in between, two servers, whose way to the client is the director.
+/// The routed network, with servers that say who they are.
 fn network() -> Result<Lab, LabError> {
-    let lab = Topology::new()
-        .attach("client", "c", &["10.0.0.2/24", "fd00::2/64"])
-        .attach("director", "c", &["10.0.0.1/24", "fd00::1/64"])
-        .attach("director", "s", &["10.1.0.1/24", "fd01::1/64"])
-        .attach("rs1", "s", &["10.1.0.11/24", "fd01::11/64"])
-        .attach("rs2", "s", &["10.1.0.12/24", "fd01::12/64"])
-        .build()?;
-    for (host, gateways) in
-        [("client", ["10.0.0.1", "fd00::1"]), ("rs1", DIRECTOR), ("rs2", DIRECTOR)]
-    {
-        for gateway in gateways {
-            lab.host(host).ip(&format!("route add default via {gateway}"))?;
-        }
-    }
-    let director = lab.host("director");
-    for (vip, length) in VIPS.into_iter().zip(["/32", "/128 nodad"]) {
-        director.ip(&format!("addr add {vip}{length} dev lo"))?;
-    }
-    director.sysctls(&[
-        ("net.ipv4.ip_forward", "1"),
-        ("net.ipv6.conf.all.forwarding", "1"),
-        ("net.netfilter.nf_conntrack_acct", "1"),
-    ])?;
+    let lab = routed::network()?;
+    lab.host("director").sysctls(&[("net.netfilter.nf_conntrack_acct", "1")])?;
     for name in ["rs1", "rs2"] {
         introduce(&lab.host(name))?;
         let any = ["0.0.0.0", "::"].map(|addr| at(addr, PORTS.1).parse().expect("an address"));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rvs_testkit::lab::{Director, Lab, LabError, find_program, wait_until};
 use rvs_testkit::{need_lab, skip};
-use rvs_tests_netns::{DIRECTOR, SERVERS, at, lab, masquerade};
+use rvs_tests_netns::{DIRECTOR, SERVERS, at, lab, masquerade, routed};
 
 /// How a client agrees on data connections, for curl; and whether IPv6 has it.
 const WAYS: [(&str, &str, bool); 4] = [
@@ -182,13 +182,21 @@ fn the_director_itself_is_an_ftp_server() -> Result<(), LabError> {
         director.ipvsadm(&format!("-A -t {} -s rr", at(vip, 21)))?;
         director.ipvsadm(&format!("-a -t {} -r {} -m", at(vip, 21), at(own, 21)))?;
     }
-    for (way, options, in_ipv6) in WAYS {
-        for vip in DIRECTOR {
-            if in_ipv6 || !vip.contains(':') {
-                transfers(&lab, vip, way, options)?;
+    host.sysctls(&[("net.ipv4.ip_forward", "1"), ("net.ipv6.conf.all.forwarding", "1")])?;
+    for tracked in [false, true] {
+        if tracked {
+            track(&director)?;
+        }
+        for (way, options, in_ipv6) in WAYS {
+            for vip in DIRECTOR {
+                if in_ipv6 || !vip.contains(':') {
+                    transfers(&lab, vip, way, options)?;
+                }
             }
         }
     }
+    let known = host.run(&format!("conntrack -L -p tcp -f ipv4 -d {}", DIRECTOR[0]))?;
+    assert!(known.contains(&format!("src={}", OWN[0])), "{known}");
     assert!(has_counted(&director, "slow.app")?);
     Ok(())
 }
@@ -216,6 +224,124 @@ fn control_packets_may_have_options_and_extension_headers() -> Result<(), LabErr
         }
     }
     Ok(())
+}
+
+/// Clients on the director, first of virtual addresses of its own, then of others; RVS translates their packets.
+fn own_clients(lab: &Lab) -> Result<(), LabError> {
+    let host = lab.host("director");
+    for own in [true, false] {
+        for ((vip, length), gateway) in
+            routed::VIPS.into_iter().zip(["/32", "/128 nodad"]).zip(routed::CLIENT)
+        {
+            if !own {
+                host.ip(&format!("addr del {vip}{length} dev lo"))?;
+                host.ip(&format!("route add {vip} via {gateway}"))?;
+            }
+            for mode in ["", "-P -"] {
+                let url = format!("ftp://{}/who", at(vip, 21));
+                let who = host.run(&format!("curl -sS --max-time 20 {mode} {url}"))?;
+                assert!(["rs1", "rs2"].contains(&&*who), "{who} {vip} {mode}");
+            }
+            if !own {
+                host.ip(&format!("route del {vip} via {gateway}"))?;
+                host.ip(&format!("addr add {vip}{length} dev lo"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Has netfilter translate what begins from now on.
+fn track(director: &Director) -> Result<(), LabError> {
+    let setting = director.rvs_command()?.args(["sysctl", "conntrack=1"]).status();
+    assert!(setting.expect("rvs starts").success());
+    Ok(())
+}
+
+/// With `conntrack`: netfilter translates control connections and data connections of passive mode, so that all of
+/// them can be masqueraded; those of active mode, which servers open, it does not see.
+fn tracked(mode: &str) -> Result<(), LabError> {
+    let lab = routed::network()?;
+    for (seed, name) in ["rs1", "rs2"].into_iter().enumerate() {
+        serve(&lab, name, seed)?;
+        // Nobody gets there but by a virtual address.
+        for addr in routed::SERVERS[seed] {
+            lab.host("client").ip(&format!("route add unreachable {addr}"))?;
+        }
+    }
+    if mode == "xdp" {
+        lab.prepare_for_xdp()?;
+    }
+    let host = lab.host("director");
+    let director = Director::start(&host, &["--mode", mode])?;
+    for (family, vip) in routed::VIPS.into_iter().enumerate() {
+        director.ipvsadm(&format!("-A -t {} -s rr", at(vip, 21)))?;
+        for server in routed::SERVERS {
+            director.ipvsadm(&format!("-a -t {} -r {} -m", at(vip, 21), at(server[family], 21)))?;
+        }
+    }
+    let everywhere = |ways: &[(&str, &str, bool)]| -> Result<(), LabError> {
+        for (way, options, in_ipv6) in ways {
+            for vip in routed::VIPS {
+                if *in_ipv6 || !vip.contains(':') {
+                    transfers(&lab, vip, way, options)?;
+                }
+            }
+        }
+        Ok(())
+    };
+    // What netfilter has of connections whose answers go to one of these: the ports that clients connect to.
+    let known = |to: [&str; 2]| -> Result<Vec<u16>, LabError> {
+        let mut ports = Vec::new();
+        for (family, to) in ["ipv4", "ipv6"].into_iter().zip(to) {
+            let text = host.run(&format!("conntrack -L -p tcp -f {family} -q {to}"))?;
+            let after = text.lines().filter_map(|line| line.split_once("dport="));
+            let port = |(_, rest): (&str, &str)| rest.split(' ').next()?.parse::<u16>().ok();
+            ports.extend(after.filter_map(port));
+        }
+        Ok(ports)
+    };
+    own_clients(&lab)?;
+    track(&director)?;
+    everywhere(&WAYS)?;
+    own_clients(&lab)?;
+    let ports = known(routed::CLIENT)?;
+    let (control, data): (Vec<u16>, Vec<u16>) = ports.iter().partition(|port| **port == 21);
+    assert!(control.len() >= 12 && data.len() >= 15, "{ports:?}");
+    assert!(data.iter().all(|port| *port > 1023), "{ports:?}");
+    let rules = "table inet m {
+        chain p { type nat hook postrouting priority srcnat;
+            iifname eth0 masquerade
+        }
+    }";
+    let path = lab.dir().join("masquerade.nft");
+    std::fs::write(&path, rules).expect("a file");
+    host.run(&format!("nft -f {}", path.display()))?;
+    everywhere(&WAYS[..2])?;
+    let ports = known(routed::DIRECTOR)?;
+    assert!(ports.iter().filter(|port| **port == 21).count() >= 6, "{ports:?}");
+    assert!(ports.iter().filter(|port| **port > 1023).count() >= 15, "{ports:?}");
+    assert!(has_counted(&director, "slow.app")?);
+    assert!(mode != "xdp" || has_counted(&director, "punt.tracked")?);
+    Ok(())
+}
+
+#[test]
+fn netfilter_translates_control_and_passive_data_connections_by_tc() -> Result<(), LabError> {
+    need_lab!();
+    if find_program("vsftpd").is_none() {
+        skip!("no vsftpd");
+    }
+    tracked("tc")
+}
+
+#[test]
+fn netfilter_translates_control_and_passive_data_connections_by_xdp() -> Result<(), LabError> {
+    need_lab!();
+    if find_program("vsftpd").is_none() {
+        skip!("no vsftpd");
+    }
+    tracked("xdp")
 }
 
 #[test]
