@@ -549,8 +549,7 @@ pub fn transmit(frame: &mut Frame, route: &Route) -> i32 {
     let Some(ethernet) = frame.at_mut::<Ethernet>(0) else {
         return drop(Reason::RewriteFailed);
     };
-    ethernet.dst = route.hop.dmac;
-    ethernet.src = route.hop.smac;
+    ethernet.set_addresses(route.hop.dmac, route.hop.smac);
     ethernet.ethertype.set(route.hop.ethertype());
     // SAFETY: plain arguments.
     unsafe { bpf_redirect(route.hop.ifindex, 0) as i32 }

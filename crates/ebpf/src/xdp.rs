@@ -232,8 +232,7 @@ fn transmit(frame: &mut Frame, route: &Route) -> u32 {
     let Some(ethernet) = frame.at_mut::<Ethernet>(0) else {
         return drop(Reason::RewriteFailed);
     };
-    ethernet.dst = route.hop.dmac;
-    ethernet.src = route.hop.smac;
+    ethernet.set_addresses(route.hop.dmac, route.hop.smac);
     ethernet.ethertype.set(route.hop.ethertype());
     // SAFETY: the context is valid for the whole run.
     let ingress = unsafe { (*frame.0).ingress_ifindex };

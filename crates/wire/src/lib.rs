@@ -77,6 +77,17 @@ pub struct Ethernet {
     pub ethertype: U16,
 }
 
+impl Ethernet {
+    /// Writes both addresses, by numbers: LLVM has `memmove` called for six bytes, which copies them one by one.
+    #[inline(always)]
+    pub fn set_addresses(&mut self, dst: [u8; 6], src: [u8; 6]) {
+        let [a, b, c]: [u16; 3] = zerocopy::transmute!(dst);
+        let [d, e, f]: [u16; 3] = zerocopy::transmute!(src);
+        self.dst = zerocopy::transmute!([a, b, c]);
+        self.src = zerocopy::transmute!([d, e, f]);
+    }
+}
+
 /// IPv4 header without options.
 ///
 /// ```text
