@@ -9,7 +9,6 @@
 //!             └─miss─► service? ─► schedule ───┘  └─► punt, ICMP error
 //! ```
 
-use core::cell::Cell;
 
 use rvs_wire::{Ipv4, Ipv6, protocol, tcp_flags};
 
@@ -400,11 +399,19 @@ pub fn asked_for<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>) -> u32 {
     if flags & CONFIG_ENGINE != 0 && pe::concerns(env, flow, slot) {
         return passed(Reason::PuntEngine);
     }
-    if slot == NONE {
+    if slot == NONE || is_reply_here(env, config, flow) {
         return passed(Reason::NotOurs);
     }
     let refused = refused(config, flow);
     if refused != 0 { refused } else { slot }
+}
+
+/// Whether it is a reply that was translated for a client on the director, and comes by the loopback. It may look as if
+/// it was for a service of every port, or of a mark, if the client has the virtual address.
+#[inline(always)]
+fn is_reply_here<A: Addr, E: Tables<A>>(env: &E, config: &Config, flow: &Flow<A>) -> bool {
+    let port = u16::from_be(flow.key.dport_be);
+    !has_port(config, flow.key.protocol as u8, port) && env.find(&flow.key.turned()) != 0
 }
 
 /// Why a packet for a service opens no connection; 0 if it does. Of TCP only a SYN does (not a SYN
@@ -443,23 +450,15 @@ pub(crate) fn service<A: Addr, E: Tables<A>>(env: &E, config: &Config, flow: &Fl
     {
         return slot;
     }
-    let port = u16::from_be(flow.key.dport_be) as usize;
-    let row = match flow.key.protocol as u8 {
-        protocol::TCP => 0,
-        protocol::SCTP => 2,
-        _ => 1,
-    };
-    let Some(ports) = config.ports.get(row) else { return NONE };
-    let known = ports.get(port >> 6).is_some_and(|bits| bits.get() >> (port & 63) & 1 != 0);
     let port_zero = config.flags.get() & CONFIG_PORT_ZERO != 0;
-    let proto = flow.key.protocol as u8;
-    if known
+    let (proto, port) = (flow.key.protocol as u8, u16::from_be(flow.key.dport_be));
+    if has_port(config, proto, port)
         && let Some(slot) = env.service(&ServiceAddr::new(flow.key.dst, flow.key.dport_be, proto))
     {
         return slot;
     }
     if proto == protocol::TCP
-        && may_be_data(port, ports)
+        && may_be_data(config, port)
         && let Some(slot) = env.service(&ServiceAddr::new(flow.key.dst, app::FTP.to_be(), proto))
     {
         let version = env.version_in(slot);
@@ -472,12 +471,22 @@ pub(crate) fn service<A: Addr, E: Tables<A>>(env: &E, config: &Config, flow: &Fl
     NONE
 }
 
-/// Whether a packet to this port may be of an FTP service among these ports.
+/// Whether any service with an address has this port.
 #[inline(always)]
-fn may_be_data(port: usize, ports: &[Cell<u64>; 1024]) -> bool {
-    const FTP: usize = app::FTP as usize;
-    (port == FTP - 1 || port >= 1024)
-        && ports.first().is_some_and(|bits| bits.get() >> FTP & 1 != 0)
+fn has_port(config: &Config, proto: u8, port: u16) -> bool {
+    let row = match proto {
+        protocol::TCP => 0,
+        protocol::SCTP => 2,
+        _ => 1,
+    };
+    let bits = config.ports.get(row).and_then(|ports| ports.get(port as usize >> 6));
+    bits.is_some_and(|bits| bits.get() >> (port & 63) & 1 != 0)
+}
+
+/// Whether a packet to this port may be of an FTP service.
+#[inline(always)]
+fn may_be_data(config: &Config, port: u16) -> bool {
+    (port == app::FTP - 1 || port >= 1024) && has_port(config, protocol::TCP, app::FTP)
 }
 
 /// Whether the packet is what a new connection begins with (`is_new_conn`).

@@ -448,3 +448,27 @@ fn datagrams_and_errors_come_back_from_the_virtual_address() -> Result<(), LabEr
     }
     Ok(())
 }
+
+#[test]
+fn own_clients_use_services_of_every_port() -> Result<(), LabError> {
+    need_lab!();
+    let lab = network()?;
+    introduce(&lab.host("server"), 80)?;
+    let host = lab.host("director");
+    let director = Director::start(&host, &[])?;
+    let mut places = Places::default();
+    places.go_to(&lab, Places { vip: "lo".into(), on_server: false })?;
+    for (vip, [own, server]) in VIP.into_iter().zip(SERVERS) {
+        director.ipvsadm(&format!("-A -t {} -s rr -p 60", at(vip, 0)))?;
+        director.ipvsadm(&format!("-a -t {} -r {} -m", at(vip, 0), at(server, 0)))?;
+        let to: SocketAddr = at(vip, 80).parse().expect("an address");
+        // By the virtual address itself, which the host chooses, and by another of its own.
+        for source in [None, Some(own.parse().expect("an address"))] {
+            let answer = host.enter(move || ask(to, source, PATIENCE))?;
+            let expected = format!("server {} ", at(server, 80));
+            let label = format!("{to} from {source:?}: {answer:?}");
+            assert!(answer.is_ok_and(|answer| answer.starts_with(&expected)), "{label}");
+        }
+    }
+    Ok(())
+}
