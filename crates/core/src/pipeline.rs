@@ -9,7 +9,6 @@
 //!             └─miss─► service? ─► schedule ───┘  └─► punt, ICMP error
 //! ```
 
-
 use rvs_wire::{Ipv4, Ipv6, protocol, tcp_flags};
 
 use crate::addr::Addr;
