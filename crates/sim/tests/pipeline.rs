@@ -133,6 +133,10 @@ impl Bench {
             state == State::TimeWait as u32 || state == State::Close as u32
         };
         let opens = tcp && flags & SYN != 0;
+        // What ended has to make room for the next of the same flow, at the latest for the seventh.
+        if opens && known.as_ref().is_some_and(over) {
+            self.sim.maps().sweep();
+        }
         let known = known.filter(|known| !(opens && over(known)));
         if known.is_none() {
             self.model.remove(&id);

@@ -156,14 +156,14 @@ impl Twins {
         let label = &self.label;
         let in_place = self.hook == Hook::Xdp && self.is_known(frame);
         let mut kernel = self.kernel.run(self.hook, frame);
-        // XDP leaves to TC what takes the place of a connection that is over.
+        let outcome = self.native.maps().run(&mut native);
+        // XDP leaves to TC what takes the place of a connection that is over; TC may refuse it.
         if in_place && (kernel.verdict, kernel.frame == frame) == (Verdict::Pass, true) {
             let later = self.kernel.run(Hook::Tc, frame);
-            if later.verdict == Verdict::Sent && read(&later.frame).dst != read(frame).src {
+            if outcome == Outcome::Sent {
                 kernel = later;
             }
         }
-        let outcome = self.native.maps().run(&mut native);
         let unchanged = kernel.frame == frame;
         match outcome {
             Outcome::Sent => {
