@@ -12,8 +12,8 @@ use rvs_sim::{Frame, Plain, SimDatapath, Sizes};
 use rvs_tests_bpf::frame::{ACK, Flags, RST, SYN, build};
 use rvs_tests_bpf::{Bench, DIRECTOR, ETH0, Hook, dest, in_namespace, service};
 
-/// Frames at each hook.
-const FRAMES: u64 = 4000;
+/// Frames at each hook: so many that what is asserted of them at the end is half of what is usual, at most.
+const FRAMES: u64 = 6000;
 
 /// Frames that come first: pieces of datagrams, which are few among the random ones.
 const PIECES: u64 = 20;
@@ -175,8 +175,7 @@ fn at_hook(hook: Hook) {
         let fragments = [Reason::FragmentSent, Reason::SlowFragment].map(|r| bench.reason(r));
         assert!(fragments.iter().all(|count| *count > 5), "{reasons:?}");
     }
-    // Less than half of what is usual.
-    assert!(forwarded.0 > 200 && forwarded.1 > 5 && kinds >= 9, "{forwarded:?} {reasons:?}");
+    assert!(forwarded.0 > 300 && forwarded.1 > 20 && kinds >= 9, "{forwarded:?} {reasons:?}");
 }
 
 #[test]
