@@ -44,12 +44,16 @@ macro_rules! skip {
     };
 }
 
-/// Skips the calling test where a [`Lab`](crate::lab::Lab) cannot be made.
+/// Skips the calling test where a [`Lab`](crate::lab::Lab) cannot be made, or one of these programs is missing:
+/// `need_lab!("conntrack", "nft")`.
 #[macro_export]
 macro_rules! need_lab {
-    () => {
+    ($($program:literal),*) => {
         if let Some(reason) = $crate::lab::unavailable() {
             $crate::skip!("{reason}");
         }
+        $(if $crate::lab::find_program($program).is_none() {
+            $crate::skip!("no {} here", $program);
+        })*
     };
 }

@@ -7,7 +7,7 @@ pub mod vm;
 
 use std::net::SocketAddr;
 
-use rvs_testkit::lab::{Director, Lab, LabError, Topology};
+use rvs_testkit::lab::{Director, Host, Lab, LabError, Topology};
 
 /// The client's addresses.
 pub const CLIENT: [&str; 2] = ["192.168.122.70", "fd22::70"];
@@ -41,6 +41,21 @@ pub fn lab() -> Result<Lab, LabError> {
 /// `192.168.122.30:80`, `[fd22::30]:80`.
 pub fn at(addr: &str, port: u16) -> String {
     SocketAddr::new(addr.parse().expect("an address"), port).to_string()
+}
+
+/// What `rvs sysctl WORD` says, to standard output, or to standard error where it fails.
+pub fn setting(director: &Director, word: &str) -> Result<String, String> {
+    let mut command = director.rvs_command().map_err(|error| error.to_string())?;
+    let output = command.args(["sysctl", word]).output().expect("rvs starts");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+}
+
+/// Has the host's nftables take these rules.
+pub fn nft(host: &Host, rules: &str) -> Result<(), LabError> {
+    let path = host.lab_dir().join("rules.nft");
+    std::fs::write(&path, rules).expect("the lab's folder");
+    host.run(&format!("nft -f {}", path.display())).map(drop)
 }
 
 /// A masquerading service of both servers for each family, with further words of `ipvsadm -A`.

@@ -1,6 +1,8 @@
 //! A network with the director as the only way between clients and servers; it has the virtual addresses.
 
-use rvs_testkit::lab::{Lab, LabError, Topology};
+use rvs_testkit::lab::{Director, Lab, LabError, Topology};
+
+use crate::at;
 
 /// The virtual addresses.
 pub const VIPS: [&str; 2] = ["10.9.1.1", "fd09::1"];
@@ -33,4 +35,22 @@ pub fn network() -> Result<Lab, LabError> {
     }
     director.sysctls(&[("net.ipv4.ip_forward", "1"), ("net.ipv6.conf.all.forwarding", "1")])?;
     Ok(lab)
+}
+
+/// A masquerading service of these servers for each family, by its virtual port and theirs.
+pub fn masquerade(
+    director: &Director,
+    protocol: &str,
+    (virtual_port, port): (u16, u16),
+    servers: &[[&str; 2]],
+) -> Result<(), LabError> {
+    for (family, vip) in VIPS.into_iter().enumerate() {
+        let service = format!("{protocol} {}", at(vip, virtual_port));
+        director.ipvsadm(&format!("-A {service} -s rr"))?;
+        for server in servers {
+            let server = at(server[family], port);
+            director.ipvsadm(&format!("-a {service} -r {server} -m"))?;
+        }
+    }
+    Ok(())
 }

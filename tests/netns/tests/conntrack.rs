@@ -8,10 +8,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
-use rvs_testkit::lab::{Checksums, Director, Host, Lab, LabError, Stop, find_program, wait_until};
-use rvs_testkit::{need_lab, skip};
+use rvs_testkit::lab::{Checksums, Director, Host, Lab, LabError, Stop, wait_until};
+use rvs_testkit::need_lab;
 use rvs_tests_netns::routed::{self, CLIENT, DIRECTOR, SERVERS, VIPS};
-use rvs_tests_netns::{QUIET, at, lab};
+use rvs_tests_netns::{QUIET, at, lab, nft, setting};
 
 /// The director's addresses on the clients' side.
 const CLIENTS_SIDE: [&str; 2] = ["10.0.0.1", "fd00::1"];
@@ -74,30 +74,9 @@ fn introduce(host: &Host) -> Result<(), LabError> {
     Ok(())
 }
 
-fn setting(director: &Director, word: &str) -> Result<String, String> {
-    let mut command = director.rvs_command().map_err(|error| error.to_string())?;
-    let output = command.args(["sysctl", word]).output().expect("rvs starts");
-    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
-}
-
 /// Services of both families to these servers.
 fn services(director: &Director, protocol: &str, servers: &[[&str; 2]]) -> Result<(), LabError> {
-    for (family, vip) in VIPS.into_iter().enumerate() {
-        let service = format!("{protocol} {}", at(vip, PORTS.0));
-        director.ipvsadm(&format!("-A {service} -s rr"))?;
-        for server in servers {
-            let server = at(server[family], PORTS.1);
-            director.ipvsadm(&format!("-a {service} -r {server} -m"))?;
-        }
-    }
-    Ok(())
-}
-
-fn nft(host: &Host, rules: &str) -> Result<(), LabError> {
-    let path = host.lab_dir().join("rules.nft");
-    std::fs::write(&path, rules).expect("the lab's folder");
-    host.run(&format!("nft -f {}", path.display())).map(drop)
+    routed::masquerade(director, protocol, PORTS, servers)
 }
 
 /// One direction of what netfilter tracks.
@@ -229,18 +208,6 @@ fn ask(socket: &UdpSocket, len: usize) -> String {
     name.to_owned()
 }
 
-/// The tools that these tests look with.
-macro_rules! need_tools {
-    () => {
-        need_lab!();
-        for tool in ["conntrack", "nft"] {
-            if find_program(tool).is_none() {
-                skip!("no {tool} here");
-            }
-        }
-    };
-}
-
 /// Real connections with and without MASQUERADE: what netfilter knows, whom the server sees, and each
 /// packet counted once.
 fn translates(mode: &str) -> Result<(), LabError> {
@@ -331,7 +298,7 @@ impl Case<'_> {
 /// not got it. With MASQUERADE the server has a way to the director's address on its own link, and no other.
 #[test]
 fn own_clients_go_by_netfilter_as_others() -> Result<(), LabError> {
-    need_tools!();
+    need_lab!("conntrack", "nft");
     let lab = network()?;
     let (host, server) = (lab.host("director"), lab.host("rs1"));
     let director = Director::start(&host, &["--mode", "tc"])?;
@@ -365,20 +332,20 @@ fn own_clients_go_by_netfilter_as_others() -> Result<(), LabError> {
 
 #[test]
 fn netfilter_translates_and_every_packet_counts_once_by_tc() -> Result<(), LabError> {
-    need_tools!();
+    need_lab!("conntrack", "nft");
     translates("tc")
 }
 
 #[test]
 fn netfilter_translates_and_every_packet_counts_once_by_xdp() -> Result<(), LabError> {
-    need_tools!();
+    need_lab!("conntrack", "nft");
     translates("xdp")
 }
 
 /// A datagram in fragments, an ICMP error of the server's, the director as client and as real server.
 #[test]
 fn fragments_errors_and_the_director_itself() -> Result<(), LabError> {
-    need_tools!();
+    need_lab!("conntrack", "nft");
     let lab = network()?;
     let (client, host) = (lab.host("client"), lab.host("director"));
     let director = Director::start(&host, &["--mode", "tc"])?;
@@ -434,7 +401,7 @@ fn fragments_errors_and_the_director_itself() -> Result<(), LabError> {
 /// as well; what does not forward has it translated by RVS.
 #[test]
 fn own_clients_last_and_end() -> Result<(), LabError> {
-    need_tools!();
+    need_lab!("conntrack", "nft");
     let lab = network()?;
     let host = lab.host("director");
     let director = Director::start(&host, &["--mode", "tc"])?;
@@ -506,7 +473,7 @@ fn own_clients_last_and_end() -> Result<(), LabError> {
 /// Where the host does not forward, RVS translates what its own clients send, as without the setting.
 #[test]
 fn own_clients_need_no_forwarding() -> Result<(), LabError> {
-    need_tools!();
+    need_lab!("conntrack", "nft");
     let lab = network()?;
     let host = lab.host("director");
     host.sysctls(&[("net.ipv4.ip_forward", "0"), ("net.ipv6.conf.all.forwarding", "0")])?;
@@ -525,7 +492,7 @@ fn own_clients_need_no_forwarding() -> Result<(), LabError> {
 /// only the second of two destinations at one address has.
 #[test]
 fn ports_are_the_connection_s() -> Result<(), LabError> {
-    need_tools!();
+    need_lab!("conntrack", "nft");
     let lab = network()?;
     let (client, host) = (lab.host("client"), lab.host("director"));
     let director = Director::start(&host, &["--mode", "tc"])?;
@@ -565,7 +532,7 @@ fn ports_are_the_connection_s() -> Result<(), LabError> {
 /// may go elsewhere.
 #[test]
 fn what_ends_is_forgotten() -> Result<(), LabError> {
-    need_tools!();
+    need_lab!("conntrack", "nft");
     let lab = network()?;
     let (client, host) = (lab.host("client"), lab.host("director"));
     let director = Director::start(&host, &["--mode", "tc"])?;
@@ -613,7 +580,7 @@ fn what_ends_is_forgotten() -> Result<(), LabError> {
 /// What netfilter knows to lead elsewhere than was scheduled, whoever told it, gets nowhere.
 #[test]
 fn a_packet_goes_where_it_was_scheduled_or_nowhere() -> Result<(), LabError> {
-    need_tools!();
+    need_lab!("conntrack", "nft");
     let lab = network()?;
     let (client, host) = (lab.host("client"), lab.host("director"));
     let director = Director::start(&host, &["--mode", "tc"])?;
@@ -641,7 +608,7 @@ fn a_packet_goes_where_it_was_scheduled_or_nowhere() -> Result<(), LabError> {
 /// setting is turned off, across a restart; and not any longer.
 #[test]
 fn the_table_stays_as_long_as_it_is_needed() -> Result<(), LabError> {
-    need_tools!();
+    need_lab!("conntrack", "nft");
     let lab = network()?;
     let (client, host) = (lab.host("client"), lab.host("director"));
     let director = Director::start(&host, &["--mode", "tc"])?;
@@ -688,7 +655,7 @@ fn the_table_stays_as_long_as_it_is_needed() -> Result<(), LabError> {
 
 #[test]
 fn commands_take_it_away() -> Result<(), LabError> {
-    need_tools!();
+    need_lab!("conntrack", "nft");
     let lab = network()?;
     let (client, host) = (lab.host("client"), lab.host("director"));
     let director = Director::start(&host, &["--mode", "tc"])?;
@@ -835,13 +802,13 @@ fn tracks_direct(mode: &str) -> Result<(), LabError> {
 
 #[test]
 fn direct_routing_and_tunnels_are_tracked_by_tc() -> Result<(), LabError> {
-    need_tools!();
+    need_lab!("conntrack", "nft");
     tracks_direct("tc")
 }
 
 #[test]
 fn direct_routing_and_tunnels_are_tracked_by_xdp() -> Result<(), LabError> {
-    need_tools!();
+    need_lab!("conntrack", "nft");
     tracks_direct("xdp")
 }
 
@@ -849,7 +816,7 @@ fn direct_routing_and_tunnels_are_tracked_by_xdp() -> Result<(), LabError> {
 /// nothing behind; services by mark, which use the same device, come and go meanwhile.
 #[test]
 fn tracked_direct_connections_last_and_end() -> Result<(), LabError> {
-    need_tools!();
+    need_lab!("conntrack", "nft");
     let lab = beside()?;
     let (client, host) = (lab.host("client"), lab.host("director"));
     let director = Director::start(&host, &["--mode", "tc"])?;

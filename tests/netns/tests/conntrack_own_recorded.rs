@@ -5,10 +5,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use rvs_testkit::lab::{Director, Host, LabError, find_program};
-use rvs_testkit::{need_lab, skip};
-use rvs_tests_netns::at;
+use rvs_testkit::lab::{Director, Host, LabError};
+use rvs_testkit::need_lab;
 use rvs_tests_netns::bench::{End, is_forgotten, known, network, recorded};
+use rvs_tests_netns::{at, nft, setting};
 use serde_json::Value;
 
 /// What is marked, by where it is.
@@ -39,12 +39,6 @@ const HOOKS: [(&str, &str); 7] = [
 
 fn text<'v>(row: &'v Value, name: &str) -> &'v str {
     row[name].as_str().unwrap_or_else(|| panic!("{name} of {row}"))
-}
-
-fn nft(host: &Host, rules: &str) -> Result<(), LabError> {
-    let path = host.lab_dir().join("rules.nft");
-    std::fs::write(&path, rules).expect("the lab's folder");
-    host.run(&format!("nft -f {}", path.display())).map(drop)
 }
 
 /// The host's rules of a recorded row.
@@ -157,20 +151,14 @@ fn listed(stats: &str, conns: &str, port: u64) -> (Vec<Vec<String>>, Vec<Vec<Str
 
 #[test]
 fn packets_of_the_director_s_own_clients_are_the_kernel_s() -> Result<(), LabError> {
-    need_lab!();
-    for tool in ["conntrack", "nft", "python3"] {
-        if find_program(tool).is_none() {
-            skip!("no {tool} here");
-        }
-    }
+    need_lab!("conntrack", "nft", "python3");
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../oracle/recorded/conntrack_own.jsonl");
     let file = std::fs::read_to_string(path).expect("it is part of the repository");
     let lab = network()?;
     let host = lab.host("director");
     nft(&host, QUIET)?;
     let director = Director::start(&host, &["--mode", "tc"])?;
-    let output = director.rvs_command()?.args(["sysctl", "conntrack=1"]).output().expect("rvs");
-    assert!(output.status.success(), "{output:?}");
+    setting(&director, "conntrack=1").expect("it can be set");
     let mut servers = End::new(&lab.host("servers"), &host, "eth1")?;
     let mut client = End::own(&host);
     let (mut port, mut marks) = (0, "");

@@ -3,9 +3,10 @@
 
 use std::path::Path;
 
-use rvs_testkit::lab::{Director, LabError, find_program};
-use rvs_testkit::{need_lab, skip};
+use rvs_testkit::lab::{Director, LabError};
+use rvs_testkit::need_lab;
 use rvs_tests_netns::bench::{End, is_forgotten, known, network, recorded};
+use rvs_tests_netns::{nft, setting};
 use serde_json::Value;
 
 /// The rules that the recording was made with: kube-proxy's, in short, or a harmless one.
@@ -54,19 +55,13 @@ fn hop(packet: &str) -> String {
 
 #[test]
 fn packets_and_netfilter_s_entries_are_the_kernel_s() -> Result<(), LabError> {
-    need_lab!();
-    for tool in ["conntrack", "nft", "python3"] {
-        if find_program(tool).is_none() {
-            skip!("no {tool} here");
-        }
-    }
+    need_lab!("conntrack", "nft", "python3");
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../oracle/recorded/conntrack.jsonl");
     let text = std::fs::read_to_string(path).expect("it is part of the repository");
     let lab = network()?;
     let host = lab.host("director");
     let director = Director::start(&host, &["--mode", "tc"])?;
-    let output = director.rvs_command()?.args(["sysctl", "conntrack=1"]).output().expect("rvs");
-    assert!(output.status.success(), "{output:?}");
+    setting(&director, "conntrack=1").expect("it can be set");
     let mut client = End::new(&lab.host("client"), &host, "eth0")?;
     let mut servers = End::new(&lab.host("servers"), &host, "eth1")?;
     let (mut port, mut masquerades) = (0, None);
@@ -77,11 +72,8 @@ fn packets_and_netfilter_s_entries_are_the_kernel_s() -> Result<(), LabError> {
         let what = format!("{case} {}", row["cport"]);
         let masquerade = row["masquerade"] == 1;
         if masquerades != Some(masquerade) {
-            let rules = host.lab_dir().join("rules.nft");
             let flush = if masquerades.is_some() { "delete table inet t\n" } else { "" };
-            let text = format!("{flush}{}", NAT[usize::from(masquerade)]);
-            std::fs::write(&rules, text).expect("the lab's folder");
-            host.run(&format!("nft -f {}", rules.display()))?;
+            nft(&host, &format!("{flush}{}", NAT[usize::from(masquerade)]))?;
             masquerades = Some(masquerade);
         }
         let cport = row["cport"].as_u64().expect("a port");

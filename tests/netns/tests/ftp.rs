@@ -4,9 +4,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rvs_testkit::lab::{Director, Lab, LabError, find_program, wait_until};
-use rvs_testkit::{need_lab, skip};
-use rvs_tests_netns::{DIRECTOR, SERVERS, at, lab, masquerade, routed};
+use rvs_testkit::lab::{Director, Lab, LabError, wait_until};
+use rvs_testkit::need_lab;
+use rvs_tests_netns::{DIRECTOR, SERVERS, at, lab, masquerade, nft, routed, setting};
 
 /// How a client agrees on data connections, for curl; and whether IPv6 has it.
 const WAYS: [(&str, &str, bool); 4] = [
@@ -120,6 +120,18 @@ fn transfers(lab: &Lab, vip: &str, way: &str, options: &str) -> Result<(), LabEr
     Ok(())
 }
 
+/// Downloads and uploads by each way, at both virtual addresses.
+fn by_each(ways: &[(&str, &str, bool)], lab: &Lab, vips: [&str; 2]) -> Result<(), LabError> {
+    for (way, options, in_ipv6) in ways {
+        for vip in vips {
+            if *in_ipv6 || !vip.contains(':') {
+                transfers(lab, vip, way, options)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 fn every_way(mode: &str) -> Result<(), LabError> {
     let lab = lab()?;
     for (seed, (name, addrs)) in SERVERS.into_iter().enumerate() {
@@ -134,13 +146,7 @@ fn every_way(mode: &str) -> Result<(), LabError> {
     }
     let director = Director::start(&lab.host("director"), &["--mode", mode])?;
     masquerade(&director, "-t", 21, "")?;
-    for (way, options, in_ipv6) in WAYS {
-        for vip in DIRECTOR {
-            if in_ipv6 || !vip.contains(':') {
-                transfers(&lab, vip, way, options)?;
-            }
-        }
-    }
+    by_each(&WAYS, &lab, DIRECTOR)?;
     assert!(has_counted(&director, "slow.app")?);
     assert!(mode != "xdp" || has_counted(&director, "punt.app")?);
     let apps = director.rvs_command()?.args(["proc", "ip_vs_app"]).output().expect("rvs starts");
@@ -166,10 +172,7 @@ fn has_counted(director: &Director, name: &str) -> Result<bool, LabError> {
 
 #[test]
 fn the_director_itself_is_an_ftp_server() -> Result<(), LabError> {
-    need_lab!();
-    if find_program("vsftpd").is_none() {
-        skip!("no vsftpd");
-    }
+    need_lab!("vsftpd", "conntrack");
     let lab = lab()?;
     let host = lab.host("director");
     for (own, length) in OWN.into_iter().zip(["/24", "/64 nodad"]) {
@@ -185,15 +188,9 @@ fn the_director_itself_is_an_ftp_server() -> Result<(), LabError> {
     host.sysctls(&[("net.ipv4.ip_forward", "1"), ("net.ipv6.conf.all.forwarding", "1")])?;
     for tracked in [false, true] {
         if tracked {
-            track(&director)?;
+            setting(&director, "conntrack=1").expect("it can be set");
         }
-        for (way, options, in_ipv6) in WAYS {
-            for vip in DIRECTOR {
-                if in_ipv6 || !vip.contains(':') {
-                    transfers(&lab, vip, way, options)?;
-                }
-            }
-        }
+        by_each(&WAYS, &lab, DIRECTOR)?;
     }
     let known = host.run(&format!("conntrack -L -p tcp -f ipv4 -d {}", DIRECTOR[0]))?;
     assert!(known.contains(&format!("src={}", OWN[0])), "{known}");
@@ -203,10 +200,7 @@ fn the_director_itself_is_an_ftp_server() -> Result<(), LabError> {
 
 #[test]
 fn control_packets_may_have_options_and_extension_headers() -> Result<(), LabError> {
-    need_lab!();
-    if find_program("vsftpd").is_none() {
-        skip!("no vsftpd");
-    }
+    need_lab!("vsftpd");
     let lab = lab()?;
     serve(&lab, "rs1", 0)?;
     for addr in SERVERS[0].1 {
@@ -251,13 +245,6 @@ fn own_clients(lab: &Lab) -> Result<(), LabError> {
     Ok(())
 }
 
-/// Has netfilter translate what begins from now on.
-fn track(director: &Director) -> Result<(), LabError> {
-    let setting = director.rvs_command()?.args(["sysctl", "conntrack=1"]).status();
-    assert!(setting.expect("rvs starts").success());
-    Ok(())
-}
-
 /// With `conntrack`: netfilter translates control connections and data connections of passive mode, so that all of
 /// them can be masqueraded; those of active mode, which servers open, it does not see.
 fn tracked(mode: &str) -> Result<(), LabError> {
@@ -274,22 +261,7 @@ fn tracked(mode: &str) -> Result<(), LabError> {
     }
     let host = lab.host("director");
     let director = Director::start(&host, &["--mode", mode])?;
-    for (family, vip) in routed::VIPS.into_iter().enumerate() {
-        director.ipvsadm(&format!("-A -t {} -s rr", at(vip, 21)))?;
-        for server in routed::SERVERS {
-            director.ipvsadm(&format!("-a -t {} -r {} -m", at(vip, 21), at(server[family], 21)))?;
-        }
-    }
-    let everywhere = |ways: &[(&str, &str, bool)]| -> Result<(), LabError> {
-        for (way, options, in_ipv6) in ways {
-            for vip in routed::VIPS {
-                if *in_ipv6 || !vip.contains(':') {
-                    transfers(&lab, vip, way, options)?;
-                }
-            }
-        }
-        Ok(())
-    };
+    routed::masquerade(&director, "-t", (21, 21), &routed::SERVERS)?;
     // What netfilter has of connections whose answers go to one of these: the ports that clients connect to.
     let known = |to: [&str; 2]| -> Result<Vec<u16>, LabError> {
         let mut ports = Vec::new();
@@ -302,8 +274,8 @@ fn tracked(mode: &str) -> Result<(), LabError> {
         Ok(ports)
     };
     own_clients(&lab)?;
-    track(&director)?;
-    everywhere(&WAYS)?;
+    setting(&director, "conntrack=1").expect("it can be set");
+    by_each(&WAYS, &lab, routed::VIPS)?;
     own_clients(&lab)?;
     let ports = known(routed::CLIENT)?;
     let (control, data): (Vec<u16>, Vec<u16>) = ports.iter().partition(|port| **port == 21);
@@ -314,10 +286,8 @@ fn tracked(mode: &str) -> Result<(), LabError> {
             iifname eth0 masquerade
         }
     }";
-    let path = lab.dir().join("masquerade.nft");
-    std::fs::write(&path, rules).expect("a file");
-    host.run(&format!("nft -f {}", path.display()))?;
-    everywhere(&WAYS[..2])?;
+    nft(&host, rules)?;
+    by_each(&WAYS[..2], &lab, routed::VIPS)?;
     let ports = known(routed::DIRECTOR)?;
     assert!(ports.iter().filter(|port| **port == 21).count() >= 6, "{ports:?}");
     assert!(ports.iter().filter(|port| **port > 1023).count() >= 15, "{ports:?}");
@@ -328,36 +298,24 @@ fn tracked(mode: &str) -> Result<(), LabError> {
 
 #[test]
 fn netfilter_translates_control_and_passive_data_connections_by_tc() -> Result<(), LabError> {
-    need_lab!();
-    if find_program("vsftpd").is_none() {
-        skip!("no vsftpd");
-    }
+    need_lab!("vsftpd", "conntrack", "nft");
     tracked("tc")
 }
 
 #[test]
 fn netfilter_translates_control_and_passive_data_connections_by_xdp() -> Result<(), LabError> {
-    need_lab!();
-    if find_program("vsftpd").is_none() {
-        skip!("no vsftpd");
-    }
+    need_lab!("vsftpd", "conntrack", "nft");
     tracked("xdp")
 }
 
 #[test]
 fn files_come_and_go_whole_by_every_kind_of_data_connection_through_tc() -> Result<(), LabError> {
-    need_lab!();
-    if find_program("vsftpd").is_none() {
-        skip!("no vsftpd");
-    }
+    need_lab!("vsftpd");
     every_way("tc")
 }
 
 #[test]
 fn files_come_and_go_whole_by_every_kind_of_data_connection_through_xdp() -> Result<(), LabError> {
-    need_lab!();
-    if find_program("vsftpd").is_none() {
-        skip!("no vsftpd");
-    }
+    need_lab!("vsftpd");
     every_way("xdp")
 }

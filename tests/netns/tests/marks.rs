@@ -7,8 +7,7 @@ use std::time::Duration;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, ipproto, sockopt};
 use rvs_testkit::lab::{Checksums, Director, Lab, LabError, Topology};
 use rvs_testkit::need_lab;
-use rvs_tests_netns::QUIET;
-use rvs_tests_netns::at;
+use rvs_tests_netns::{QUIET, at, nft};
 
 /// Virtual addresses: one that the director has, one that it has not.
 const VIPS: [[&str; 2]; 2] = [["10.9.1.1", "fd09::1"], ["10.9.2.2", "fd09::2"]];
@@ -266,9 +265,7 @@ fn marks_of_nftables_are_seen() -> Result<(), LabError> {
     let host = lab.host("director");
     let router = [("net.ipv4.ip_forward", "1"), ("net.ipv6.conf.all.forwarding", "1")];
     host.sysctls(&router)?;
-    let file = lab.dir().join("marks.nft");
-    std::fs::write(&file, NFT).expect("the lab's folder");
-    host.run(&format!("nft -f {}", file.display()))?;
+    nft(&host, NFT)?;
     let director = Director::start(&host, &[])?;
     for method in ["-m", "-g", "-i"] {
         prepare(&lab, method)?;
@@ -322,9 +319,7 @@ fn marked_packets_for_the_director_itself_reach_it() -> Result<(), LabError> {
     let lab = network()?;
     let host = lab.host("director");
     host.sysctls(&[("net.ipv4.ip_forward", "1"), ("net.ipv6.conf.all.forwarding", "1")])?;
-    let file = lab.dir().join("marks.nft");
-    std::fs::write(&file, NFT.replace("tcp dport 80 ", "")).expect("the lab's folder");
-    host.run(&format!("nft -f {}", file.display()))?;
+    nft(&host, &NFT.replace("tcp dport 80 ", ""))?;
     host.serve_http(80)?;
     let director = Director::start(&host, &[])?;
     prepare(&lab, "-m")?;

@@ -5,9 +5,9 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use rvs_testkit::lab::{Director, Lab, LabError, Process, Topology, find_program, wait_until};
-use rvs_testkit::{need_lab, skip};
-use rvs_tests_netns::at;
+use rvs_testkit::lab::{Director, Lab, LabError, Process, Topology, wait_until};
+use rvs_testkit::need_lab;
+use rvs_tests_netns::{at, nft, setting};
 
 const CLIENT: [&str; 2] = ["192.168.122.70", "fd22::70"];
 const DIRECTORS: [[&str; 2]; 2] = [["192.168.122.30", "fd22::30"], ["192.168.122.31", "fd22::31"]];
@@ -245,17 +245,11 @@ impl Ends {
 /// server says before is translated all the same, and counted once.
 #[test]
 fn tracked_connections_go_on_whoever_speaks_first() -> Result<(), LabError> {
-    need_lab!();
-    for tool in ["conntrack", "nft"] {
-        if find_program(tool).is_none() {
-            skip!("no {tool} here");
-        }
-    }
+    need_lab!("conntrack", "nft");
     let pair = pair("")?;
     let (lab, [master, backup]) = (&pair.lab, &pair.directors);
     for director in [master, backup] {
-        let set = director.rvs_command()?.args(["sysctl", "conntrack=1"]).output();
-        assert!(set.expect("rvs runs").status.success());
+        setting(director, "conntrack=1").expect("it can be set");
     }
     // Who forwards between hosts of one segment would tell them so.
     for name in ["a", "b"] {
@@ -270,13 +264,11 @@ fn tracked_connections_go_on_whoever_speaks_first() -> Result<(), LabError> {
         lab.host(name).sysctl("net.ipv6.conf.eth0.accept_redirects", "0")?;
     }
     // What has the server's own address is lost at the client.
-    let rules = lab.dir().join("leaks.nft");
-    let text = "table inet leaks { chain pre { type filter hook prerouting priority raw;
+    let leaks = "table inet leaks { chain pre { type filter hook prerouting priority raw;
         ip saddr 192.168.122.45 counter drop
         ip6 saddr fd22::45 meta l4proto { tcp, udp } counter drop
     }\n}";
-    std::fs::write(&rules, text).expect("the lab's folder");
-    lab.host("client").run(&format!("nft -f {}", rules.display()))?;
+    nft(&lab.host("client"), leaks)?;
     pair.move_to(0, true)?;
     let mut ends = Vec::new();
     for (family, vip) in VIP.into_iter().enumerate() {
