@@ -18,6 +18,7 @@ use lexopt::prelude::*;
 
 const HELP: &str = "\
 Usage: rvs-bench-lab packets|ipvs|control|stream [--quick] [--record FILE]
+       rvs-bench-lab packets --row ROW [--flows N] [--seconds N]
 
   packets        packets a second, small UDP packets of many flows
   ipvs           the same beside the kernel's IPVS, which this machine must have
@@ -25,6 +26,7 @@ Usage: rvs-bench-lab packets|ipvs|control|stream [--quick] [--record FILE]
   stream         TCP streams and requests through NAT by TC
   --quick        shorter, smaller, fewer rounds
   --record FILE  writes the measurements to a file, as JSON
+  --row ROW      sends to one row of `packets` all the time, for a profile: 20 seconds, 1,024 flows
 ";
 
 /// What was measured, by name.
@@ -32,18 +34,25 @@ type Measured = BTreeMap<String, f64>;
 
 fn main() -> Result<()> {
     let (mut part, mut quick, mut record) = (None, false, None::<PathBuf>);
+    let (mut row, mut flows, mut seconds) = (None::<String>, 1 << 10, 20);
     let mut parser = lexopt::Parser::from_env();
     while let Some(arg) = parser.next()? {
         match arg {
             Value(word) if part.is_none() => part = Some(word.string()?),
             Long("quick") => quick = true,
             Long("record") => record = Some(parser.value()?.into()),
+            Long("row") => row = Some(parser.value()?.string()?),
+            Long("flows") => flows = parser.value()?.parse()?,
+            Long("seconds") => seconds = parser.value()?.parse()?,
             Short('h') | Long("help") => {
                 print!("{HELP}");
                 return Ok(());
             }
             _ => return Err(arg.unexpected().into()),
         }
+    }
+    if let (Some("packets"), Some(row)) = (part.as_deref(), row) {
+        return packets::keep_busy(&packets::Busy { row, flows, seconds });
     }
     let measured = match part.as_deref() {
         Some("packets") => packets::run(quick)?,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use rvs_testkit::lab::Topology;
+use rvs_testkit::lab::{Lab, Topology};
 
 use crate::line::{DR, Kind, Line, NAT, SERVER, only};
 use crate::programs::Programs;
@@ -30,9 +30,44 @@ const IPVS_LINES: &[Plan] = &[
 ];
 const FLOWS: [u32; 2] = [1 << 10, 1 << 16];
 
+/// One row, kept busy for a profiler.
+pub struct Busy {
+    /// Its name in the table.
+    pub row: String,
+    /// Its flows.
+    pub flows: u32,
+    /// How long, in seconds.
+    pub seconds: u64,
+}
+
 /// Measures against nftables.
 pub fn run(quick: bool) -> Result<Measured> {
     compare("lab", LINES, &FLOWS, "nft", quick)
+}
+
+/// Sends to one row all the time, and prints its rate.
+pub fn keep_busy(busy: &Busy) -> Result<()> {
+    let named = |(_, _, of): &&Plan| of.iter().any(|(row, _)| *row == busy.row);
+    let (host, kind, of) = *LINES.iter().find(named).context("--row: no such row")?;
+    let (_, dst) = of.iter().find(|(row, _)| *row == busy.row).context("the row")?;
+    let (lab, mut programs) = start(&[host])?;
+    let line = Line::build(&lab, host, 0, kind, &mut programs)?;
+    programs.flows(dst.parse::<SocketAddr>()?, busy.flows)?;
+    open(&mut programs, &line, busy.flows)?;
+    println!("{}, {} flows: all are known", busy.row, busy.flows);
+    let rate = rate(&mut programs, &line, Duration::from_secs(busy.seconds))?;
+    println!("{:.3} million packets a second", rate / 1e6);
+    Ok(())
+}
+
+/// A lab with these directors, and the programs that send and count, this thread on the generator's CPU.
+fn start(hosts: &[&'static str]) -> Result<(Lab, Programs)> {
+    rustix::thread::sched_setaffinity(None, &only(0)).context("the generator's CPU")?;
+    let mut topology = Topology::new().prefix("rvs-bench");
+    for host in hosts {
+        topology = topology.attach(host, "lan", &[]);
+    }
+    Ok((topology.build()?, Programs::load()?))
 }
 
 /// Measures against the kernel's IPVS, which this machine must have.
@@ -50,13 +85,8 @@ fn compare(
 ) -> Result<Measured> {
     let (rounds, time) =
         if quick { (1, Duration::from_millis(100)) } else { (5, Duration::from_secs(1)) };
-    rustix::thread::sched_setaffinity(None, &only(0)).context("the generator's CPU")?;
-    let mut topology = Topology::new().prefix("rvs-bench");
-    for (host, ..) in lines {
-        topology = topology.attach(host, "lan", &[]);
-    }
-    let lab = topology.build()?;
-    let mut programs = Programs::load()?;
+    let hosts: Vec<&str> = lines.iter().map(|(host, ..)| *host).collect();
+    let (lab, mut programs) = start(&hosts)?;
     let mut rows = Vec::new();
     for (number, (host, kind, of)) in lines.iter().copied().enumerate() {
         let line = Line::build(&lab, host, number, kind, &mut programs)
