@@ -132,7 +132,7 @@ impl<A: Ip> Forward<'_, A> {
 
     /// Rewrites the IP packet: addresses, ports, TTL and checksums. `None` if a header is out of
     /// reach. Not inlined: the kernel's stack is 512 bytes for all frames.
-    #[inline(never)]
+    #[inline(always)]
     pub fn rewrite<P: Packet>(&self, packet: &mut P, flow: &Flow<A>) -> Option<()> {
         nat::apply(packet, flow, self.entry, self.change())
     }
@@ -655,8 +655,7 @@ fn renew<A: Copy>(entry: &Conn<A>, expires: Tick) {
 }
 
 /// Accounts for a packet that is about to leave: connection state, expiry, counters.
-/// Not inlined: see [`Forward::rewrite`].
-#[inline(never)]
+#[inline(always)]
 pub fn commit<A: Addr, E: Tables<A>>(env: &E, now: Tick, flow: &Flow<A>, forward: &Forward<'_, A>) {
     let Some(config) = env.config() else { return };
     match settled(config, now, flow, forward) {

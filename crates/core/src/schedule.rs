@@ -130,16 +130,17 @@ fn try_schedule<A: Addr, E: Tables<A>>(
 ) -> Result<u32, Scheduled> {
     let slot = env.slot(slot_index).ok_or(Reason::Inconsistent)?;
     let version = env.version(slot.version.get()).ok_or(Reason::Inconsistent)?;
-    let mut control = 0;
-    let index = if version.has(ServiceFlags::PERSISTENT) {
-        let (index, template) = persistent(env, flow, slot, version, picked)?;
-        control = template;
-        index
-    } else {
-        picked.or_pick(env, slot, version, flow)?
-    };
+    let persistent = version.has(ServiceFlags::PERSISTENT);
+    let (mut index, mut control) =
+        if persistent { remembered(env, flow, slot, version) } else { (NONE, 0) };
     if index == NONE {
-        return Err(Reason::NoDest.into());
+        index = picked.or_pick(env, slot, version, flow)?;
+        if index == NONE {
+            return Err(Reason::NoDest.into());
+        }
+        if persistent {
+            control = remember(env, flow, slot, version, index)?;
+        }
     }
     let port_be = (slot.port.get() as u16).to_be();
     // FTP's data keeps its port.
@@ -321,45 +322,50 @@ fn count_controlled<A: Addr, E: Tables<A>>(env: &E, control: u32) {
 }
 
 /// Row and template (index plus one) for a connection to a persistent service: what the client's
-/// template says while its destination is in the service, else what the scheduler says. A template
+/// template says while its destination is in the service; else [`NONE`]. A template
 /// keeps the timeout that it was made with (`tests/oracle/recorded/persist.jsonl`).
 #[inline(always)]
-fn persistent<A: Addr, E: Tables<A>>(
+fn remembered<A: Addr, E: Tables<A>>(
     env: &E,
     flow: &Flow<A>,
     slot: &Slot,
     version: &Version,
-    picked: Picked,
-) -> Result<(u32, u32), Scheduled> {
-    let key = template_key(flow, slot, version);
-    let number = env.find(&key);
-    if let Some(template) = table::entry(env, number) {
-        let mut row = RowOf {
-            env: *env,
-            first_row: version.first_row.get(),
-            dest: template.dest.get(),
-            found: NONE,
-        };
-        env.repeat(version.rows.get(), &mut row);
-        if row.found != NONE && !quiescent(env, template) {
-            template.expires.set(env.now().after(template.pair.get()).0);
-            if version.has(ServiceFlags::ONEPACKET) {
-                change(env, template, Word::counted);
-            }
-            return Ok((row.found, number));
-        }
+) -> (u32, u32) {
+    let number = env.find(&template_key(flow, slot, version));
+    let Some(template) = table::entry(env, number) else { return (NONE, 0) };
+    let mut row = RowOf {
+        env: *env,
+        first_row: version.first_row.get(),
+        dest: template.dest.get(),
+        found: NONE,
+    };
+    env.repeat(version.rows.get(), &mut row);
+    if row.found == NONE || quiescent(env, template) {
         end(env, template);
+        return (NONE, 0);
     }
-    let picked = picked.or_pick(env, slot, version, flow)?;
-    if picked == NONE {
-        return Err(Reason::NoDest.into());
+    template.expires.set(env.now().after(template.pair.get()).0);
+    if version.has(ServiceFlags::ONEPACKET) {
+        change(env, template, Word::counted);
     }
-    let row = env.row(version.first_row.get().wrapping_add(picked)).ok_or(Reason::Inconsistent)?;
+    (row.found, number)
+}
+
+/// Makes the client's template, for row `index`; its index, plus one.
+#[inline(always)]
+fn remember<A: Addr, E: Tables<A>>(
+    env: &E,
+    flow: &Flow<A>,
+    slot: &Slot,
+    version: &Version,
+    index: u32,
+) -> Result<u32, Reason> {
+    let row = env.row(version.first_row.get().wrapping_add(index)).ok_or(Reason::Inconsistent)?;
     let dest = env.dest(row.dest).ok_or(Reason::Inconsistent)?;
-    let number = env.claim(&key);
+    let number = env.claim(&template_key(flow, slot, version));
     let template = table::entry(env, number).ok_or(Reason::TableFull)?;
     fill_template(env, template, row, dest, ticks(version.timeout.get()));
-    Ok((picked, number))
+    Ok(number)
 }
 
 /// Fills a claimed template in and publishes it.
