@@ -200,8 +200,8 @@ fn takes_xdp(frame: &Frame, ifindex: u32) -> bool {
     maps::INTERFACES.get(ifindex).is_some_and(|i| i.flags & INTERFACE_XDP != 0)
 }
 
-/// Puts the outer headers in front. A function of its own to keep `send`'s stack frame small.
-#[inline(never)]
+/// Puts the outer headers in front.
+#[inline(always)]
 fn encapsulate<A: Ip>(
     frame: &mut Frame,
     flow: &Flow<A>,
