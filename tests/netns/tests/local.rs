@@ -449,6 +449,7 @@ fn datagrams_and_errors_come_back_from_the_virtual_address() -> Result<(), LabEr
     Ok(())
 }
 
+/// The kernel, asked by hand: the same.
 #[test]
 fn own_clients_use_services_of_every_port() -> Result<(), LabError> {
     need_lab!();
