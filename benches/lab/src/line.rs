@@ -23,6 +23,8 @@ pub const SERVER: &str = "10.9.0.2:5000";
 pub enum Kind {
     /// An XDP program that redirects whatever comes.
     Bare,
+    /// The same by TC.
+    BareTc,
     /// The kernel's forwarding.
     Forward,
     /// The kernel's forwarding with a dnat rule of nftables.
@@ -84,7 +86,9 @@ impl Line {
         sinks.sink(&sink)?;
         let (mut director, mut programs) = (None, None);
         match kind {
-            Kind::Bare => programs = Some(bare(&host, &way_in, &way_out)?),
+            Kind::Bare | Kind::BareTc => {
+                programs = Some(bare(&host, &way_in, &way_out, kind == Kind::BareTc)?);
+            }
             Kind::Forward => {}
             Kind::Nft => dnat(&host)?,
             Kind::Ipvs => {
@@ -102,10 +106,10 @@ impl Line {
     }
 }
 
-fn bare(host: &Host, way_in: &str, way_out: &str) -> Result<Programs> {
+fn bare(host: &Host, way_in: &str, way_out: &str, by_tc: bool) -> Result<Programs> {
     host.enter(|| -> Result<Programs> {
         let mut programs = Programs::load()?;
-        programs.redirect(way_in, index(way_out)?)?;
+        programs.redirect(way_in, index(way_out)?, by_tc)?;
         Ok(programs)
     })?
 }

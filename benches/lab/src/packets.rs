@@ -16,6 +16,7 @@ type Plan = (&'static str, Kind, &'static [(&'static str, &'static str)]);
 
 const LINES: &[Plan] = &[
     ("bare", Kind::Bare, &[("bare", SERVER)]),
+    ("bare-tc", Kind::BareTc, &[("bare, TC", SERVER)]),
     ("forward", Kind::Forward, &[("forward", SERVER)]),
     ("nft", Kind::Nft, &[("nft", NAT)]),
     ("xdp", Kind::Rvs("xdp"), &[("XDP NAT", NAT), ("XDP DR", DR)]),

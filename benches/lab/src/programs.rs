@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, MapData, PerCpuArray};
-use aya::programs::{TestRunAttrs, TestRunOptions, Xdp, XdpMode};
+use aya::programs::{
+    SchedClassifier, TcAttachType, TestRunAttrs, TestRunOptions, Xdp, XdpMode, tc,
+};
 use aya::{Ebpf, EbpfLoader, TestRun as _, include_bytes_aligned};
 use rvs_bench_ebpf::{Control, LEN4};
 use rvs_core::types::Protocol;
@@ -34,6 +36,7 @@ impl Programs {
         for name in ["generate_xdp", "count_xdp", "redirect_xdp"] {
             program(&mut ebpf, name)?.load().with_context(|| format!("load {name}"))?;
         }
+        classifier(&mut ebpf)?.load().context("load redirect_tc")?;
         let mut take = |name: &str| ebpf.take_map(name).with_context(|| format!("no map {name}"));
         let control = Array::try_from(take("CONTROL")?)?;
         let count = PerCpuArray::try_from(take("COUNT")?)?;
@@ -48,10 +51,18 @@ impl Programs {
         Ok(())
     }
 
-    /// Sends what arrives at an interface of this namespace out of another.
-    pub fn redirect(&mut self, interface: &str, way_out: u32) -> Result<()> {
+    /// Sends what arrives at an interface of this namespace out of another, by TC or by XDP.
+    pub fn redirect(&mut self, interface: &str, way_out: u32, by_tc: bool) -> Result<()> {
         let map = self.ebpf.map_mut("WAY_OUT").context("no map WAY_OUT")?;
         Array::<_, u32>::try_from(map)?.set(0, way_out, 0)?;
+        if by_tc {
+            // A kernel without TCX needs the qdisc; others do not mind.
+            let _ = tc::qdisc_add_clsact(interface);
+            classifier(&mut self.ebpf)?
+                .attach(interface, TcAttachType::Ingress)
+                .with_context(|| format!("redirect at {interface}"))?;
+            return Ok(());
+        }
         program(&mut self.ebpf, "redirect_xdp")?
             .attach(interface, XdpMode::Driver)
             .with_context(|| format!("redirect at {interface}"))?;
@@ -98,6 +109,10 @@ impl Programs {
 
 fn program<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut Xdp> {
     Ok(ebpf.program_mut(name).with_context(|| format!("no program {name}"))?.try_into()?)
+}
+
+fn classifier(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier> {
+    Ok(ebpf.program_mut("redirect_tc").context("no program redirect_tc")?.try_into()?)
 }
 
 /// Small UDP packets to `dst`; the flow is told by the low half of the client's address and its

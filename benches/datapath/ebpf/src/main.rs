@@ -232,7 +232,7 @@ reference!(insert_xdp, insert_tc, inserted);
 /// Packets that [`count_xdp`] has seen.
 #[btf_map]
 static COUNT: PerCpuArray<u64, 1> = PerCpuArray::new();
-/// Where [`redirect_xdp`] sends to: an interface index.
+/// Where [`redirect_xdp`] and [`redirect_tc`] send to: an interface index.
 #[btf_map]
 static WAY_OUT: Array<u32, 1> = Array::new();
 
@@ -264,4 +264,13 @@ pub fn redirect_xdp(_: XdpContext) -> u32 {
     let Some(way_out) = WAY_OUT.get(0) else { return XDP_ABORTED };
     // SAFETY: a helper without pointers.
     unsafe { bpf_redirect(*way_out, 0) as u32 }
+}
+
+/// The least that forwards between two interfaces by TC.
+#[classifier]
+pub fn redirect_tc(_: TcContext) -> i32 {
+    const TC_ACT_SHOT: i32 = 2;
+    let Some(way_out) = WAY_OUT.get(0) else { return TC_ACT_SHOT };
+    // SAFETY: a helper without pointers.
+    unsafe { bpf_redirect(*way_out, 0) as i32 }
 }
