@@ -23,10 +23,11 @@ use core::cell::Cell;
 use crate::addr::{Addr, V4, V6};
 use crate::control::Stats;
 use crate::sysctl;
+use crate::time::Clock;
 use crate::types::ServiceFlags;
 
 /// Version of everything in this file. rvsd adopts pinned maps of its own version only.
-pub const LAYOUT_VERSION: u32 = 8;
+pub const LAYOUT_VERSION: u32 = 9;
 
 /// TCP state numbers are below this: size of the timeout table.
 pub const TCP_STATES: usize = 16;
@@ -47,6 +48,8 @@ pub struct Config {
     pub parts4: Parts,
     /// The IPv6 connection table.
     pub parts6: Parts,
+    /// The programs' clock.
+    pub clock: Clock,
     /// Places for destinations: of so many counters a CPU.
     pub dests: Cell<u32>,
     /// Timeout of a UDP flow, in ticks.

@@ -3,6 +3,7 @@
 //! sweeps the connection table.
 
 pub mod attach;
+mod clock;
 pub mod env;
 pub mod maps;
 mod memory;

@@ -2,11 +2,13 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use aya::maps::{MapData, ProgramArray};
 use aya::programs::{Program, ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 
+use crate::clock;
 use crate::maps::{MAPS, Maps, Sizes};
 
 /// The object that `build.rs` made.
@@ -84,10 +86,17 @@ impl Object {
             loader.map_max_entries(name, entries);
         }
         let mut ebpf = loader.load(OBJECT)?;
-        verify(&mut ebpf)?;
-        let programs = enter(&mut ebpf)?;
         let maps = Maps::open(pin)?;
         maps.initialise();
+        // Until the second look, after the verifier's work, programs ask the clock itself.
+        maps.config().clock.step.set(0);
+        clock::load(&mut ebpf)?;
+        let (earlier, start) = (clock::look(&mut ebpf, &maps)?, Instant::now());
+        verify(&mut ebpf)?;
+        let programs = enter(&mut ebpf)?;
+        std::thread::sleep(clock::APART.saturating_sub(start.elapsed()));
+        clock::look(&mut ebpf, &maps)?;
+        maps.config().clock.compare(earlier);
         Ok((Self { ebpf, pin: pin.to_owned(), _programs: programs }, maps))
     }
 
@@ -168,7 +177,10 @@ fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, OpenError> {
     program.try_into().map_err(|reason| OpenError::Verify { name: "rvs_xdp", reason })
 }
 
-fn tc<'e>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<&'e mut SchedClassifier, OpenError> {
+pub(crate) fn tc<'e>(
+    ebpf: &'e mut Ebpf,
+    name: &'static str,
+) -> Result<&'e mut SchedClassifier, OpenError> {
     let program = ebpf.program_mut(name).ok_or_else(|| missing(name))?;
     program.try_into().map_err(|reason| OpenError::Verify { name, reason })
 }

@@ -8,6 +8,7 @@
 mod atomic;
 mod bare;
 mod bypass;
+mod clock;
 mod cover;
 mod engine;
 mod env;

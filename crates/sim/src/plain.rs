@@ -13,7 +13,7 @@ use rvs_core::layout::{
 };
 use rvs_core::limit::{Limits, Moment, Receiver};
 use rvs_core::reason::Reason;
-use rvs_core::time::Tick;
+use rvs_core::time::{Clock, Tick};
 use rvs_tables::sweeper::{self, Pass};
 use rvs_tables::{Memory, ServiceHash, initialise};
 
@@ -77,6 +77,7 @@ impl Plain {
             seed: Cell::default(),
             parts4: Parts::default(),
             parts6: Parts::default(),
+            clock: Clock::default(),
             dests: Cell::default(),
             udp_timeout: Cell::default(),
             loopback: Cell::default(),

@@ -99,6 +99,8 @@ pub fn next_tick() {
     while rvs_datapath::env::now() == now {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
+    // They count jiffies, which may lag behind the clock by one.
+    std::thread::sleep(std::time::Duration::from_millis(10));
 }
 
 /// Which program.
