@@ -254,6 +254,9 @@ class Scenario:
             flags = pick.choice(CLIENT_FLAGS)
         packet = self.transport(flow['client'], flow['port'], self.vip, flow['service']['port'], flags)
         to_client, to_server = self.inject(packet)
+        if flags == 'S':
+            # A connection in whose place another came counts in the kernel until a timer has run, a jiffy later.
+            time.sleep(0.02)
         if self.nodest and any(map(is_reset, to_client)):
             self.answers_counted = True
             self.revived.add((f'{bracket(flow["client"])}:{flow["port"]}', f'{bracket(self.vip)}:{flow["service"]["port"]}'))
