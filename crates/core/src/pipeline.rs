@@ -131,7 +131,7 @@ impl<A: Ip> Forward<'_, A> {
     }
 
     /// Rewrites the IP packet: addresses, ports, TTL and checksums. `None` if a header is out of
-    /// reach. Not inlined: the kernel's stack is 512 bytes for all frames.
+    /// reach.
     #[inline(always)]
     pub fn rewrite<P: Packet>(&self, packet: &mut P, flow: &Flow<A>) -> Option<()> {
         nat::apply(packet, flow, self.entry, self.change())
