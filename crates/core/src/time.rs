@@ -63,13 +63,13 @@ impl Clock {
         Some(self.nanos.get().wrapping_add(since.wrapping_mul(step)))
     }
 
-    /// Finds out the length of a jiffy by an earlier moment, jiffies and nanoseconds, half a second ago or
-    /// more. It stays unknown if `CONFIG_HZ` is none that x86 or arm64 can have.
+    /// Finds out the length of a jiffy by an earlier moment, jiffies and nanoseconds, a fifth of a second ago
+    /// or more. It stays unknown if `CONFIG_HZ` is none that x86 or arm64 can have.
     pub fn compare(&self, (jiffies, nanos): (u64, u64)) {
         const SECOND: u64 = 1_000_000_000;
         let passed = self.nanos.get().wrapping_sub(nanos);
         let counted = self.jiffies.get().wrapping_sub(jiffies);
-        let is = |hz: &u64| (passed * hz / SECOND).abs_diff(counted) <= 2;
+        let is = |hz: &u64| (passed.saturating_mul(*hz) / SECOND).abs_diff(counted) <= 2;
         let mut fitting = [100, 250, 300, 1000].into_iter().filter(is);
         if let (Some(hz), None) = (fitting.next(), fitting.next()) {
             self.step.set((SECOND + hz / 2) / hz);
