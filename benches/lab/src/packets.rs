@@ -48,9 +48,12 @@ pub fn run(quick: bool) -> Result<Measured> {
 
 /// Sends to one row all the time, and prints its rate.
 pub fn keep_busy(busy: &Busy) -> Result<()> {
-    let named = |(_, _, of): &&Plan| of.iter().any(|(row, _)| *row == busy.row);
-    let (host, kind, of) = *LINES.iter().find(named).context("--row: no such row")?;
-    let (_, dst) = of.iter().find(|(row, _)| *row == busy.row).context("the row")?;
+    let rows = |(host, kind, of): &'static Plan| of.iter().map(move |row| (*host, *kind, row));
+    let (host, kind, (_, dst)) = LINES
+        .iter()
+        .flat_map(rows)
+        .find(|(_, _, (row, _))| *row == busy.row)
+        .context("--row: no such row")?;
     let (lab, mut programs) = start(&[host])?;
     let line = Line::build(&lab, host, 0, kind, &mut programs)?;
     programs.flows(dst.parse::<SocketAddr>()?, busy.flows)?;

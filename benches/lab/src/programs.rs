@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, MapData, PerCpuArray};
 use aya::programs::{
-    SchedClassifier, TcAttachType, TestRunAttrs, TestRunOptions, Xdp, XdpMode, tc,
+    Program, ProgramError, SchedClassifier, TcAttachType, TestRunAttrs, TestRunOptions, Xdp,
+    XdpMode, tc,
 };
 use aya::{Ebpf, EbpfLoader, TestRun as _, include_bytes_aligned};
 use rvs_bench_ebpf::{Control, LEN4};
@@ -34,9 +35,9 @@ impl Programs {
     pub fn load() -> Result<Self> {
         let mut ebpf = EbpfLoader::new().load(OBJECT).context("load the lab's programs")?;
         for name in ["generate_xdp", "count_xdp", "redirect_xdp"] {
-            program(&mut ebpf, name)?.load().with_context(|| format!("load {name}"))?;
+            program::<Xdp>(&mut ebpf, name)?.load().with_context(|| format!("load {name}"))?;
         }
-        classifier(&mut ebpf)?.load().context("load redirect_tc")?;
+        program::<SchedClassifier>(&mut ebpf, "redirect_tc")?.load().context("load redirect_tc")?;
         let mut take = |name: &str| ebpf.take_map(name).with_context(|| format!("no map {name}"));
         let control = Array::try_from(take("CONTROL")?)?;
         let count = PerCpuArray::try_from(take("COUNT")?)?;
@@ -45,7 +46,7 @@ impl Programs {
 
     /// Makes an interface of this namespace a sink.
     pub fn sink(&mut self, interface: &str) -> Result<()> {
-        program(&mut self.ebpf, "count_xdp")?
+        program::<Xdp>(&mut self.ebpf, "count_xdp")?
             .attach(interface, XdpMode::Driver)
             .with_context(|| format!("count at {interface}"))?;
         Ok(())
@@ -58,12 +59,12 @@ impl Programs {
         if by_tc {
             // A kernel without TCX needs the qdisc; others do not mind.
             let _ = tc::qdisc_add_clsact(interface);
-            classifier(&mut self.ebpf)?
+            program::<SchedClassifier>(&mut self.ebpf, "redirect_tc")?
                 .attach(interface, TcAttachType::Ingress)
                 .with_context(|| format!("redirect at {interface}"))?;
             return Ok(());
         }
-        program(&mut self.ebpf, "redirect_xdp")?
+        program::<Xdp>(&mut self.ebpf, "redirect_xdp")?
             .attach(interface, XdpMode::Driver)
             .with_context(|| format!("redirect at {interface}"))?;
         Ok(())
@@ -102,17 +103,18 @@ impl Programs {
             attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
             ..Default::default()
         };
-        program(&mut self.ebpf, "generate_xdp")?.test_run(options).context("send live frames")?;
+        program::<Xdp>(&mut self.ebpf, "generate_xdp")?
+            .test_run(options)
+            .context("send live frames")?;
         Ok(())
     }
 }
 
-fn program<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut Xdp> {
+fn program<'e, P>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut P>
+where
+    &'e mut P: TryFrom<&'e mut Program, Error = ProgramError>,
+{
     Ok(ebpf.program_mut(name).with_context(|| format!("no program {name}"))?.try_into()?)
-}
-
-fn classifier(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier> {
-    Ok(ebpf.program_mut("redirect_tc").context("no program redirect_tc")?.try_into()?)
 }
 
 /// Small UDP packets to `dst`; the flow is told by the low half of the client's address and its

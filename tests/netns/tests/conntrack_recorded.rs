@@ -86,8 +86,7 @@ fn packets_and_netfilter_s_entries_are_the_kernel_s() -> Result<(), LabError> {
                 "--set 900 120 300"
             })?;
             let nodest = u8::from(row["nodest"] == 1);
-            let words = format!("expire_nodest_conn={nodest}");
-            director.rvs_command()?.args(["sysctl", &words]).output().expect("rvs");
+            setting(&director, &format!("expire_nodest_conn={nodest}")).expect("it can be set");
             for line in services(&row).lines() {
                 director.ipvsadm(line)?;
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rvs_testkit::lab::{Checksums, Director, Lab, LabError};
 use rvs_testkit::need_lab;
-use rvs_tests_netns::{CLIENT, DIRECTOR, QUIET, SERVERS, at, lab, masquerade};
+use rvs_tests_netns::{CLIENT, DIRECTOR, QUIET, SERVERS, at, lab, masquerade, setting};
 
 /// The port of the echo servers.
 const PORT: u16 = 7;
@@ -154,19 +154,12 @@ fn shared(mode: &str, outer: Option<(usize, &str)>) -> Result<(), LabError> {
     }
     any_order(&lab, SHARED, &format!("{mode} {outer:?}"))?;
     if outer.is_some() {
-        set(&director, "pmtu_disc=0")?;
+        setting(&director, "pmtu_disc=0").expect("it can be set");
         let before = reason(&director, "slow.too_big")?;
         // The client sends it whole, not to be cut, and need not learn that it is too big.
         assert!(echo(&lab, &at(SHARED[0], PORT), 1472, 1)?, "{mode} {outer:?}");
         assert!(reason(&director, "slow.too_big")? > before, "{mode} {outer:?}");
     }
-    Ok(())
-}
-
-/// Changes a setting.
-fn set(director: &Director, setting: &str) -> Result<(), LabError> {
-    let output = director.rvs_command()?.args(["sysctl", setting]).output().expect("rvs starts");
-    assert!(output.status.success(), "{setting}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())
 }
 

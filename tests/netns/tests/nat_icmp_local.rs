@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, sockopt};
 use rvs_testkit::lab::{Director, Host, Lab, LabError, Topology};
 use rvs_testkit::need_lab;
-use rvs_tests_netns::at;
+use rvs_tests_netns::{at, setting};
 use serde_json::Value;
 
 /// The client's port in the recording, to which the director sends.
@@ -173,9 +173,7 @@ fn what_the_director_sends_as_a_real_server_is_answered_as_by_the_kernel() -> Re
             service = next;
         }
         let on = row["nat_icmp_send"].as_u64().expect("a number");
-        let mut command = director.rvs_command()?;
-        let status = command.args(["sysctl", &format!("nat_icmp_send={on}")]).output();
-        assert!(status.is_ok_and(|output| output.status.success()));
+        setting(&director, &format!("nat_icmp_send={on}")).expect("it can be set");
         let own = text("case").contains("a client on the director");
         let from = at(text("server"), port("port")).parse().expect("an address");
         let to = at(text("to"), if own { 0 } else { PORT }).parse().expect("an address");

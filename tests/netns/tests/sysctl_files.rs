@@ -35,10 +35,9 @@ impl Shell<'_> {
 /// values; the folder.
 fn files_work(director: &Director, words: &[&str]) -> Result<(), LabError> {
     let shell = Shell { director, words };
-    let setting = |name: &str| -> Result<String, LabError> {
-        let output = director.rvs_command()?.args(["sysctl", name]).output().expect("it starts");
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        Ok(text.split_once(" = ").expect("a setting").1.trim_end().to_owned())
+    let setting = |name: &str| {
+        let text = rvs_tests_netns::setting(director, name).expect("it can be read");
+        text.split_once(" = ").expect("a setting").1.trim_end().to_owned()
     };
     for (line, value) in [
         (format!("echo 2 > {FOLDER}/conn_reuse_mode"), "2"),
@@ -47,7 +46,7 @@ fn files_work(director: &Director, words: &[&str]) -> Result<(), LabError> {
         ("cd /proc/sys; echo 1 >> net/ipv4/vs/conn_reuse_mode".to_owned(), "1"),
     ] {
         assert_eq!(shell.prints(&line)?, "", "{line}");
-        assert_eq!(setting("conn_reuse_mode")?, value, "{line}");
+        assert_eq!(setting("conn_reuse_mode"), value, "{line}");
         assert_eq!(shell.prints(&format!("cat {FOLDER}/conn_reuse_mode"))?, format!("{value}\n"));
     }
     for (name, value, why) in [
@@ -55,10 +54,10 @@ fn files_work(director: &Director, words: &[&str]) -> Result<(), LabError> {
         ("secure_tcp", "x", "Invalid argument"),
         ("sync_threshold", "4 50", "not supported"),
     ] {
-        let before = setting(name)?;
+        let before = setting(name);
         let (code, _, stderr) = shell.run(&format!("echo {value} | cat > {FOLDER}/{name}"))?;
         assert!(code != Some(0) && stderr.contains(why), "{name}: {code:?} {stderr}");
-        assert_eq!(setting(name)?, before);
+        assert_eq!(setting(name), before);
     }
     let (code, _, stderr) = shell.run("echo 1 > /proc/net/ip_vs")?;
     assert!(code != Some(0) && stderr.contains("ermission denied"), "{code:?} {stderr}");

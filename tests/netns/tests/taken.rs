@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::net::{AddressFamily, SocketType, bind, connect, ipproto, sockopt};
 use rvs_testkit::lab::{Director, Host, Lab, LabError, Stop, Topology};
 use rvs_testkit::need_lab;
-use rvs_tests_netns::at;
+use rvs_tests_netns::{at, nft};
 use serde_json::{Value, json};
 
 /// Addresses of the service, which the director has; of the client; of the server.
@@ -169,8 +169,6 @@ fn open_connections_stay_with_their_sockets_and_new_ones_are_balanced() -> Resul
     let lab = network()?;
     let (client, host) = (lab.host("client"), lab.host("director"));
     let director = Director::start(&host, &[])?;
-    let rules = lab.dir().join("marks.nft");
-    std::fs::write(&rules, NFT).expect("the lab's folder");
     let mut rows = Vec::new();
     for family in 0..2 {
         let of = |addr: &str, tcp| {
@@ -197,7 +195,7 @@ fn open_connections_stay_with_their_sockets_and_new_ones_are_balanced() -> Resul
         let over = waiting.ask();
         waiting.close();
 
-        host.run(&format!("nft -f {}", rules.display()))?;
+        nft(&host, NFT)?;
         let option = ["", "-6"][family];
         director.ipvsadm(&format!("-A -f 5 {option} -s rr"))?;
         let server = at(SERVER[family], 0);

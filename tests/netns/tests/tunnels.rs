@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rvs_testkit::lab::{Checksums, Director, GUE_PORT, Lab, LabError};
 use rvs_testkit::need_lab;
-use rvs_tests_netns::{CLIENT, QUIET, SERVERS, at, lab};
+use rvs_tests_netns::{CLIENT, QUIET, SERVERS, at, lab, setting};
 
 /// The virtual addresses, which the server has, too.
 const SHARED: [&str; 2] = ["192.168.122.22", "fd22::22"];
@@ -103,8 +103,7 @@ fn tunnels(
     let director = Director::start(&lab.host("director"), &["--mode", mode])?;
     // Else packets of a connection whose destination is gone are dropped, as by the kernel: a round
     // would fail whose client has the port of one before.
-    let set = director.rvs_command()?.args(["sysctl", "expire_nodest_conn=1"]).status();
-    assert!(set.expect("rvs can be started").success());
+    setting(&director, "expire_nodest_conn=1").expect("it can be set");
     let bytes = std::fs::read(lab.web_file("bulk", BULK)?).expect("it was just written");
     for (family, vip) in SHARED.into_iter().enumerate() {
         let (tcp, udp) = (at(vip, 80), at(vip, 7));

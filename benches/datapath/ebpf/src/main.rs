@@ -269,8 +269,7 @@ pub fn redirect_xdp(_: XdpContext) -> u32 {
 /// The least that forwards between two interfaces by TC.
 #[classifier]
 pub fn redirect_tc(_: TcContext) -> i32 {
-    const TC_ACT_SHOT: i32 = 2;
-    let Some(way_out) = WAY_OUT.get(0) else { return TC_ACT_SHOT };
+    let Some(way_out) = WAY_OUT.get(0) else { return SHOT };
     // SAFETY: a helper without pointers.
     unsafe { bpf_redirect(*way_out, 0) as i32 }
 }
