@@ -41,8 +41,11 @@ pub fn run(quick: bool) -> Result<Measured> {
     for (name, bytes) in maps.iter().filter(|(_, bytes)| *bytes >= 1 << 16) {
         println!("| {name} | {bytes} | {:.1} |", *bytes as f64 / count);
     }
-    let of = |name: &str| maps.iter().find(|map| map.0 == name).map(|map| map.1 as f64);
-    let table = of("CONNS4").context("no pinned map CONNS4")?;
+    let of = |name: &str| {
+        let map = maps.iter().find(|map| map.0 == name).map(|map| map.1 as f64);
+        map.with_context(|| format!("no pinned map {name}"))
+    };
+    let table = of("CONNS4")? + of("TAGS4")?;
     let all: u64 = maps.iter().map(|(_, bytes)| *bytes).sum();
     println!("| all | {all} | {:.1} |", all as f64 / count);
     println!("\nIn use of the IPv4 table: {:.1} bytes a connection.", found as f64 * 64.0 / count);

@@ -1,5 +1,7 @@
 //! The connection table between runs: counted, and emptied.
 
+use std::cell::Cell;
+
 use rvs_core::addr::Addr;
 use rvs_core::conn::{FREE, Word};
 use rvs_core::layout::{Conn, ConnSet};
@@ -49,8 +51,8 @@ fn flow<A: Addr>(conn: &Conn<A>, last: usize) -> u32 {
 /// at this moment.
 pub fn clear(maps: &Maps, family: Family, first: u32) {
     match family {
-        Family::V4 => clear_in(&maps.conns4, first, 0),
-        Family::V6 => clear_in(&maps.conns6, first, 3),
+        Family::V4 => clear_in(&maps.conns4, &maps.tags4, first, 0),
+        Family::V6 => clear_in(&maps.conns6, &maps.tags6, first, 3),
     }
     for dest in maps.dests.iter().filter(|_| first == 0) {
         dest.active.set(0);
@@ -59,18 +61,19 @@ pub fn clear(maps: &Maps, family: Family, first: u32) {
 }
 
 /// `last` is the index of the last word of an address.
-fn clear_in<A: Addr>(sets: &[ConnSet<A>], first: u32, last: usize) {
-    for set in sets {
-        let [head, ..] = &set.ways;
-        if first == 0 {
-            head.overflow.set(0);
-        }
+fn clear_in<A: Addr>(sets: &[ConnSet<A>], tags: &[Cell<u64>], first: u32, last: usize) {
+    let in_sets = sets.iter().skip(tags.len()).map(|set| &set.ways[0].tags);
+    for (set, tags) in sets.iter().zip(tags.iter().chain(in_sets)) {
         for (way, conn) in set.ways.iter().enumerate() {
             if conn.word.get() != FREE && flow(conn, last) >= first {
-                head.tags.set(head.tags.get() & !(0xff << (8 * way)));
+                tags.set(tags.get() & !(0x7f << (8 * way)));
                 conn.word.set(FREE);
                 conn.key.set(Default::default());
             }
+        }
+        if first == 0 {
+            // Marks of sets that were full.
+            tags.set(0);
         }
     }
 }

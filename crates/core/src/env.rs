@@ -75,6 +75,8 @@ pub trait Env: Copy {
     fn add(&self, cell: &Cell<u32>, delta: u32);
     /// The same for 64 bits.
     fn add64(&self, cell: &Cell<u64>, delta: u64);
+    /// Sets bits.
+    fn or64(&self, cell: &Cell<u64>, bits: u64);
 
     /// Calls `visitor` with 0, 1 ... below `count` until it returns false.
     fn repeat<V: Visit>(&self, count: u32, visitor: &mut V);
@@ -88,6 +90,8 @@ pub trait Env: Copy {
 pub trait Tables<A: Addr>: Env {
     /// A set of the connection table.
     fn set(&self, index: u32) -> Option<&ConnSet<A>>;
+    /// The tags of a set of the connection table's first two parts: see [`table`].
+    fn tags(&self, set: u32) -> Option<&Cell<u64>>;
     /// This CPU's entry for packets that leave no connection behind: it is in no set, and holds what
     /// it is filled with until the packet is done.
     fn passing(&self) -> Option<&Conn<A>>;

@@ -27,7 +27,7 @@ use crate::time::Clock;
 use crate::types::ServiceFlags;
 
 /// Version of everything in this file. rvsd adopts pinned maps of its own version only.
-pub const LAYOUT_VERSION: u32 = 9;
+pub const LAYOUT_VERSION: u32 = 10;
 
 /// TCP state numbers are below this: size of the timeout table.
 pub const TCP_STATES: usize = 16;
@@ -368,15 +368,18 @@ pub const INTERFACE_NO_TX: u16 = 4;
 /// Elements of `INTERFACES`. XDP leaves interfaces with higher numbers to TC.
 pub const INTERFACES: u32 = 4096;
 
-/// Entries that are made for each connection that there is to be room for: a masqueraded one takes two.
+/// Entries that are made for each connection that there is to be room for, less what takes the place of
+/// their tags: a masqueraded one takes two.
 pub const ENTRIES: u32 = 3;
 
 /// Ways of a set of the connection table.
 pub const WAYS: usize = 8;
 
+
 /// Sets that a look-up may visit: one in each of the first two parts of the table, the others in the
-/// last.
-pub const PROBES: u32 = 6;
+/// last. Eight bytes wide, as the verifier forgets half of a register that LLVM puts on the stack beside a
+/// map's key.
+pub const PROBES: u64 = 8;
 
 /// What a packet's connection is found by: its addresses, ports and protocol as they lie in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -421,8 +424,8 @@ pub struct Conn<A: Copy> {
     /// Entry index, plus one, of the other direction; 0 if there is none. In a template its
     /// timeout in ticks.
     pub pair: Cell<u32>,
-    /// In the first way only: a byte for each way, the tag of its key; 0 while nobody has the way. Whoever
-    /// changes it from 0 has claimed it.
+    /// In the first way only, and only where the set has none in `TAGS4` or `TAGS6`: the set's
+    /// [tags](crate::table).
     pub tags: Cell<u64>,
     /// Where its packets go: the new destination address, in replies the new source address.
     pub target: Cell<A>,
@@ -434,8 +437,6 @@ pub struct Conn<A: Copy> {
     pub control: Cell<u32>,
     /// Of a template with a Call-ID, its index in `CALL_IDS`, plus one; else 0.
     pub call_id: Cell<u32>,
-    /// In the first way only: non-zero once an insert found the set full and went on.
-    pub overflow: Cell<u32>,
 }
 
 /// A set of the connection table.

@@ -4,14 +4,20 @@
 //! the last. The first part fits into a CPU's second-level cache, the second into its third, the last
 //! is all the rest. An insert takes the first free place; a set that it finds full it marks as
 //! overflowed, and a look-up goes on only while sets are marked. So few connections lie close together
-//! in however large a table. A tag for each way, of its key's hash, lies at the head of the set: other
-//! connections' cache lines are not touched, neither by those who look for one nor by those who look for
-//! a place. ARCHITECTURE.md has the measurements behind this.
+//! in however large a table.
+//!
+//! A word for each set has a tag for each way, of its key's hash, and the mark: of all connections' own
+//! cache lines only that of the one that is looked for is touched. The words of the first two parts lie
+//! together (`TAGS4`, `TAGS6`), eight to a cache line and so always near; those of the last, which would be
+//! too many for that, lie in their sets, on the page that is needed anyway. ARCHITECTURE.md has the
+//! measurements behind this.
 
-use crate::addr::Addr;
+use core::cell::Cell;
+
+use crate::addr::{Addr, V4};
 use crate::conn::{BUSY, FREE, Word};
 use crate::env::Tables;
-use crate::layout::{Conn, Key, PROBES, Parts, WAYS, split_entry};
+use crate::layout::{Conn, ConnSet, ENTRIES, Key, PROBES, Parts, WAYS, split_entry};
 
 /// Spreads a key over 64 bits; `seed` keeps outsiders from choosing colliding flows.
 #[inline(always)]
@@ -31,32 +37,65 @@ pub fn hash<A: Addr>(key: &Key<A>, seed: u64) -> u64 {
 const NEAR: u32 = 1 << 9;
 /// Sets of the second part, at most: 8 MiB with IPv4, room for 131,072 entries.
 const MIDDLE: u32 = 1 << 14;
-/// The probe that is the first in the last part.
-const LAST: u32 = 2;
+/// The first probe that is in the last part.
+const LAST: u64 = 2;
 
 /// The tag of a way that nobody has.
 const UNTAGGED: u64 = 0;
+/// Bits of a way's byte that are its tag.
+const TAG: u64 = 0x7f;
+/// In a set's word: an insert found it full and went on.
+const OVERFLOWED: u64 = 1 << 63;
 
 /// Where a key may lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     /// Index of the set.
     pub set: u32,
-    /// Its tag, from 1 to 255. No other key in the set has the same: a look-up compares one key at most.
+    /// Its tag, from 1 to 127. No other key in the set has the same: a look-up compares one key at most.
     pub tag: u64,
 }
 
-/// Divides a table of so many sets.
+/// Sets of a table with room for so many connections, and how many of them have their tags in a map of their
+/// own. Both maps together take [`ENTRIES`] cache lines a connection, with IPv4.
+pub const fn sets(connections: u32) -> (u32, u32) {
+    let sets = connections / WAYS as u32 * ENTRIES;
+    let (near, middle) = first_parts(sets);
+    let words = (near + middle) * size_of::<u64>() as u32;
+    let sets = sets - words.div_ceil(size_of::<ConnSet<V4>>() as u32);
+    let (near, middle) = first_parts(sets);
+    (sets, near + middle)
+}
+
+/// Sets that a table has at least: one in each part.
+pub const LEAST_SETS: u32 = 3;
+
+/// Sets of the first two parts of a table of so many.
+const fn first_parts(sets: u32) -> (u32, u32) {
+    let (near, middle) = (sets / 8, sets / 4);
+    let near = if near == 0 { 1 } else { near };
+    let middle = if middle == 0 { 1 } else { middle };
+    (if near < NEAR { near } else { NEAR }, if middle < MIDDLE { middle } else { MIDDLE })
+}
+
+/// Divides a table of so many sets, [`LEAST_SETS`] or more.
 pub fn divide(parts: &Parts, sets: u32) {
-    let (near, middle) = (NEAR.min(sets / 8), MIDDLE.min(sets / 4));
+    let (near, middle) = first_parts(sets);
     parts.near.set(near);
     parts.middle.set(middle);
     parts.last.set(sets - near - middle);
 }
 
+/// The word of a set's tags: a byte for each way, 0 while nobody has it, else its key's tag. Whoever changes
+/// one from 0 has claimed the way.
+#[inline(always)]
+fn tags<A: Addr, E: Tables<A>>(env: &E, set: u32, apart: bool) -> Option<&Cell<u64>> {
+    if apart { env.tags(set) } else { Some(&env.set(set)?.ways.first()?.tags) }
+}
+
 /// The place of this probe for a key whose hash was [`turned`] for it.
 #[inline(always)]
-fn place(probe: u32, hash: u64, parts: &Parts) -> Place {
+fn place(probe: u64, hash: u64, parts: &Parts) -> Place {
     let (near, middle) = (parts.near.get(), parts.middle.get());
     let (start, len) = match probe {
         0 => (0, near),
@@ -65,27 +104,27 @@ fn place(probe: u32, hash: u64, parts: &Parts) -> Place {
     };
     // Scaled down instead of divided.
     let set = start + (((hash >> 32) * len as u64) >> 32) as u32;
-    let byte = hash & 0xff;
-    Place { set, tag: if byte == UNTAGGED { 1 } else { byte } }
+    // Scaled, too: a branch here would be two paths for the verifier in each probe.
+    Place { set, tag: 1 + ((hash & 0xffff) * TAG >> 16) }
 }
 
-/// A key's hash for the next probe: each takes other bits of it. Of neighbours that overflow, each goes its
-/// own way.
+/// A key's hash for the next probe: each of eight takes other bits of it, the next few none of those before.
+/// Of neighbours that overflow, each goes its own way.
 #[inline(always)]
 fn turned(hash: u64) -> u64 {
-    hash.rotate_left(16)
+    hash.rotate_left(24)
 }
 
 /// 1 in each byte.
 const ONES: u64 = 0x0101_0101_0101_0101;
-/// All bits of each byte but the highest.
-const LOW: u64 = 0x7f * ONES;
+/// The tags of all ways.
+const TAGS: u64 = TAG * ONES;
 
-/// The highest bit of each byte of `tags` that is `tag`.
+/// The highest bit of each byte of `tags` whose tag is `tag`.
 #[inline(always)]
 fn matches(tags: u64, tag: u64) -> u64 {
-    let differ = tags ^ tag.wrapping_mul(ONES);
-    !((differ & LOW).wrapping_add(LOW) | differ | LOW)
+    let differ = (tags ^ tag.wrapping_mul(ONES)) & TAGS;
+    !(differ.wrapping_add(TAGS) | TAGS)
 }
 
 /// The lowest of these bits.
@@ -117,12 +156,11 @@ pub fn find<'e, A: Addr, E: Tables<A>>(env: &'e E, key: &Key<A>) -> Option<(&'e 
     let mut hash = hash(key, config.seed.get());
     for probe in 0..PROBES {
         let place = place(probe, hash, env.parts(config));
-        let set = env.set(place.set)?;
-        let head = set.ways.first()?;
-        let tagged = matches(head.tags.get(), place.tag);
+        let tags = tags(env, place.set, probe < LAST)?.get();
+        let tagged = matches(tags, place.tag);
         if tagged != 0 {
             let way = way_of(tagged);
-            let conn = set.ways.get(way as usize)?;
+            let conn = env.set(place.set)?.ways.get(way as usize)?;
             if same(conn.key.get(), key) && Word(conn.word.get()).is_live() {
                 if size_of::<Conn<A>>() > 64 {
                     // The second cache line, on its way while the first is read.
@@ -131,7 +169,7 @@ pub fn find<'e, A: Addr, E: Tables<A>>(env: &'e E, key: &Key<A>) -> Option<(&'e 
                 return Some((conn, place.set * WAYS as u32 + way));
             }
         }
-        if head.overflow.get() == 0 {
+        if tags & OVERFLOWED == 0 {
             return None;
         }
         hash = turned(hash);
@@ -147,23 +185,22 @@ pub fn claim<'e, A: Addr, E: Tables<A>>(env: &'e E, key: &Key<A>) -> Option<(&'e
     let mut hash = hash(key, config.seed.get());
     for probe in 0..PROBES {
         let place = place(probe, hash, env.parts(config));
-        let set = env.set(place.set)?;
-        let head = set.ways.first()?;
-        let tags = head.tags.get();
+        let word = tags(env, place.set, probe < LAST)?;
+        let tags = word.get();
         let free = matches(tags, UNTAGGED);
         if free != 0 && matches(tags, place.tag) == 0 {
             let way = way_of(lowest(free));
             let claimed = tags | place.tag << (8 * way);
             // Who loses a race for the set goes on to the next.
-            if env.compare_exchange64(&head.tags, tags, claimed) == tags {
-                let conn = set.ways.get(way as usize)?;
+            if env.compare_exchange64(word, tags, claimed) == tags {
+                let conn = env.set(place.set)?.ways.get(way as usize)?;
                 conn.word.set(BUSY);
                 conn.key.set(*key);
                 return Some((conn, place.set * WAYS as u32 + way));
             }
         }
-        if head.overflow.get() == 0 {
-            head.overflow.set(1);
+        if tags & OVERFLOWED == 0 {
+            env.or64(word, OVERFLOWED);
         }
         hash = turned(hash);
     }
@@ -208,11 +245,13 @@ pub fn abandon<A: Addr, E: Tables<A>>(env: &E, number: u32) {
 #[inline(always)]
 pub fn free<A: Addr, E: Tables<A>>(env: &E, number: u32, word: u32) {
     let (set, way) = split_entry(number - 1);
-    let Some(set) = env.set(set) else { return };
-    let (Some(head), Some(conn)) = (set.ways.first(), set.ways.get(way)) else { return };
+    let Some(config) = env.config() else { return };
+    let parts = env.parts(config);
+    let apart = set < parts.near.get() + parts.middle.get();
+    let (Some(conn), Some(tags)) = (entry(env, number), tags(env, set, apart)) else { return };
     if env.compare_exchange(&conn.word, word, FREE) == word {
-        // Nobody else changes this byte while it is not 0.
-        env.add64(&head.tags, (head.tags.get() & 0xff << (8 * way)).wrapping_neg());
+        // Nobody else changes a tag that is not 0.
+        env.add64(tags, (tags.get() & TAG << (8 * way)).wrapping_neg());
     }
 }
 
@@ -222,11 +261,13 @@ mod tests {
 
     #[test]
     fn the_lowest_way_with_a_tag_is_found() {
-        let tags = u64::from_le_bytes([3, 1, 0, 7, 255, 7, 0, 1]);
-        for (tag, way) in [(3, 0), (1, 1), (0, 2), (7, 3), (255, 4)] {
-            assert_eq!(way_of(lowest(matches(tags, tag))), way, "{tag}");
+        for mark in [0, OVERFLOWED] {
+            let tags = u64::from_le_bytes([3, 1, 0, 7, 127, 7, 0, 1]) | mark;
+            for (tag, way) in [(3, 0), (1, 1), (0, 2), (7, 3), (127, 4)] {
+                assert_eq!(way_of(lowest(matches(tags, tag))), way, "{tag}");
+            }
+            assert_eq!(matches(tags, 9), 0);
+            assert_eq!(way_of(matches(TAGS >> 8 | mark, UNTAGGED)), 7);
         }
-        assert_eq!(matches(tags, 9), 0);
-        assert_eq!(way_of(matches(u64::MAX >> 8, UNTAGGED)), 7);
     }
 }

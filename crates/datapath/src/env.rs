@@ -115,6 +115,10 @@ impl Env for Shared<'_> {
         atomic64(cell).fetch_add(delta, Ordering::Release);
     }
 
+    fn or64(&self, cell: &Cell<u64>, bits: u64) {
+        atomic64(cell).fetch_or(bits, Ordering::Relaxed);
+    }
+
     fn repeat<V: Visit>(&self, count: u32, visitor: &mut V) {
         for index in 0..count {
             if !visitor.visit(index) {
@@ -127,6 +131,10 @@ impl Env for Shared<'_> {
 impl Tables<V4> for Shared<'_> {
     fn set(&self, index: u32) -> Option<&ConnSet<V4>> {
         self.0.conns4.get(index as usize)
+    }
+
+    fn tags(&self, set: u32) -> Option<&Cell<u64>> {
+        self.0.tags4.get(set as usize)
     }
 
     fn passing(&self) -> Option<&Conn<V4>> {
@@ -150,6 +158,10 @@ impl Tables<V4> for Shared<'_> {
 impl Tables<V6> for Shared<'_> {
     fn set(&self, index: u32) -> Option<&ConnSet<V6>> {
         self.0.conns6.get(index as usize)
+    }
+
+    fn tags(&self, set: u32) -> Option<&Cell<u64>> {
+        self.0.tags6.get(set as usize)
     }
 
     fn passing(&self) -> Option<&Conn<V6>> {

@@ -8,17 +8,18 @@ use aya::maps::{Map, MapData, MapError, PerCpuArray};
 use rvs_core::addr::{V4, V6};
 use rvs_core::fragment::{Note, NoteKey, Slow};
 use rvs_core::layout::{
-    CallId, Config, ConnSet, Dest, DestStats, ENTRIES, Interface, LAYOUT_VERSION, MarkRule, Row,
-    Slot, Version, WAYS,
+    CallId, Config, ConnSet, Dest, DestStats, Interface, LAYOUT_VERSION, MarkRule, Row,
+    Slot, Version,
 };
 use rvs_core::limit::Limits;
 use rvs_core::reason::Reason;
+use rvs_core::table;
 
 use crate::memory::Mapped;
 use crate::object::OpenError;
 
 /// Names of all maps, as in `crates/ebpf/src/maps.rs`.
-pub const MAPS: [&str; 28] = [
+pub const MAPS: [&str; 30] = [
     "CONFIG",
     "SERVICES4",
     "SERVICES6",
@@ -31,6 +32,8 @@ pub const MAPS: [&str; 28] = [
     "DEST_STATS",
     "CONNS4",
     "CONNS6",
+    "TAGS4",
+    "TAGS6",
     "PASSING4",
     "PASSING6",
     "ASKED",
@@ -53,7 +56,7 @@ pub const MAPS: [&str; 28] = [
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
     /// Connections per address family; rounded up to a power of two. A masqueraded connection
-    /// takes two of the [`ENTRIES`] that are made for each.
+    /// takes two of the [`ENTRIES`](rvs_core::layout::ENTRIES) for each.
     pub connections: u32,
     /// Services.
     pub services: u32,
@@ -69,9 +72,9 @@ impl Default for Sizes {
 
 impl Sizes {
     /// Number of elements by map.
-    pub(crate) fn entries(&self) -> [(&'static str, u32); 15] {
-        let connections = self.connections.clamp(8, 1 << 26).next_power_of_two();
-        let sets = connections / WAYS as u32 * ENTRIES;
+    pub(crate) fn entries(&self) -> [(&'static str, u32); 17] {
+        let connections = self.connections.clamp(16, 1 << 26).next_power_of_two();
+        let (sets, apart) = table::sets(connections);
         // What is more than a map can have is refused by the kernel, not taken for less.
         let (services, destinations) = (self.services, self.destinations.max(1).saturating_add(1));
         let cpus = aya::util::nr_cpus().map_or(1 << 12, |cpus| cpus as u32);
@@ -87,6 +90,8 @@ impl Sizes {
             ("DEST_STATS", destinations.saturating_mul(cpus)),
             ("CONNS4", sets),
             ("CONNS6", sets),
+            ("TAGS4", apart),
+            ("TAGS6", apart),
             // One Call-ID for every four connections.
             ("CALL_IDS", connections / 4),
             ("REAL_SERVERS4", destinations),
@@ -128,6 +133,10 @@ pub struct Maps {
     pub conns4: Mapped<ConnSet<V4>>,
     /// The IPv6 connection table.
     pub conns6: Mapped<ConnSet<V6>>,
+    /// Tags of the IPv4 connection table's first two parts.
+    pub tags4: Mapped<Cell<u64>>,
+    /// Those of the IPv6 connection table.
+    pub tags6: Mapped<Cell<u64>>,
     /// See [`CallId`].
     pub call_ids: Mapped<CallId>,
     pub(crate) real_servers4: aya::maps::HashMap<MapData, [u8; 8], u32>,
@@ -177,6 +186,8 @@ impl Maps {
             slow_reasons: mapped(pin, "SLOW_REASONS")?,
             conns4: mapped(pin, "CONNS4")?,
             conns6: mapped(pin, "CONNS6")?,
+            tags4: mapped(pin, "TAGS4")?,
+            tags6: mapped(pin, "TAGS6")?,
             call_ids: mapped(pin, "CALL_IDS")?,
             real_servers4: hash("REAL_SERVERS4")?
                 .try_into()

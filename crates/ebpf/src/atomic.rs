@@ -31,6 +31,16 @@ pub unsafe fn compare_exchange64(p: *mut u64, old: u64, new: u64) -> u64 {
     previous
 }
 
+/// Sets bits of a word.
+///
+/// # Safety
+/// As [`compare_exchange`].
+#[inline(always)]
+pub unsafe fn or64(p: *mut u64, bits: u64) {
+    // SAFETY: one atomic instruction on memory that the caller vouches for.
+    unsafe { asm!("lock *(u64 *)({p} + 0) |= {v}", p = in(reg) p, v = in(reg) bits) }
+}
+
 /// Adds to a word, wrapping.
 ///
 /// # Safety

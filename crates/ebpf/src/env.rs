@@ -179,6 +179,12 @@ impl Env for Kernel {
     }
 
     #[inline(always)]
+    fn or64(&self, cell: &Cell<u64>, bits: u64) {
+        // SAFETY: cells of the layout lie in map values, aligned.
+        unsafe { atomic::or64(cell.as_ptr(), bits) }
+    }
+
+    #[inline(always)]
     fn repeat<V: Visit>(&self, count: u32, visitor: &mut V) {
         let context = core::ptr::from_mut(visitor).cast::<c_void>();
         // SAFETY: `step::<V>` gets the visitor back, alive, as the type it is.
@@ -245,6 +251,11 @@ impl Tables<V4> for Kernel {
     #[inline(always)]
     fn set(&self, index: u32) -> Option<&ConnSet<V4>> {
         maps::CONNS4.get(index)
+    }
+
+    #[inline(always)]
+    fn tags(&self, set: u32) -> Option<&Cell<u64>> {
+        maps::TAGS4.get(set)
     }
 
     #[inline(always)]
@@ -330,6 +341,11 @@ impl Tables<V6> for Kernel {
     #[inline(always)]
     fn set(&self, index: u32) -> Option<&ConnSet<V6>> {
         maps::CONNS6.get(index)
+    }
+
+    #[inline(always)]
+    fn tags(&self, set: u32) -> Option<&Cell<u64>> {
+        maps::TAGS6.get(set)
     }
 
     #[inline(always)]

@@ -1,5 +1,7 @@
 //! The maps. Sizes here are only placeholders: the loader sets them. All are pinned.
 
+use core::cell::Cell;
+
 use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray};
 use aya_ebpf::macros::btf_map;
 use rvs_core::addr::{V4, V6};
@@ -56,6 +58,12 @@ pub static CONNS4: Array<ConnSet<V4>, 1024, MMAPABLE> = Array::new();
 /// The IPv6 connection table.
 #[btf_map]
 pub static CONNS6: Array<ConnSet<V6>, 1024, MMAPABLE> = Array::new();
+/// Tags of the IPv4 connection table's first two parts: see [`table`](rvs_core::table).
+#[btf_map]
+pub static TAGS4: Array<Cell<u64>, 1024, MMAPABLE> = Array::new();
+/// Those of the IPv6 connection table.
+#[btf_map]
+pub static TAGS6: Array<Cell<u64>, 1024, MMAPABLE> = Array::new();
 /// See [`Asked`].
 #[btf_map]
 pub static ASKED: PerCpuArray<Asked, 1> = PerCpuArray::new();

@@ -100,6 +100,10 @@ impl Env for &Plain {
         cell.set(cell.get().wrapping_add(delta));
     }
 
+    fn or64(&self, cell: &Cell<u64>, bits: u64) {
+        cell.set(cell.get() | bits);
+    }
+
     fn repeat<V: Visit>(&self, count: u32, visitor: &mut V) {
         for index in 0..count {
             if !visitor.visit(index) {
@@ -150,6 +154,10 @@ impl Tables<V4> for &Plain {
         self.conns4.get(index as usize)
     }
 
+    fn tags(&self, set: u32) -> Option<&Cell<u64>> {
+        self.tags4.get(set as usize)
+    }
+
     fn passing(&self) -> Option<&Conn<V4>> {
         Some(&self.passing4)
     }
@@ -170,6 +178,10 @@ impl Tables<V4> for &Plain {
 impl Tables<V6> for &Plain {
     fn set(&self, index: u32) -> Option<&ConnSet<V6>> {
         self.conns6.get(index as usize)
+    }
+
+    fn tags(&self, set: u32) -> Option<&Cell<u64>> {
+        self.tags6.get(set as usize)
     }
 
     fn passing(&self) -> Option<&Conn<V6>> {

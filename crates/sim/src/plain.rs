@@ -13,6 +13,7 @@ use rvs_core::layout::{
 };
 use rvs_core::limit::{Limits, Moment, Receiver};
 use rvs_core::reason::Reason;
+use rvs_core::table;
 use rvs_core::time::{Clock, Tick};
 use rvs_tables::sweeper::{self, Pass};
 use rvs_tables::{Memory, ServiceHash, initialise};
@@ -20,7 +21,7 @@ use rvs_tables::{Memory, ServiceHash, initialise};
 /// Capacities.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
-    /// Sets of each connection table.
+    /// Sets of each connection table, [`LEAST_SETS`](table::LEAST_SETS) or more.
     pub sets: u32,
     /// Services.
     pub services: u32,
@@ -51,9 +52,11 @@ pub struct Plain {
     pub(crate) dests: Vec<Dest>,
     pub(crate) stats: Vec<DestStats>,
     pub(crate) conns4: Vec<ConnSet<V4>>,
+    pub(crate) tags4: Vec<Cell<u64>>,
     pub(crate) passing4: Conn<V4>,
     pub(crate) passing6: Conn<V6>,
     pub(crate) conns6: Vec<ConnSet<V6>>,
+    pub(crate) tags6: Vec<Cell<u64>>,
     pub(crate) asked: Asked,
     pub(crate) call_ids: Vec<CallId>,
     pub(crate) services: HashMap<ServiceHash, u32>,
@@ -70,7 +73,7 @@ fn zeroed<T: Default>(len: u32) -> Vec<T> {
 impl Plain {
     /// Empty tables. `seed` is that of the connection hash and of random numbers.
     pub fn new(sizes: &Sizes, seed: u64) -> Self {
-        let sets = sizes.sets.max(1);
+        let sets = sizes.sets.max(table::LEAST_SETS);
         let config = Config {
             layout: Cell::default(),
             flags: Cell::default(),
@@ -110,9 +113,11 @@ impl Plain {
             dests: zeroed(sizes.destinations + 1),
             stats: zeroed(sizes.destinations + 1),
             conns4: zeroed(sets),
+            tags4: zeroed(sets),
             passing4: Conn::default(),
             passing6: Conn::default(),
             conns6: zeroed(sets),
+            tags6: zeroed(sets),
             asked: Asked::default(),
             call_ids: zeroed(sets),
             services: HashMap::new(),

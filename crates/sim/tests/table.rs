@@ -135,7 +135,7 @@ impl Bench {
         let home = |key: &Key<V4>| {
             let home = table::home(&maps, key).expect("a set");
             let tags = maps.conns4()[home.set as usize].ways[0].tags.get().to_le_bytes();
-            let of = |tag: u64| tags.iter().filter(|byte| u64::from(**byte) == tag).count();
+            let of = |tag: u64| tags.iter().filter(|byte| u64::from(**byte & 0x7f) == tag).count();
             (home, of(home.tag) != 0, of(0))
         };
         match verdict {
@@ -249,20 +249,21 @@ proptest! {
 
     #[test]
     fn a_table_that_overflows_agrees_with_a_map(
-        sets in prop::sample::select(vec![1u32, 2, 4, 8]), method in method(), steps in steps(60),
+        sets in prop::sample::select(vec![3u32, 4, 8, 16]), method in method(), steps in steps(60),
     ) {
         Bench::new(sets, method).play(60, &steps);
     }
 
     #[test]
     fn everything_expires_in_the_end(method in method(), steps in steps(60)) {
-        let mut bench = Bench::new(1, method);
+        let mut bench = Bench::new(table::LEAST_SETS, method);
         bench.play(60, &steps);
         bench.play(60, &[Step::Wait(TIMEOUT), Step::Sweep, Step::Sweep]);
         prop_assert_eq!(bench.dead, 0);
-        for client in 0..(WAYS / bench.entries()) as u8 {
+        // More than there is room for, as some share their tags with others.
+        for client in 0..2 * (bench.free() / bench.entries()) as u8 {
             bench.packet(client);
         }
-        prop_assert_eq!(bench.free(), 0, "every entry can be used again");
+        prop_assert!(bench.free() < bench.entries(), "every entry can be used again");
     }
 }

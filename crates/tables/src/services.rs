@@ -420,8 +420,8 @@ impl<M: Memory> Datapath for Services<M> {
 
     fn conn_capacity(&self) -> u32 {
         // Masqueraded connections take two entries each, and a third of the entries stays free so
-        // that inserts find room near their home set.
-        (self.maps.conns4().len() * WAYS) as u32 / ENTRIES
+        // that inserts find room near their home set. Tags take the place of a few.
+        ((self.maps.conns4().len() * WAYS) as u32 / ENTRIES).next_power_of_two()
     }
 
     fn for_each_conn(&self, f: &mut dyn FnMut(&ConnRow) -> bool) {
