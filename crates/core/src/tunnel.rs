@@ -147,7 +147,7 @@ pub fn write<A: Ip, P: Packet, E: Env>(
     let src = dest.tunnel_source.get();
     let shim = if matches!(way.family, Family::V4) {
         *packet.at_mut::<Ipv4>(L3)? =
-            ipv4(flow, tunnel, way.extra, src[0], way.dst[0], env.random() as u16);
+            ipv4(flow, tunnel, way.extra, (src[0], way.dst[0]), || env.random() as u16);
         L3 + Ipv4::LEN as u32
     } else {
         *packet.at_mut::<Ipv6>(L3)? = ipv6(flow, tunnel, way.extra, src, way.dst);
@@ -188,14 +188,20 @@ fn source_port<A: Ip, E: Env>(env: &E, flow: &Flow<A>) -> u16 {
     (first + ((hash * (last - first)) >> 32)) as u16
 }
 
-/// An IPv4 header around the packet of `flow`. Addresses are in network byte order; `id`
+/// An IPv4 header around the packet of `flow`, from and to addresses in network byte order. `id`
 /// distinguishes packets that may be fragmented.
 #[inline(always)]
-fn ipv4<A: Ip>(flow: &Flow<A>, tunnel: Tunnel, extra: u32, src: u32, dst: u32, id: u16) -> Ipv4 {
+fn ipv4<A: Ip>(
+    flow: &Flow<A>,
+    tunnel: Tunnel,
+    extra: u32,
+    (src, dst): (u32, u32),
+    id: impl Fn() -> u16,
+) -> Ipv4 {
     // An IPv6 packet has no such flag to copy; the kernel leaves the outer one clear then.
     let dont_fragment =
         flow.dont_fragment && matches!(A::FAMILY, Family::V4) && !tunnel.takes_pieces();
-    let (fragment, id) = if dont_fragment { (Ipv4::DF, 0) } else { (0, id) };
+    let (fragment, id) = if dont_fragment { (Ipv4::DF, 0) } else { (0, id()) };
     let mut ip = Ipv4 {
         version_ihl: 0x45,
         tos: outer_tos(flow.tos),
@@ -215,12 +221,12 @@ fn ipv4<A: Ip>(flow: &Flow<A>, tunnel: Tunnel, extra: u32, src: u32, dst: u32, i
 /// Checksum of a header without options whose checksum field is zero.
 #[inline(always)]
 pub fn ipv4_checksum(ip: &Ipv4) -> [u8; 2] {
-    let words: [u16; 10] = zerocopy::transmute!(*ip);
-    let mut sum = 0u32;
+    let words: [u32; 5] = zerocopy::transmute!(*ip);
+    let mut sum = 0u64;
     for word in words {
-        sum = sum.wrapping_add(word as u32);
+        sum = sum.wrapping_add(word as u64);
     }
-    (!fold(sum)).to_ne_bytes()
+    (!fold((sum & 0xffff) as u32 + (sum >> 16 & 0xffff) as u32 + (sum >> 32) as u32)).to_ne_bytes()
 }
 
 /// An IPv6 header around the packet of `flow`.
