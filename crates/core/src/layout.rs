@@ -375,11 +375,10 @@ pub const ENTRIES: u32 = 3;
 /// Ways of a set of the connection table.
 pub const WAYS: usize = 8;
 
-
 /// Sets that a look-up may visit: one in each of the first two parts of the table, the others in the
 /// last. Eight bytes wide, as the verifier forgets half of a register that LLVM puts on the stack beside a
 /// map's key.
-pub const PROBES: u64 = 8;
+pub const PROBES: u64 = 6;
 
 /// What a packet's connection is found by: its addresses, ports and protocol as they lie in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

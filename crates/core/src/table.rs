@@ -105,11 +105,11 @@ fn place(probe: u64, hash: u64, parts: &Parts) -> Place {
     // Scaled down instead of divided.
     let set = start + (((hash >> 32) * len as u64) >> 32) as u32;
     // Scaled, too: a branch here would be two paths for the verifier in each probe.
-    Place { set, tag: 1 + ((hash & 0xffff) * TAG >> 16) }
+    Place { set, tag: 1 + (((hash & 0xffff) * TAG) >> 16) }
 }
 
-/// A key's hash for the next probe: each of eight takes other bits of it, the next few none of those before.
-/// Of neighbours that overflow, each goes its own way.
+/// A key's hash for the next probe: each takes other bits of it. Of neighbours that overflow, each goes its
+/// own way.
 #[inline(always)]
 fn turned(hash: u64) -> u64 {
     hash.rotate_left(24)

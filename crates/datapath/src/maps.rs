@@ -8,8 +8,8 @@ use aya::maps::{Map, MapData, MapError, PerCpuArray};
 use rvs_core::addr::{V4, V6};
 use rvs_core::fragment::{Note, NoteKey, Slow};
 use rvs_core::layout::{
-    CallId, Config, ConnSet, Dest, DestStats, Interface, LAYOUT_VERSION, MarkRule, Row,
-    Slot, Version,
+    CallId, Config, ConnSet, Dest, DestStats, Interface, LAYOUT_VERSION, MarkRule, Row, Slot,
+    Version,
 };
 use rvs_core::limit::Limits;
 use rvs_core::reason::Reason;
