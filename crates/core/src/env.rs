@@ -26,11 +26,11 @@ pub trait Visit {
     fn visit(&mut self, index: u32) -> bool;
 }
 
-/// A loop body that sees every index, so small that calls are what it costs. Its state is flat, as
-/// that of [`Visit`] is.
+/// A loop body that sees every row of a version, so small that calls are what it costs. Its state is flat,
+/// as that of [`Visit`] is.
 pub trait Fold {
-    /// Takes an index in.
-    fn take(&mut self, index: u32);
+    /// Takes in a row, the version's `index`th.
+    fn take(&mut self, index: u32, row: &Row);
 }
 
 /// Tables, clock and atomics, for both address families.
@@ -78,11 +78,22 @@ pub trait Env: Copy {
     /// Sets bits.
     fn or64(&self, cell: &Cell<u64>, bits: u64);
 
+    /// [`compare`](crate::sched::compare). A function of the environment as those of [`Tables`] are: one for
+    /// both address families.
+    #[inline(always)]
+    fn compare(&self, version: &Version) -> u32 {
+        sched::compare(self, version)
+    }
+
     /// Calls `visitor` with 0, 1 ... below `count` until it returns false.
     fn repeat<V: Visit>(&self, count: u32, visitor: &mut V);
-    /// Gives `fold` 0, 1 ... below `count`.
-    fn fold<F: Fold>(&self, count: u32, fold: &mut F) {
-        (0..count).for_each(|index| fold.take(index));
+    /// Gives `fold` all rows of a version.
+    fn fold<F: Fold>(&self, version: &Version, fold: &mut F) {
+        let first_row = version.first_row.get();
+        for index in 0..version.rows.get() {
+            let Some(row) = self.row(first_row.wrapping_add(index)) else { return };
+            fold.take(index, row);
+        }
     }
 }
 

@@ -27,7 +27,7 @@ use crate::time::Clock;
 use crate::types::ServiceFlags;
 
 /// Version of everything in this file. rvsd adopts pinned maps of its own version only.
-pub const LAYOUT_VERSION: u32 = 10;
+pub const LAYOUT_VERSION: u32 = 11;
 
 /// TCP state numbers are below this: size of the timeout table.
 pub const TCP_STATES: usize = 16;
@@ -176,7 +176,7 @@ pub struct Version {
     pub scheduler: Cell<u32>,
     /// `ServiceFlags` bits.
     pub flags: Cell<u32>,
-    /// First row in `ROWS`.
+    /// First row in `ROWS`, at any place in an element.
     pub first_row: Cell<u32>,
     /// Number of rows.
     pub rows: Cell<u32>,
@@ -206,7 +206,10 @@ impl Version {
     }
 }
 
-/// `ROWS`: a destination as one version of a service has it.
+/// Rows of an element of `ROWS`: one look-up for all of them, for schedulers that look at every row.
+pub const ROWS_TOGETHER: usize = 16;
+
+/// A row of `ROWS`, [`ROWS_TOGETHER`] to an element: a destination as one version of a service has it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Row {

@@ -8,8 +8,8 @@ use aya::maps::{Map, MapData, MapError, PerCpuArray};
 use rvs_core::addr::{V4, V6};
 use rvs_core::fragment::{Note, NoteKey, Slow};
 use rvs_core::layout::{
-    CallId, Config, ConnSet, Dest, DestStats, Interface, LAYOUT_VERSION, MarkRule, Row, Slot,
-    Version,
+    CallId, Config, ConnSet, Dest, DestStats, Interface, LAYOUT_VERSION, MarkRule, ROWS_TOGETHER,
+    Row, Slot, Version,
 };
 use rvs_core::limit::Limits;
 use rvs_core::reason::Reason;
@@ -77,6 +77,7 @@ impl Sizes {
         let (sets, apart) = table::sets(connections);
         // What is more than a map can have is refused by the kernel, not taken for less.
         let (services, destinations) = (self.services, self.destinations.max(1).saturating_add(1));
+        let rows = destinations.saturating_mul(4).saturating_add(4096);
         let cpus = aya::util::nr_cpus().map_or(1 << 12, |cpus| cpus as u32);
         // Room for the old and the new version of everything, and for what waits to be freed.
         [
@@ -84,7 +85,7 @@ impl Sizes {
             ("SERVICES6", services),
             ("SLOTS", services.saturating_add(1)),
             ("VERSIONS", services.saturating_mul(2).saturating_add(1024)),
-            ("ROWS", destinations.saturating_mul(4).saturating_add(4096)),
+            ("ROWS", rows.div_ceil(ROWS_TOGETHER as u32)),
             ("TABLES", services.saturating_mul(256).clamp(65_536, 1 << 22)),
             ("DESTS", destinations),
             ("DEST_STATS", destinations.saturating_mul(cpus)),
@@ -112,7 +113,7 @@ pub struct Maps {
     /// See [`Version`].
     pub versions: Mapped<Version>,
     /// See [`Row`].
-    pub rows: Mapped<Cell<Row>>,
+    pub rows: Mapped<[Cell<Row>; ROWS_TOGETHER]>,
     /// Tables of hashing schedulers; the kernel pads each word to eight bytes.
     pub tables: Mapped<[Cell<u32>; 2]>,
     /// See [`MarkRule`].

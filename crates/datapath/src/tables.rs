@@ -55,15 +55,15 @@ impl Memory for Maps {
     }
 
     fn row_count(&self) -> usize {
-        self.rows.len()
+        self.rows.as_flattened().len()
     }
 
     fn row(&self, index: u32) -> Option<Row> {
-        self.rows.get(index as usize).map(Cell::get)
+        self.rows.as_flattened().get(index as usize).map(Cell::get)
     }
 
     fn write_row(&mut self, index: u32, row: Row) {
-        if let Some(place) = self.rows.get(index as usize) {
+        if let Some(place) = self.rows.as_flattened().get(index as usize) {
             place.set(row);
         }
     }

@@ -13,8 +13,8 @@ use rvs_core::env::{Env, Fold, Tables, Visit};
 use rvs_core::flow::Flow;
 use rvs_core::fragment::{Note, NoteKey, Notes, Slow};
 use rvs_core::layout::{
-    Asked, CallId, Config, Conn, ConnSet, Dest, DestStats, Key, MarkRule, Parts, Row, ServiceAddr,
-    Slot, Version,
+    Asked, CallId, Config, Conn, ConnSet, Dest, DestStats, Key, MarkRule, Parts, ROWS_TOGETHER,
+    Row, ServiceAddr, Slot, Version,
 };
 use rvs_core::limit::{Limiter, Limits, Moment, Receiver};
 use rvs_core::mark;
@@ -40,32 +40,35 @@ extern "C" fn step<V: Visit>(index: u32, context: *mut c_void) -> c_long {
     !visitor.visit(index) as c_long
 }
 
-/// A fold, for [`take`].
+/// A fold over some rows, for [`take`].
 struct Several<F> {
     fold: *mut F,
+    first_row: u32,
     count: u32,
 }
 
-/// Indices of one call. It is odd, as the verifier knows the low bits of what is multiplied by a power of
-/// two: of an index that is kept it would then know one state for each place in the call, and follow all.
-const AT_ONCE: u32 = 15;
+/// [`ROWS_TOGETHER`], as rows are numbered.
+const TOGETHER: u32 = ROWS_TOGETHER as u32;
 
-/// What `bpf_loop` calls for a fold: several indices are taken in one call.
+/// What `bpf_loop` calls for a fold: all rows of an element are taken in one call.
 extern "C" fn take<F: Fold>(call: u32, context: *mut c_void) -> c_long {
     // SAFETY: `fold` passes this type, and a fold, that outlive the loop.
-    let (fold, count) = unsafe {
+    let (fold, first_row, count) = unsafe {
         let several = &*context.cast::<Several<F>>();
-        (&mut *several.fold, several.count)
+        (&mut *several.fold, several.first_row, several.count)
     };
-    let first = call.wrapping_mul(AT_ONCE);
-    let mut step = 0;
-    while step < AT_ONCE {
-        let index = first.wrapping_add(step);
-        if index < count {
-            fold.take(index);
-        }
-        step += 1;
+    let Some(rows) = maps::ROWS.get((first_row / TOGETHER).wrapping_add(call)) else { return 1 };
+    let first = call.wrapping_mul(TOGETHER).wrapping_sub(first_row % TOGETHER);
+    macro_rules! take {
+        ($($lane:literal)*) => {$(
+            let index = first.wrapping_add($lane);
+            // Rows of the element that are before the first have an index that is far too great.
+            if index < count {
+                fold.take(index, &rows[$lane]);
+            }
+        )*};
     }
+    take!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
     0
 }
 
@@ -111,7 +114,7 @@ impl Env for Kernel {
 
     #[inline(always)]
     fn row(&self, index: u32) -> Option<&Row> {
-        maps::ROWS.get(index)
+        maps::ROWS.get(index / TOGETHER)?.get((index % TOGETHER) as usize)
     }
 
     #[inline(always)]
@@ -185,6 +188,11 @@ impl Env for Kernel {
     }
 
     #[inline(always)]
+    fn compare(&self, version: &Version) -> u32 {
+        rvs_compare(version)
+    }
+
+    #[inline(always)]
     fn repeat<V: Visit>(&self, count: u32, visitor: &mut V) {
         let context = core::ptr::from_mut(visitor).cast::<c_void>();
         // SAFETY: `step::<V>` gets the visitor back, alive, as the type it is.
@@ -193,10 +201,11 @@ impl Env for Kernel {
     }
 
     #[inline(always)]
-    fn fold<F: Fold>(&self, count: u32, fold: &mut F) {
-        let mut several = Several { fold, count };
+    fn fold<F: Fold>(&self, version: &Version, fold: &mut F) {
+        let (first_row, count) = (version.first_row.get(), version.rows.get());
+        let mut several = Several { fold, first_row, count };
         let context = core::ptr::from_mut(&mut several).cast::<c_void>();
-        let calls = count.div_ceil(AT_ONCE);
+        let calls = (first_row % TOGETHER).wrapping_add(count).div_ceil(TOGETHER);
         // SAFETY: `take::<F>` gets the loop back, alive, as the type it is.
         let taken = unsafe { bpf_loop(calls, take::<F> as *mut c_void, context, 0) };
         keep_apart!(taken, take::<F>);
@@ -425,6 +434,16 @@ impl Tables<V6> for Kernel {
     fn transition(&self, entry: &Conn<V6>, flags: u8) {
         rvs_transition6(entry, flags as u32);
     }
+}
+
+/// See [`Env::compare`].
+///
+/// The verifier proves that `version`, if it is not null, spans the struct.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn rvs_compare(version: *const Version) -> u32 {
+    // SAFETY: see above.
+    unsafe { version.as_ref() }.map_or(NONE, |version| sched::compare(&Kernel, version))
 }
 
 /// The global functions of an address family: each is verified once and by itself.

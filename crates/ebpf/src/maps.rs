@@ -9,7 +9,7 @@ use rvs_core::flow::Flow;
 use rvs_core::fragment::{Fragment, NOTES as MAX_NOTES, Note, NoteKey, Slow};
 use rvs_core::layout::{
     Asked, CallId, Config, Conn, ConnSet, Dest, DestStats, INTERFACES as MAX_INTERFACES, Interface,
-    MARK_RULES, MarkRule, Row, ServiceAddr, Slot, Version,
+    MARK_RULES, MarkRule, ROWS_TOGETHER, Row, ServiceAddr, Slot, Version,
 };
 use rvs_core::limit::{Limits, Receiver};
 use rvs_core::reason::Reason;
@@ -39,7 +39,7 @@ pub static SLOTS: Array<Slot, 1024, MMAPABLE> = Array::new();
 pub static VERSIONS: Array<Version, 1024, MMAPABLE> = Array::new();
 /// See [`Row`].
 #[btf_map]
-pub static ROWS: Array<Row, 1024, MMAPABLE> = Array::new();
+pub static ROWS: Array<[Row; ROWS_TOGETHER], 64, MMAPABLE> = Array::new();
 /// Tables of hashing schedulers: rows by bucket.
 #[btf_map]
 pub static TABLES: Array<u32, 1024, MMAPABLE> = Array::new();

@@ -41,19 +41,35 @@ pub fn pick<A: Addr, E: Env>(env: &E, version: &Version, key: &Key<A>) -> u32 {
     match Scheduler::from_number(version.scheduler.get()) {
         Some(Scheduler::Rr) => rr::pick(env, version),
         Some(Scheduler::Wrr) => wrr::pick(env, version),
-        Some(Scheduler::Lc) => lc::pick(env, version),
-        Some(Scheduler::Wlc) => wlc::pick(env, version),
         Some(Scheduler::Sh) => sh::pick(env, version, key),
-        Some(Scheduler::Sed) => sed::pick(env, version),
-        Some(Scheduler::Nq) => nq::pick(env, version),
-        Some(Scheduler::Fo) => fo::pick(env, version),
-        Some(Scheduler::Ovf) => ovf::pick(env, version),
         Some(Scheduler::Dh) => dh::pick(env, version, key),
         Some(Scheduler::Mh) => mh::pick(env, version, key),
         Some(Scheduler::Twos) => twos::pick(env, version),
         // `pick_cached` is for these.
         Some(Scheduler::Lblc | Scheduler::Lblcr) => NONE,
-        Some(Scheduler::None) | None => NONE,
+        Some(_) => env.compare(version),
+        None => NONE,
+    }
+}
+
+/// [`pick`] of the schedulers that compare all destinations and look at nothing else. [`Env::compare`] is how
+/// to call it.
+#[inline(always)]
+pub fn compare<E: Env>(env: &E, version: &Version) -> u32 {
+    let scheduler = Scheduler::from_number(version.scheduler.get());
+    if scheduler == Some(Scheduler::Nq) {
+        let idle = nq::idle(env, version);
+        if idle != NONE {
+            return idle;
+        }
+    }
+    match scheduler {
+        Some(Scheduler::Lc) => lc::pick(env, version),
+        Some(Scheduler::Wlc) => wlc::pick(env, version),
+        Some(Scheduler::Sed | Scheduler::Nq) => sed::pick(env, version),
+        Some(Scheduler::Fo) => fo::pick(env, version),
+        Some(Scheduler::Ovf) => ovf::pick(env, version),
+        _ => NONE,
     }
 }
 
@@ -152,7 +168,6 @@ fn available<E: Env>(env: &E, first_row: u32, rows: u32, index: u32) -> u32 {
 /// Finds the row with the least load for its weight, by cross-multiplication.
 struct Least<E, L> {
     env: E,
-    first_row: u32,
     load_of: L,
     found: u32,
     load: u64,
@@ -161,8 +176,8 @@ struct Least<E, L> {
 
 impl<E: Env, L: Fn(&Dest) -> u64> Fold for Least<E, L> {
     #[inline(always)]
-    fn take(&mut self, index: u32) {
-        let Some((row, dest)) = entry(&self.env, self.first_row, index) else { return };
+    fn take(&mut self, index: u32, row: &Row) {
+        let Some(dest) = self.env.dest(row.dest) else { return };
         if row.weight == 0 || dest.overload.get() != 0 {
             return;
         }
@@ -178,8 +193,7 @@ impl<E: Env, L: Fn(&Dest) -> u64> Fold for Least<E, L> {
 /// The first available row with the least load for its weight, or [`NONE`].
 #[inline(always)]
 fn least_for_weight<E: Env>(env: &E, version: &Version, load_of: impl Fn(&Dest) -> u64) -> u32 {
-    let first_row = version.first_row.get();
-    let mut least = Least { env: *env, first_row, load_of, found: NONE, load: 0, weight: 1 };
-    env.fold(version.rows.get(), &mut least);
+    let mut least = Least { env: *env, load_of, found: NONE, load: 0, weight: 1 };
+    env.fold(version, &mut least);
     least.found
 }

@@ -1,7 +1,7 @@
 //! Never queue: the first available destination without an active connection, else the one with
-//! the shortest expected delay. Follows `ip_vs_nq.c`.
+//! the shortest expected delay ([`sed`](super::sed)). Follows `ip_vs_nq.c`.
 
-use super::{NONE, entry, sed};
+use super::{NONE, entry};
 use crate::env::{Env, Visit};
 use crate::layout::Version;
 
@@ -23,9 +23,10 @@ impl<E: Env> Visit for Idle<E> {
     }
 }
 
+/// The first available destination without an active connection, or [`NONE`].
 #[inline(always)]
-pub(super) fn pick<E: Env>(env: &E, version: &Version) -> u32 {
+pub(super) fn idle<E: Env>(env: &E, version: &Version) -> u32 {
     let mut idle = Idle { env: *env, first_row: version.first_row.get(), found: NONE };
     env.repeat(version.rows.get(), &mut idle);
-    if idle.found != NONE { idle.found } else { sed::pick(env, version) }
+    idle.found
 }

@@ -34,8 +34,6 @@ struct Draw<E> {
     /// sequence of 8193 jumps is too complex").
     left: [u64; 2],
     found: [u32; 2],
-    load: [u64; 2],
-    weight: [u64; 2],
 }
 
 impl<E: Env> Visit for Draw<E> {
@@ -45,10 +43,8 @@ impl<E: Env> Visit for Draw<E> {
         if row.weight == 0 || dest.overload.get() != 0 {
             return true;
         }
-        let (load, weight) = (overhead(dest), row.weight as u64);
-        let Self { left, found, load: loads, weight: weights, .. } = self;
-        let places = left.iter_mut().zip(found.iter_mut()).zip(loads.iter_mut().zip(weights));
-        for ((left, found), (its_load, its_weight)) in places {
+        let weight = row.weight as u64;
+        for (left, found) in self.left.iter_mut().zip(&mut self.found) {
             if *found != NONE {
                 continue;
             }
@@ -56,8 +52,6 @@ impl<E: Env> Visit for Draw<E> {
                 *left = left.wrapping_sub(weight);
             } else {
                 *found = index;
-                *its_load = load;
-                *its_weight = weight;
             }
         }
         let [first, second] = self.found;
@@ -65,30 +59,46 @@ impl<E: Env> Visit for Draw<E> {
     }
 }
 
+/// The sum of the weights of the available rows, and the last of those or [`NONE`].
+#[inline(always)]
+fn total<E: Env>(env: &E, first_row: u32, rows: u32) -> (u64, u32) {
+    let mut total = Total { env: *env, first_row, weight: 0, last: NONE };
+    env.repeat(rows, &mut total);
+    (total.weight, total.last)
+}
+
+/// The rows at two points on the line of all weights; [`NONE`] beyond its end.
+#[inline(always)]
+fn draw<E: Env>(env: &E, first_row: u32, rows: u32, left: [u64; 2]) -> [u32; 2] {
+    let mut two = Draw { env: *env, first_row, left, found: [NONE; 2] };
+    env.repeat(rows, &mut two);
+    two.found
+}
+
 #[inline(always)]
 pub(super) fn pick<E: Env>(env: &E, version: &Version) -> u32 {
     let (first_row, rows) = (version.first_row.get(), version.rows.get());
-    let mut total = Total { env: *env, first_row, weight: 0, last: NONE };
-    env.repeat(rows, &mut total);
-    if total.last == NONE {
+    let (weights, last) = total(env, first_row, rows);
+    if last == NONE {
         return NONE;
     }
     // From 0 to the sum of the weights, both included, as the kernel draws.
-    let draw = || (env.random() as u64).wrapping_mul(total.weight.wrapping_add(1)) >> 32;
-    let mut two = Draw {
-        env: *env,
-        first_row,
-        left: [draw(), draw()],
-        found: [NONE; 2],
-        load: [0; 2],
-        weight: [1; 2],
-    };
-    env.repeat(rows, &mut two);
-    let ([first, second], [load1, load2], [weight1, weight2]) = (two.found, two.load, two.weight);
+    let point = || (env.random() as u64).wrapping_mul(weights.wrapping_add(1)) >> 32;
+    let [first, second] = draw(env, first_row, rows, [point(), point()]);
     if first == NONE {
         // Weights changed meanwhile on another CPU.
-        return total.last;
+        return last;
     }
-    let lighter = weight2.wrapping_mul(load1) > weight1.wrapping_mul(load2);
-    if second != NONE && lighter { second } else { first }
+    let of = |index| {
+        let (row, dest) = entry(env, first_row, index)?;
+        Some((overhead(dest), row.weight as u64))
+    };
+    match (of(first), of(second)) {
+        (Some((load1, weight1)), Some((load2, weight2)))
+            if weight2.wrapping_mul(load1) > weight1.wrapping_mul(load2) =>
+        {
+            second
+        }
+        _ => first,
+    }
 }
