@@ -13,10 +13,12 @@ use crate::layout::{Conn, Key};
 use crate::pipeline::{end, partner};
 use crate::proto::tcp;
 use crate::table;
-use crate::time::{Tick, ticks};
+use crate::time::Tick;
 
-/// Seconds that a connection has for its handshake while others want its place.
-const HANDSHAKE: u32 = 1;
+/// Ticks that a connection has for its handshake while others want its place: 0.67 s at least, a round trip by a
+/// geostationary satellite and some more. The longer it is, the fewer get in: as many places come free in a
+/// second as the table has, divided by this time and half that between two sweeps.
+const HANDSHAKE: u32 = 6;
 
 /// [`table::claim`]; if there is no place, one is made for those who ask later.
 #[inline(always)]
@@ -35,7 +37,7 @@ fn make<A: Addr, E: Tables<A>>(env: &E, key: &Key<A>) {
     let Some(set) = env.set(home.set) else { return };
     let timeout = config.tcp_timeouts.get(tcp::State::SynRecv as usize).map_or(0, |t| t.get());
     // A connection that expires by then began its handshake long enough ago.
-    let late = env.now().after(timeout.saturating_sub(ticks(HANDSHAKE)));
+    let late = env.now().after(timeout.saturating_sub(HANDSHAKE));
     for entry in &set.ways {
         let word = Word(entry.word.get());
         let half_open = word.state() == tcp::State::SynRecv as u32

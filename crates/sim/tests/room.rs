@@ -80,10 +80,15 @@ fn play(method: ForwardMethod) {
     flood.fill();
     let full = flood.sim.maps().reason(Reason::TableFull);
     assert!(full >= 2000, "{full}");
-    // Nobody's handshake is cut short: in its first second a connection keeps its place.
+    // Nobody's handshake is cut short: in its first five ticks a connection keeps its place.
     let before = flood.sim.maps().sweep();
+    flood.sim.maps().advance(5);
     flood.fill();
     assert_eq!(flood.sim.maps().sweep().live, before.live);
+    // In the sixth it may have to give it up.
+    flood.sim.maps().advance(1);
+    flood.fill();
+    assert!(flood.sim.maps().sweep().live < before.live);
 
     flood.sim.maps().advance(ticks(2));
     for number in late.clone() {
