@@ -68,7 +68,13 @@ impl<A: Ip> Forward<'_, A> {
     /// Where to.
     #[inline(always)]
     pub fn way(&self, flow: &Flow<A>) -> Way {
-        let direct = if self.reply { flow.key.dst } else { self.entry.target.get() };
+        let direct = if self.reply {
+            flow.key.dst
+        } else if self.leads_to_dest() {
+            A::from_words(self.dest.addr.get())
+        } else {
+            self.entry.target.get()
+        };
         let (mut family, mut extra) = (A::FAMILY, 0);
         // Word by word: LLVM otherwise makes the arrays by a function call.
         let [mut a, mut b, mut c, mut d] = direct.to_words();
@@ -79,6 +85,14 @@ impl<A: Ip> Forward<'_, A> {
             extra = self.tunnel().header_len() + if six { Ipv6::LEN } else { Ipv4::LEN } as u32;
         }
         Way { family, dst: [a, b, c, d], extra }
+    }
+
+    /// Whether the destination says where to: always with direct routing, unless another director told of the
+    /// connection and the destination is not known. The entry says the same, but with IPv6 in its second
+    /// cache line, which is not needed then.
+    #[inline(always)]
+    fn leads_to_dest(&self) -> bool {
+        self.method == ForwardMethod::DirectRoute as u32 && self.dest.family.get() != 0
     }
 
     /// Whether the packet's addresses change.
@@ -800,4 +814,31 @@ fn advance<A: Addr, E: Tables<A>>(
         }
     }
     state
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::V4;
+
+    /// Where the entry of a connection leads that goes to 10.0.0.1, as `dest` has it.
+    fn leads(method: ForwardMethod, dest: &Dest) -> [u32; 4] {
+        let entry = Conn::<V4>::default();
+        entry.target.set(V4::from_words([u32::from_be_bytes([10, 0, 0, 1]).to_be(), 0, 0, 0]));
+        let forward =
+            Forward { entry: &entry, dest, dest_index: 1, method: method as u32, reply: false };
+        forward.way(&Flow::default()).dst
+    }
+
+    #[test]
+    fn a_connection_leads_to_its_destination_or_where_it_was_told_of() {
+        let of_entry = [u32::from_be_bytes([10, 0, 0, 1]).to_be(), 0, 0, 0];
+        let dest = Dest::default();
+        assert_eq!(leads(ForwardMethod::DirectRoute, &dest), of_entry, "nobody's");
+        dest.family.set(4);
+        dest.addr.set([7, 0, 0, 0]);
+        assert_eq!(leads(ForwardMethod::DirectRoute, &dest), [7, 0, 0, 0]);
+        assert_eq!(leads(ForwardMethod::Bypass, &dest), of_entry);
+        assert_eq!(leads(ForwardMethod::Masquerade, &dest), of_entry);
+    }
 }

@@ -18,6 +18,7 @@ use crate::addr::{Addr, V4};
 use crate::conn::{BUSY, FREE, Word};
 use crate::env::Tables;
 use crate::layout::{Conn, ConnSet, ENTRIES, Key, PROBES, Parts, WAYS, split_entry};
+use crate::types::ForwardMethod;
 
 /// Spreads a key over 64 bits; `seed` keeps outsiders from choosing colliding flows.
 #[inline(always)]
@@ -161,8 +162,9 @@ pub fn find<'e, A: Addr, E: Tables<A>>(env: &'e E, key: &Key<A>) -> Option<(&'e 
         if tagged != 0 {
             let way = way_of(tagged);
             let conn = env.set(place.set)?.ways.get(way as usize)?;
-            if same(conn.key.get(), key) && Word(conn.word.get()).is_live() {
-                if size_of::<Conn<A>>() > 64 {
+            let word = Word(conn.word.get());
+            if same(conn.key.get(), key) && word.is_live() {
+                if size_of::<Conn<A>>() > 64 && word.forward() == ForwardMethod::Masquerade as u32 {
                     // The second cache line, on its way while the first is read.
                     core::hint::black_box(conn.control.get());
                 }
