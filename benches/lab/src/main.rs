@@ -13,7 +13,7 @@ mod stream;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use lexopt::prelude::*;
 
 const HELP: &str = "\
@@ -51,7 +51,8 @@ fn main() -> Result<()> {
             _ => return Err(arg.unexpected().into()),
         }
     }
-    if let (Some("packets"), Some(row)) = (part.as_deref(), row) {
+    if let Some(row) = row {
+        ensure!(part.as_deref() == Some("packets"), "--row is for packets");
         return packets::keep_busy(&packets::Busy { row, flows, seconds });
     }
     let measured = match part.as_deref() {

@@ -19,11 +19,11 @@ use crate::answer;
 use crate::conn::Word;
 use crate::env::{Env, Tables, Visit};
 use crate::flow::Flow;
-use crate::layout::{CallId, Conn, Key, REAL_SERVER_ENGINE, ServiceAddr, Slot, Version};
+use crate::layout::{CallId, Conn, Key, REAL_SERVER_ENGINE, ServiceAddr, Slot};
 use crate::pe_sip::{MAX_LEN, Parser};
 use crate::pipeline::{self, Forward, Verdict, dropped, end, passed, refusal};
 use crate::reason::Reason;
-use crate::sched::{self, NONE, Place, RowOf};
+use crate::sched::{self, NONE, Place};
 use crate::schedule::{self, PASSING, Picked};
 use crate::table;
 use crate::time::ticks;
@@ -172,7 +172,7 @@ pub fn choose_for_server<A: Addr, E: Tables<A>>(env: &E, flow: &mut Flow<A>) -> 
     let Some(slot) = env.slot(slot_index) else { return untouched };
     let place = Place { slot: slot_index, version: slot.version.get() };
     let Some(version) = env.version(place.version) else { return untouched };
-    let row = row_of(env, version, dest_index);
+    let row = sched::row_of(env, version, dest_index);
     if row == NONE {
         return untouched;
     }
@@ -250,13 +250,6 @@ pub fn once<'e, A: Addr, E: Tables<A>>(env: &'e E) -> Verdict<'e, A> {
     Verdict::Forward(Forward { entry, dest, dest_index, method, reply })
 }
 
-#[inline(always)]
-fn row_of<E: Env>(env: &E, version: &Version, dest: u32) -> u32 {
-    let mut row = RowOf { env: *env, first_row: version.first_row.get(), dest, found: NONE };
-    env.repeat(version.rows.get(), &mut row);
-    row.found
-}
-
 /// Row and template as one number, for a function of the kernel's kind.
 #[inline(always)]
 const fn split(pair: u64) -> (u32, u32) {
@@ -307,12 +300,7 @@ fn template_of<A: Addr, E: Tables<A>>(env: &E, flow: &Flow<A>, place: Place) -> 
     let (slot, version) = (env.slot(place.slot)?, env.version(place.version)?);
     let number = find(env, InHand, || schedule::template_key(flow, slot, version));
     let template = table::entry(env, number)?;
-    let row = row_of(env, version, template.dest.get());
-    if row == NONE || schedule::quiescent(env, template) {
-        end(env, template);
-        return None;
-    }
-    template.expires.set(env.now().after(template.pair.get()).0);
+    let row = schedule::renew(env, version, template)?;
     Some((row as u64) << 32 | number as u64)
 }
 

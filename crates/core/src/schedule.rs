@@ -14,7 +14,7 @@ use crate::layout::{Conn, Dest, Key, Row, Slot, Version};
 use crate::pipeline::{change, end, partner};
 use crate::proto::tcp;
 use crate::reason::Reason;
-use crate::sched::{self, NONE, RowOf};
+use crate::sched::{self, NONE};
 use crate::sysctl::Sysctl;
 use crate::table;
 use crate::time::ticks;
@@ -333,22 +333,28 @@ fn remembered<A: Addr, E: Tables<A>>(
 ) -> (u32, u32) {
     let number = env.find(&template_key(flow, slot, version));
     let Some(template) = table::entry(env, number) else { return (NONE, 0) };
-    let mut row = RowOf {
-        env: *env,
-        first_row: version.first_row.get(),
-        dest: template.dest.get(),
-        found: NONE,
-    };
-    env.repeat(version.rows.get(), &mut row);
-    if row.found == NONE || quiescent(env, template) {
-        end(env, template);
-        return (NONE, 0);
-    }
-    template.expires.set(env.now().after(template.pair.get()).0);
+    let Some(row) = renew(env, version, template) else { return (NONE, 0) };
     if version.has(ServiceFlags::ONEPACKET) {
         change(env, template, Word::counted);
     }
-    (row.found, number)
+    (row, number)
+}
+
+/// Gives a template its timeout again; the row of its destination. `None`, and the template's end, if that
+/// is not in the service any more or takes nobody.
+#[inline(always)]
+pub(crate) fn renew<A: Addr, E: Tables<A>>(
+    env: &E,
+    version: &Version,
+    template: &Conn<A>,
+) -> Option<u32> {
+    let row = sched::row_of(env, version, template.dest.get());
+    if row == NONE || quiescent(env, template) {
+        end(env, template);
+        return None;
+    }
+    template.expires.set(env.now().after(template.pair.get()).0);
+    Some(row)
 }
 
 /// Makes the client's template, for row `index`; its index, plus one.
@@ -360,8 +366,8 @@ fn remember<A: Addr, E: Tables<A>>(
     version: &Version,
     index: u32,
 ) -> Result<u32, Reason> {
-    let row = env.row(version.first_row.get().wrapping_add(index)).ok_or(Reason::Inconsistent)?;
-    let dest = env.dest(row.dest).ok_or(Reason::Inconsistent)?;
+    let (row, dest) =
+        sched::entry(env, version.first_row.get(), index).ok_or(Reason::Inconsistent)?;
     let number = env.claim(&template_key(flow, slot, version));
     let template = table::entry(env, number).ok_or(Reason::TableFull)?;
     fill_template(env, template, row, dest, ticks(version.timeout.get()));

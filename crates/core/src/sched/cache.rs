@@ -11,7 +11,7 @@
 //! Packets add members and mark them as gone; only the sweeper unlinks and ends them. A change of
 //! the scheduler gives a service a new generation, and with it an empty cache.
 
-use super::{NONE, RowOf, overhead};
+use super::overhead;
 use crate::addr::Addr;
 use crate::conn::{CACHE, Word};
 use crate::env::{Env, Tables, Visit};
@@ -105,14 +105,6 @@ pub(super) fn remember<A: Addr>(entry: &Conn<A>, index: u32, dest: &Dest) {
 pub(super) fn means<A: Addr>(entry: &Conn<A>, dest: &Dest) -> bool {
     A::from_words(dest.addr.get()) == entry.target.get()
         && dest.port_be.get() == entry.target_port_be.get()
-}
-
-/// The row of a destination of this version, or [`NONE`].
-#[inline(always)]
-pub(super) fn row_of<E: Env>(env: &E, version: &Version, dest: u32) -> u32 {
-    let mut row = RowOf { env: *env, first_row: version.first_row.get(), dest, found: NONE };
-    env.repeat(version.rows.get(), &mut row);
-    row.found
 }
 
 /// Looks for a destination that is less than half full.

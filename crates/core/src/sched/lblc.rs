@@ -3,7 +3,7 @@
 //! `ip_vs_lblc.c`.
 
 use super::cache::{self, ENTRY, Place};
-use super::{NONE, wlc};
+use super::{NONE, row_of, wlc};
 use crate::addr::Addr;
 use crate::env::Tables;
 use crate::layout::{Conn, Version};
@@ -56,5 +56,5 @@ fn usable<A: Addr, E: Tables<A>>(env: &E, version: &Version, entry: &Conn<A>) ->
     if dest.weight.get() == 0 || cache::is_overloaded(env, version, dest) {
         return NONE;
     }
-    cache::row_of(env, version, index)
+    row_of(env, version, index)
 }

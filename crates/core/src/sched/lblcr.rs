@@ -6,7 +6,7 @@
 use core::marker::PhantomData;
 
 use super::cache::{self, GONE, Load, MEMBER, Place, SET};
-use super::{NONE, wlc};
+use super::{NONE, row_of, wlc};
 use crate::addr::Addr;
 use crate::conn::{CACHE, Word};
 use crate::env::{Tables, Visit};
@@ -178,7 +178,7 @@ fn least<A: Addr, E: Tables<A>>(env: &E, version: &Version, place: Place, set: &
     }
     match env.dest(walk.least) {
         Some(dest) if walk.least != NONE && !cache::is_overloaded(env, version, dest) => {
-            cache::row_of(env, version, walk.least)
+            row_of(env, version, walk.least)
         }
         _ => NONE,
     }

@@ -92,16 +92,20 @@ pub fn pick_cached<A: Addr, E: Tables<A>>(env: &E, key: &Key<A>, place: Place) -
     }
 }
 
-/// Finds the row of one destination.
-pub(crate) struct RowOf<E> {
-    /// Where to look.
-    pub env: E,
-    /// The version's first row.
-    pub first_row: u32,
-    /// Index in `DESTS`.
-    pub dest: u32,
-    /// The row's index, or [`NONE`].
-    pub found: u32,
+/// The row of the destination with this index in `DESTS`, if the version has it; else [`NONE`].
+#[inline(always)]
+pub(crate) fn row_of<E: Env>(env: &E, version: &Version, dest: u32) -> u32 {
+    let mut row = RowOf { env: *env, first_row: version.first_row.get(), dest, found: NONE };
+    env.repeat(version.rows.get(), &mut row);
+    row.found
+}
+
+/// See [`row_of`].
+struct RowOf<E> {
+    env: E,
+    first_row: u32,
+    dest: u32,
+    found: u32,
 }
 
 impl<E: Env> Visit for RowOf<E> {
@@ -140,7 +144,7 @@ pub const fn table_len(scheduler: Scheduler) -> u32 {
 
 /// Row `index` of a version and its destination.
 #[inline(always)]
-fn entry<E: Env>(env: &E, first: u32, index: u32) -> Option<(&Row, &Dest)> {
+pub(crate) fn entry<E: Env>(env: &E, first: u32, index: u32) -> Option<(&Row, &Dest)> {
     let row = env.row(first.wrapping_add(index))?;
     Some((row, env.dest(row.dest)?))
 }
