@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use rvs_core::pe_sip::{MAX_LEN, Parser};
 
 fuzz_target!(|bytes: &[u8]| {
-    let mut parser = Parser::new();
+    let mut parser = Parser::new(|number| number);
     let mut found = (0, 0);
     for (offset, byte) in (0..).zip(bytes) {
         let more = parser.step(offset, *byte);

@@ -85,6 +85,14 @@ pub trait Env: Copy {
         sched::compare(self, version)
     }
 
+    /// The same number, as one that no verifier knows: what a [`Visit`] or a [`Fold`] changes and decides by
+    /// has to begin so. Linux 6.1 to 6.6 verify one call only, and take out what its beginning does
+    /// not lead to.
+    #[inline(always)]
+    fn unknown(&self, number: u32) -> u32 {
+        number
+    }
+
     /// Calls `visitor` with 0, 1 ... below `count` until it returns false.
     fn repeat<V: Visit>(&self, count: u32, visitor: &mut V);
     /// Gives `fold` all rows of a version.

@@ -114,9 +114,9 @@ pub fn options<P: Packet, E: Env>(env: &E, packet: &P, header: u32) -> Result<()
 }
 
 /// Options of a hop-by-hop header.
-struct HopOptions<'p, P>(List<'p, P>);
+struct HopOptions<'p, P, E>(List<'p, P>, E);
 
-impl<P: Packet> Visit for HopOptions<'_, P> {
+impl<P: Packet, E: Env> Visit for HopOptions<'_, P, E> {
     #[inline(always)]
     fn visit(&mut self, _: u32) -> bool {
         let list = &mut self.0;
@@ -141,13 +141,13 @@ impl<P: Packet> Visit for HopOptions<'_, P> {
                 // The host knows CALIPSO (7), and what a router alert (5) looks like.
                 let odd = kind >> 6 != 0 || kind == 7 || kind == 5 && len != 4;
                 (list.options, list.padding) = (list.options + 1, 0);
-                if odd || list.options > MOST_HOP_OPTIONS {
+                if odd || self.1.unknown(list.options) > MOST_HOP_OPTIONS {
                     return list.give_up();
                 }
             }
             list.at += len;
         }
-        list.padding <= MOST_PADDING || list.give_up()
+        self.1.unknown(list.padding) <= MOST_PADDING || list.give_up()
     }
 }
 
@@ -162,7 +162,7 @@ fn is_blank<P: Packet>(list: &List<'_, P>, len: u32) -> bool {
 #[inline(never)]
 fn hop_by_hop<P: Packet, E: Env>(env: &E, packet: &P, at: u32) -> bool {
     let Some(Word([_, len])) = packet.at(at) else { return false };
-    let mut list = HopOptions(List::new(packet, at + 2, at + (*len as u32 + 1) * 8));
+    let mut list = HopOptions(List::new(packet, at + 2, at + (*len as u32 + 1) * 8), *env);
     // Between two options there is padding that may be of single bytes.
     env.repeat((MOST_HOP_OPTIONS + 1) * (MOST_PADDING + 1), &mut list);
     list.0.odd == 0 && list.0.at == list.0.end

@@ -63,7 +63,8 @@ impl<P: Payload> Visit for Reading<P> {
 /// Where in `len` bytes of payload the Call-ID begins, and its length; 0 if there is none.
 #[inline(always)]
 pub fn find_call_id<E: Env, P: Payload>(env: &E, payload: P, len: u32) -> (u32, u32) {
-    let mut reading = Reading { payload, parser: Parser::new(), start: 0, len: 0 };
+    let mut reading =
+        Reading { payload, parser: Parser::new(|number| env.unknown(number)), start: 0, len: 0 };
     env.repeat(len, &mut reading);
     if reading.len > MAX_LEN { (0, 0) } else { (reading.start, reading.len) }
 }

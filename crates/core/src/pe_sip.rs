@@ -55,10 +55,11 @@ pub struct Parser {
 }
 
 impl Parser {
-    /// At the message's begin.
+    /// At the message's begin. `unknown` is [`Env::unknown`](crate::env::Env::unknown).
     #[inline(always)]
-    pub const fn new() -> Self {
-        Self { state: LINE, resume: 0, start: 0, count: 0 }
+    pub fn new(unknown: impl Fn(u32) -> u32) -> Self {
+        let [state, resume, start, count] = [LINE, 0, 0, 0].map(unknown);
+        Self { state, resume, start, count }
     }
 
     /// Takes the byte at `offset`; false once there is no need for more.
@@ -200,12 +201,6 @@ impl Parser {
     fn elsewhere(&mut self, offset: u32, byte: u8) -> u32 {
         self.resume = self.resume.wrapping_add(self.start);
         if offset < self.resume { SKIP } else { line(byte) }
-    }
-}
-
-impl Default for Parser {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -25,7 +25,7 @@ use rvs_sim::{Frame, Outcome, Plain, SimDatapath, Sizes};
 use rvs_tables::Memory;
 
 fn parse(text: &[u8]) -> Option<&[u8]> {
-    let mut parser = Parser::new();
+    let mut parser = Parser::new(|number| number);
     for (offset, byte) in (0..).zip(text) {
         if !parser.step(offset, *byte) {
             let (start, len) = parser.found(offset);

@@ -16,6 +16,7 @@ fn the_data_path_forwards_on_linux_6_1() {
     assert!(late.is_some_and(|line| line.contains("rvs_tc")), "{stdout}");
     // The interfaces are those to the client and the servers, and the late one.
     let local = [
+        "of many: lc: rs1 wlc: rs1 sed: rs1 nq: rs1",
         "client to director: director",
         "director to itself: director",
         "director to servers: rs1 rs2",

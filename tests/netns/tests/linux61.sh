@@ -39,6 +39,18 @@ done
 echo "answers:$answers"
 ./ipvsadm -Ln --stats
 bpftool net show
+# More destinations than a call of a loop looks at: the first, of the greatest weight, is to be chosen.
+chosen=
+for s in lc wlc sed nq; do
+  port=$((${port:-89} + 1))
+  (
+    echo "-A -t 10.9.9.9:$port -s $s"
+    for n in $(seq 40); do echo "-a -t 10.9.9.9:$port -r 10.0.3.$((n + 100)):80 -m"; done
+    echo "-a -t 10.9.9.9:$port -r 10.0.2.2:80 -m -w 9"
+  ) | ./ipvsadm -R || exit 1
+  chosen="$chosen $s: $(ip netns exec client timeout 10 socat -u TCP:10.9.9.9:$port,connect-timeout=3 -)"
+done
+echo "of many:$chosen"
 # The director as a client and as a real server.
 socat TCP-LISTEN:18080,fork,reuseaddr SYSTEM:"echo director" &
 ip route add 10.9.8.8 via 10.0.1.2

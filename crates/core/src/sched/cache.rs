@@ -160,8 +160,11 @@ impl Load {
         Self { load: overhead(dest), weight: dest.weight.get() as u64 }
     }
 
-    /// Nobody's.
-    pub(super) const NONE: Self = Self { load: 0, weight: 0 };
+    /// Nobody's. See [`Env::unknown`].
+    #[inline(always)]
+    pub(super) fn unknown<E: Env>(env: &E) -> Self {
+        Self { load: env.unknown(0).into(), weight: env.unknown(0).into() }
+    }
 
     /// Whether `self` carries more for its weight than `other`.
     #[inline(always)]

@@ -117,12 +117,12 @@ fn walk<A: Addr, E: Tables<A>>(env: &E, set: &Conn<A>, slot: u32) -> Walk<E> {
         env: *env,
         slot,
         next: set.pair.get(),
-        some: false,
+        some: env.unknown(0) != 0,
         several: false,
-        least: NONE,
-        most: 0,
-        least_load: Load::NONE,
-        most_load: Load::NONE,
+        least: env.unknown(NONE),
+        most: env.unknown(0),
+        least_load: Load::unknown(env),
+        most_load: Load::unknown(env),
     };
     let mut members = Members::<A, E>(walk, PhantomData);
     env.repeat(MEMBERS, &mut members);

@@ -19,7 +19,7 @@ impl<E: Env> Fold for Least<E> {
             return;
         }
         let load = overhead(dest);
-        if load < self.load {
+        if self.found == NONE || load < self.load {
             self.found = index;
             self.load = load;
         }
@@ -28,7 +28,7 @@ impl<E: Env> Fold for Least<E> {
 
 #[inline(always)]
 pub(super) fn pick<E: Env>(env: &E, version: &Version) -> u32 {
-    let mut least = Least { env: *env, found: NONE, load: u64::MAX };
+    let mut least = Least { env: *env, found: env.unknown(NONE), load: env.unknown(0).into() };
     env.fold(version, &mut least);
     least.found
 }

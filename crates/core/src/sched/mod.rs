@@ -197,7 +197,8 @@ impl<E: Env, L: Fn(&Dest) -> u64> Fold for Least<E, L> {
 /// The first available row with the least load for its weight, or [`NONE`].
 #[inline(always)]
 fn least_for_weight<E: Env>(env: &E, version: &Version, load_of: impl Fn(&Dest) -> u64) -> u32 {
-    let mut least = Least { env: *env, load_of, found: NONE, load: 0, weight: 1 };
+    let (load, weight) = (env.unknown(0).into(), env.unknown(1).into());
+    let mut least = Least { env: *env, load_of, found: env.unknown(NONE), load, weight };
     env.fold(version, &mut least);
     least.found
 }

@@ -70,7 +70,8 @@ fn total<E: Env>(env: &E, first_row: u32, rows: u32) -> (u64, u32) {
 /// The rows at two points on the line of all weights; [`NONE`] beyond its end.
 #[inline(always)]
 fn draw<E: Env>(env: &E, first_row: u32, rows: u32, left: [u64; 2]) -> [u32; 2] {
-    let mut two = Draw { env: *env, first_row, left, found: [NONE; 2] };
+    let mut two =
+        Draw { env: *env, first_row, left, found: [NONE; 2].map(|found| env.unknown(found)) };
     env.repeat(rows, &mut two);
     two.found
 }
