@@ -1,6 +1,7 @@
 //! The generator, the sink and the bare redirect: XDP programs of the lab.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, MapData, PerCpuArray};
@@ -9,7 +10,7 @@ use aya::programs::{
     XdpMode, tc,
 };
 use aya::{Ebpf, EbpfLoader, TestRun as _, include_bytes_aligned};
-use rvs_bench_ebpf::{Control, LEN4};
+use rvs_bench_ebpf::{BATCH, Control, LEN4};
 use rvs_core::types::Protocol;
 use rvs_tests_bpf::frame::{Flags, build};
 use zerocopy::{FromZeros, IntoBytes};
@@ -18,10 +19,6 @@ static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench.b
 
 /// The control block as a plain map value.
 type Block = [u8; size_of::<Control>()];
-
-/// Live frames in one test run, and in a batch of it.
-const REPEAT: u32 = 1 << 15;
-const BATCH: u32 = 64;
 
 /// See the module. What it attaches stays as long as it lives.
 pub struct Programs {
@@ -84,14 +81,24 @@ impl Programs {
 
     /// The flows one after the other, or else drawn at random.
     pub fn in_turn(&mut self, in_turn: bool) -> Result<()> {
+        self.change(std::mem::offset_of!(Control, in_turn), u32::from(in_turn))
+    }
+
+    /// Sends so many packets a second from now on, if it can: infinitely many are as many as it can.
+    pub fn pace(&mut self, rate: f64) -> Result<()> {
+        let gap = f64::from(BATCH) * 1e9 / rate;
+        self.change(std::mem::offset_of!(Control, gap), gap as u32)
+    }
+
+    fn change(&mut self, place: usize, value: u32) -> Result<()> {
         let mut block = self.control.get(&0, 0)?;
-        let place = std::mem::offset_of!(Control, in_turn);
-        block[place..place + 4].copy_from_slice(&u32::from(in_turn).to_ne_bytes());
+        block[place..place + 4].copy_from_slice(&value.to_ne_bytes());
         Ok(self.control.set(0, block, 0)?)
     }
 
-    /// Sends some ten thousand packets from an interface of this namespace.
-    pub fn send(&mut self, interface: u32) -> Result<()> {
+    /// Sends packets from an interface of this namespace; how long that took. The call takes some
+    /// 20 ms more, in which nothing is sent: a test run waits for RCU as it begins and ends.
+    pub fn send(&mut self, interface: u32, packets: u32) -> Result<Duration> {
         let block = self.control.get(&0, 0)?;
         let mut context = [0; 24];
         context[4..8].copy_from_slice(&(LEN4 as u32).to_ne_bytes());
@@ -99,14 +106,16 @@ impl Programs {
         let options = TestRunOptions {
             data_in: Some(&block[..LEN4]),
             ctx_in: Some(&context),
-            repeat: REPEAT,
+            repeat: packets,
             attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
             ..Default::default()
         };
-        program::<Xdp>(&mut self.ebpf, "generate_xdp")?
+        let run = program::<Xdp>(&mut self.ebpf, "generate_xdp")?
             .test_run(options)
             .context("send live frames")?;
-        Ok(())
+        // The kernel tells the time of one, rounded down.
+        let one = run.duration.as_secs_f64() + 0.5e-9;
+        Ok(Duration::from_secs_f64(one * f64::from(packets)))
     }
 }
 

@@ -20,20 +20,17 @@ mod tracked;
 use std::io::IsTerminal as _;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FlockOperation, flock};
 use rvs_datapath::pin::PinFolder;
-use rvs_datapath::{BpfDatapath, Maps, Object, sweeper};
+use rvs_datapath::sweeper::Sweeper;
+use rvs_datapath::{BpfDatapath, Maps, Object};
 use rvs_director::Director;
 use rvs_host::{Host, Monitor};
 use tracing_subscriber::EnvFilter;
 
 use args::{Args, Parsed};
-
-/// Time between two passes over the connection table.
-const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     let parsed = match args::parse() {
@@ -122,11 +119,13 @@ fn start_sweeper(pin: &Path) -> Result<()> {
             }
         };
         let mut forgetting = tracked::Forgetting::default();
+        let mut sweeper = Sweeper::default();
         loop {
-            let pass = sweeper::pass(&maps);
-            forgetting.forget(&pass.tracked);
-            tracing::trace!(live = pass.live, cleared = pass.cleared, "swept");
-            std::thread::sleep(SWEEP_INTERVAL);
+            if let Some(pass) = sweeper.step(&maps) {
+                forgetting.forget(&pass.tracked);
+                tracing::trace!(live = pass.live, cleared = pass.cleared, "swept");
+            }
+            std::thread::sleep(Sweeper::STEP);
         }
     })?;
     Ok(opened.recv().context("the sweeper did not start")??)

@@ -1,7 +1,7 @@
 //! Room in a table that a flood has filled: where a new connection finds no place, a half-open one gives
 //! its own up. The kernel has no such limit; it runs out of memory (`drop_entry`, `defence`).
 //!
-//! Its place is free half a second later, when rvsd has cleared it: to the new connection's next SYN,
+//! Its place is free a tenth of a second later, when rvsd has cleared it: to the new connection's next SYN,
 //! or that of another. Connections that both ends have spoken on keep theirs.
 
 use rvs_wire::protocol;
@@ -17,7 +17,7 @@ use crate::time::Tick;
 
 /// Ticks that a connection has for its handshake while others want its place: 0.67 s at least, a round trip by a
 /// geostationary satellite and some more. The longer it is, the fewer get in: as many places come free in a
-/// second as the table has, divided by this time and half that between two sweeps.
+/// second as the table has, divided by this time and half that between two times that rvsd clears.
 const HANDSHAKE: u32 = 6;
 
 /// [`table::claim`]; if there is no place, one is made for those who ask later.

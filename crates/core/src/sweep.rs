@@ -28,14 +28,22 @@ pub enum Swept {
 /// connections (`ip_vs_conn_expire`).
 const CONTROL_TIMEOUT: u32 = 60;
 
+/// What an entry with this word is, whenever it expires.
+pub fn life(word: Word) -> Swept {
+    match word.life() {
+        FREE => Swept::Free,
+        DEAD => Swept::Dead,
+        _ if !word.is_live() => Swept::Free,
+        _ => Swept::Live,
+    }
+}
+
 /// Ends `conn` if it has expired by `now`.
 pub fn sweep<A: Addr, E: Tables<A>>(env: &E, conn: &Conn<A>, now: Tick) -> Swept {
     let word = Word(conn.word.get());
-    match word.life() {
-        FREE => return Swept::Free,
-        DEAD => return Swept::Dead,
-        _ if !word.is_live() => return Swept::Free,
-        _ => {}
+    let life = life(word);
+    if life != Swept::Live {
+        return life;
     }
     if word.has(CACHE) {
         return cache::sweep(env, conn, now);

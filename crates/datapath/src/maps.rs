@@ -244,14 +244,16 @@ impl Maps {
         Some(Note { tick, word, dest, ports, target })
     }
 
-    /// Packets by reason, summed over CPUs and with those that rvsd counted, in the order of [`Reason::ALL`].
+    /// Packets by reason, in the order of [`Reason::ALL`]: see [`Self::reason`].
     pub fn reasons(&self) -> Vec<(Reason, u64)> {
-        let count = |reason: &Reason| {
-            let values = self.reasons.get(&(*reason as u32), 0);
-            let counted: u64 = values.map_or(0, |values| values.iter().sum());
-            counted + self.slow_reasons.get(*reason as usize).map_or(0, Cell::get)
-        };
-        Reason::ALL.iter().map(|reason| (*reason, count(reason))).collect()
+        Reason::ALL.iter().map(|reason| (*reason, self.reason(*reason))).collect()
+    }
+
+    /// Packets counted for a reason, summed over CPUs and with those that rvsd counted.
+    pub fn reason(&self, reason: Reason) -> u64 {
+        let values = self.reasons.get(&(reason as u32), 0);
+        let counted: u64 = values.map_or(0, |values| values.iter().sum());
+        counted + self.slow_reasons.get(reason as usize).map_or(0, Cell::get)
     }
 }
 

@@ -140,6 +140,11 @@ impl Plain {
         sweeper::pass(self, self)
     }
 
+    /// Clears what has ended, between two sweeps.
+    pub fn make_room(&self) -> Pass {
+        sweeper::make_room(self, self)
+    }
+
     /// How many packets were counted for `reason`.
     pub fn reason(&self, reason: Reason) -> u64 {
         self.reasons.get(reason as usize).map_or(0, Cell::get)

@@ -88,7 +88,10 @@ fn play(method: ForwardMethod) {
     // In the sixth it may have to give it up.
     flood.sim.maps().advance(1);
     flood.fill();
-    assert!(flood.sim.maps().sweep().live < before.live);
+    let room = flood.sim.maps().make_room();
+    assert!(room.cleared > 0);
+    assert_eq!(room.live + room.cleared, before.live);
+    assert_eq!(flood.sim.maps().sweep().live, room.live);
 
     flood.sim.maps().advance(ticks(2));
     for number in late.clone() {
@@ -111,6 +114,18 @@ fn play(method: ForwardMethod) {
     });
     assert_eq!((connected, counted.active_conns), (80, 80 + half_open));
     assert_eq!(counted.inactive_conns, 0);
+}
+
+#[test]
+fn what_has_only_expired_is_left_to_the_sweep() {
+    let mut flood = Flood::new(ForwardMethod::DirectRoute);
+    flood.fill();
+    let live = flood.sim.maps().sweep().live;
+    flood.sim.maps().advance(ticks(600));
+    let room = flood.sim.maps().make_room();
+    assert_eq!((room.live, room.cleared), (live, 0));
+    let swept = flood.sim.maps().sweep();
+    assert_eq!((swept.live, swept.cleared), (0, live));
 }
 
 #[test]

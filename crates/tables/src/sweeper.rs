@@ -7,7 +7,7 @@ use rvs_core::conn::{TRACKED, Word};
 use rvs_core::env::Tables;
 use rvs_core::layout::{Conn, ConnSet, WAYS};
 use rvs_core::pipeline;
-use rvs_core::sweep::{Swept, clear, sweep};
+use rvs_core::sweep::{Swept, clear, life, sweep};
 use rvs_core::time::Tick;
 use rvs_core::tracked::{self, Ended};
 
@@ -53,16 +53,22 @@ impl Tracked {
 /// Sweeps both tables once. `env` is `memory` as the core sees it.
 pub fn pass<M: Memory, E: Tables<V4> + Tables<V6>>(memory: &M, env: E) -> Pass {
     let (mut pass, mut tracked) = (Pass::default(), 0);
-    let dead4 = find_dead::<V4, E>(env, memory.conns4(), &mut pass, &mut tracked);
-    let dead6 = find_dead::<V6, E>(env, memory.conns6(), &mut pass, &mut tracked);
+    let now = env.now();
+    let dead4 = find_dead(memory.conns4(), &mut pass, &mut tracked, |conn| sweep(&env, conn, now));
+    let dead6 = find_dead(memory.conns6(), &mut pass, &mut tracked, |conn| sweep(&env, conn, now));
     memory.config().tracked.set(tracked);
-    if dead4.is_empty() && dead6.is_empty() {
-        return pass;
-    }
-    memory.grace_period();
-    pass.cleared = (dead4.len() + dead6.len()) as u32;
-    clear_all(env, memory.conns4(), &dead4, &mut pass);
-    clear_all(env, memory.conns6(), &dead6, &mut pass);
+    clear_all(memory, env, (&dead4, &dead6), &mut pass);
+    pass
+}
+
+/// Clears what has ended, and ends nothing: between two sweeps, where new connections find no place.
+pub fn make_room<M: Memory, E: Tables<V4> + Tables<V6>>(memory: &M, env: E) -> Pass {
+    let (mut pass, mut tracked) = (Pass::default(), 0);
+    let dead4 =
+        find_dead(memory.conns4(), &mut pass, &mut tracked, |conn| life(Word(conn.word.get())));
+    let dead6 =
+        find_dead(memory.conns6(), &mut pass, &mut tracked, |conn| life(Word(conn.word.get())));
+    clear_all(memory, env, (&dead4, &dead6), &mut pass);
     pass
 }
 
@@ -80,17 +86,16 @@ pub(crate) fn other<'s, A: Addr>(sets: &'s [ConnSet<A>], conn: &Conn<A>) -> Opti
     entry(sets, conn.pair.get().checked_sub(1)?)
 }
 
-/// Indices of the entries that have ended, those that end now included.
-fn find_dead<A: Addr, E: Tables<A>>(
-    env: E,
+/// Indices of the entries that have ended, by what `ask` says of each.
+fn find_dead<A: Addr>(
     sets: &[ConnSet<A>],
     pass: &mut Pass,
     tracked: &mut u32,
+    ask: impl Fn(&Conn<A>) -> Swept,
 ) -> Vec<u32> {
-    let now = env.now();
     let mut dead = Vec::new();
     for (index, conn) in sets.iter().flat_map(|set| &set.ways).enumerate() {
-        match sweep(&env, conn, now) {
+        match ask(conn) {
             Swept::Free => {}
             Swept::Live => {
                 pass.live += 1;
@@ -102,10 +107,26 @@ fn find_dead<A: Addr, E: Tables<A>>(
     dead
 }
 
-fn clear_all<A: Addr, E: Tables<A>>(env: E, sets: &[ConnSet<A>], dead: &[u32], pass: &mut Pass) {
+/// Clears the dead of both tables, after a grace period.
+fn clear_all<M: Memory, E: Tables<V4> + Tables<V6>>(
+    memory: &M,
+    env: E,
+    (dead4, dead6): (&[u32], &[u32]),
+    pass: &mut Pass,
+) {
+    if dead4.is_empty() && dead6.is_empty() {
+        return;
+    }
+    memory.grace_period();
+    pass.cleared = (dead4.len() + dead6.len()) as u32;
+    clear_each(&env, memory.conns4(), dead4, pass);
+    clear_each(&env, memory.conns6(), dead6, pass);
+}
+
+fn clear_each<A: Addr, E: Tables<A>>(env: &E, sets: &[ConnSet<A>], dead: &[u32], pass: &mut Pass) {
     for index in dead {
-        let ended = entry(sets, *index).and_then(|conn| tracked::ended(&env, conn));
+        let ended = entry(sets, *index).and_then(|conn| tracked::ended(env, conn));
         pass.tracked.extend(ended.map(Tracked::of));
-        clear(&env, index + 1);
+        clear(env, index + 1);
     }
 }

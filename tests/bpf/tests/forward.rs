@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use rvs_core::control::{Datapath, DestStatus, Stats};
 use rvs_core::reason::Reason;
 use rvs_core::types::{ForwardMethod, Protocol, Scheduler};
+use rvs_datapath::sweeper::Sweeper;
 use rvs_tests_bpf::frame::{ACK, Read, SYN, build, read, read_ip};
 use rvs_tests_bpf::{Bench, DIRECTOR, Hook, NEIGHBOUR, Verdict, dest, in_namespace, service};
 
@@ -254,5 +255,13 @@ fn a_full_table_refuses_new_connections_and_keeps_the_old() {
         }
         let status = status(&bench, Protocol::Udp, V4[1], V4[2], 80);
         assert_eq!(status.inactive_conns as usize, alive.len());
+        // Between two sweeps room is made where somebody found none, and only there.
+        let mut sweeper = Sweeper::default();
+        let swept = sweeper.step(bench.datapath.maps()).map(|pass| pass.live);
+        assert_eq!(sweeper.step(bench.datapath.maps()), None);
+        let refused = (21..60_000u16).find(|port| !alive.contains(port)).expect("many were");
+        assert_eq!(bench.run(Hook::Xdp, &packet(refused)).verdict, Verdict::Drop);
+        let made = sweeper.step(bench.datapath.maps()).map(|pass| pass.live);
+        assert_eq!(made, swept);
     });
 }

@@ -19,6 +19,9 @@ pub const RVS: u32 = 3;
 /// Number of measured programs.
 pub const PROGRAMS: usize = 4;
 
+/// Packets that the generator sends at once.
+pub const BATCH: u32 = 64;
+
 /// A flow's port: none that means something, as that of FTP's data does.
 pub const fn port(flow: u32) -> u16 {
     1 << 15 | (flow & 0x7fff) as u16
@@ -65,4 +68,10 @@ pub struct Control {
     pub random: u32,
     /// Runs of a program that did not find or could not enter its flow.
     pub failed: u32,
+    /// Packets that the generator has made.
+    pub made: u32,
+    /// Nanoseconds from one of its batches to the next; 0: it does not wait.
+    pub gap: u32,
+    /// When its next batch is due: `CLOCK_MONOTONIC`, nanoseconds.
+    pub due: u64,
 }

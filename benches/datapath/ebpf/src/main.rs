@@ -8,10 +8,11 @@
 
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_TX};
 use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, ProgramArray};
-use aya_ebpf::helpers::generated::{bpf_redirect, bpf_xdp_adjust_head};
+use aya_ebpf::cty::{c_long, c_void};
+use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_loop, bpf_redirect, bpf_xdp_adjust_head};
 use aya_ebpf::macros::{btf_map, classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
-use rvs_bench_ebpf::{Control, LEN4, LEN6, PROGRAMS, addr, port};
+use rvs_bench_ebpf::{BATCH, Control, LEN4, LEN6, PROGRAMS, addr, port};
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
@@ -245,7 +246,27 @@ pub fn generate_xdp(ctx: XdpContext) -> u32 {
         return XDP_ABORTED;
     }
     write::<LEN4>(control, ctx.data());
+    if control.made % BATCH == 0 && control.gap != 0 {
+        wait(control);
+    }
+    control.made = control.made.wrapping_add(1);
     XDP_TX
+}
+
+/// Waits until the generator's batch is due. One that is late does not make up for more than a batch.
+#[inline(always)]
+fn wait(control: &mut Control) {
+    extern "C" fn early(_: u32, due: *mut c_void) -> c_long {
+        // SAFETY: `wait` passes a number that outlives the loop; a helper without pointers.
+        unsafe { (bpf_ktime_get_ns() >= *due.cast::<u64>()) as c_long }
+    }
+    // SAFETY: a helper without pointers.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let gap = u64::from(control.gap);
+    control.due = (control.due + gap).max(now.saturating_sub(gap));
+    let mut due = control.due;
+    // SAFETY: `early` gets the number back.
+    unsafe { bpf_loop(1 << 20, early as *mut c_void, (&raw mut due).cast(), 0) };
 }
 
 /// The sink of the lab.
