@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod frame;
+pub mod linux61;
 pub mod pieces;
 pub mod receiver;
 pub mod replay;

@@ -7,7 +7,9 @@ use std::net::SocketAddr;
 use rvs_core::reason::Reason;
 use rvs_core::types::{ForwardMethod, Protocol, Scheduler};
 use rvs_tests_bpf::frame::{ACK, SYN, build, for_director, from_hex};
-use rvs_tests_bpf::{Bench, Hook, Verdict, dest, in_namespace, ip, read_recording, service};
+use rvs_tests_bpf::{
+    Bench, Hook, Verdict, dest, in_namespace, ip, linux61, read_recording, service,
+};
 use serde_json::Value;
 
 /// Where an Ethernet header ends.
@@ -198,4 +200,16 @@ fn xdp_leaves_options_and_extension_headers_to_tc() {
             assert_eq!(bench.reason(Reason::ExtensionHeader), before + 1, "{opening}");
         }
     });
+}
+
+#[test]
+fn the_same_on_linux_6_1() {
+    let tests = [
+        "options_and_extension_headers_are_treated_as_the_kernel_does",
+        "xdp_leaves_options_and_extension_headers_to_tc",
+    ];
+    let recordings = ["tests/oracle/recorded/headers.jsonl"];
+    if !linux61::pass(&tests, &recordings) {
+        rvs_testkit::skip!("../shared/oracle is not there");
+    }
 }

@@ -12,7 +12,7 @@ use rvs_core::types::{Protocol, ServiceKey, Timeouts};
 use rvs_sim::{Frame, Outcome, Plain, SimDatapath, Sizes};
 use rvs_tests_bpf::frame::{Flags, SYN, build, from_hex, read};
 use rvs_tests_bpf::replay::Replay;
-use rvs_tests_bpf::{Hook, Verdict, in_namespace, ip, read_recording};
+use rvs_tests_bpf::{Hook, Verdict, in_namespace, ip, linux61, read_recording};
 use serde_json::Value;
 
 /// Seconds by which an expiry may differ: the recording's clock went on while packets were sent and
@@ -361,4 +361,16 @@ fn calls_go_where_they_go_in_the_kernel_through_xdp() {
 #[test]
 fn calls_go_where_they_go_in_the_kernel_through_tc() {
     in_namespace("calls_go_where_they_go_in_the_kernel_through_tc", || play_all(Hook::Tc));
+}
+
+#[test]
+fn the_same_on_linux_6_1() {
+    let tests = [
+        "calls_go_where_they_go_in_the_kernel_through_xdp",
+        "calls_go_where_they_go_in_the_kernel_through_tc",
+    ];
+    let recordings = ["tests/oracle/recorded/pe_sip.jsonl"];
+    if !linux61::pass(&tests, &recordings) {
+        rvs_testkit::skip!("../shared/oracle is not there");
+    }
 }

@@ -10,7 +10,7 @@ use rvs_core::types::{
     DestConfig, Family, ForwardMethod, Protocol, Scheduler, ServiceConfig, ServiceFlags,
 };
 use rvs_tests_bpf::frame::{SYN, build};
-use rvs_tests_bpf::{Bench, Hook, dest, fwmark, in_namespace, read_recording, service};
+use rvs_tests_bpf::{Bench, Hook, dest, fwmark, in_namespace, linux61, read_recording, service};
 use serde_json::Value;
 
 /// Where the recording is: beside the checkout.
@@ -251,4 +251,13 @@ fn clear(bench: &mut Bench) {
         true
     });
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn the_same_on_linux_6_1() {
+    let tests = ["schedulers_choose_what_the_kernel_chose"];
+    let recordings = ["../shared/golden/schedulers.jsonl"];
+    if !linux61::pass(&tests, &recordings) {
+        rvs_testkit::skip!("../shared/oracle is not there");
+    }
 }

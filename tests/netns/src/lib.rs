@@ -1,9 +1,8 @@
-//! What the tests share, which are in `tests/`: the classic lab, a routed network, the oracle's, and the VM.
+//! What the tests share, which are in `tests/`: the classic lab, a routed network, and the oracle's.
 #![forbid(unsafe_code)]
 
 pub mod bench;
 pub mod routed;
-pub mod vm;
 
 use std::net::SocketAddr;
 

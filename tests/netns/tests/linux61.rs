@@ -1,7 +1,7 @@
 //! The floor: on Linux 6.1, in the oracle VM, the programs load, attach (there by clsact) and
 //! forward, with the privileges that a running rvsd keeps.
 
-use rvs_tests_netns::vm;
+use rvs_testkit::vm;
 
 #[test]
 fn the_data_path_forwards_on_linux_6_1() {

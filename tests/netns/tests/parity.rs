@@ -1,7 +1,7 @@
 //! Random services, changes and packets, given to the kernel's IPVS and to RVS side by side in the
 //! oracle VM (`tests/parity`). `cargo xtask parity` runs more of them, or others.
 
-use rvs_tests_netns::vm;
+use rvs_testkit::vm;
 
 const FILES: [&str; 3] = ["tests/parity/parity.py", "tests/parity/side.py", "tests/oracle/lib.py"];
 

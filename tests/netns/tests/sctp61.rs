@@ -1,7 +1,7 @@
 //! SCTP associations between Linux 6.1's own stacks, in the oracle VM, by way of rvsd: masqueraded to
 //! another port, by direct routing, through IP-in-IP tunnels, and with the director as their client and server, data both ways.
 
-use rvs_tests_netns::vm;
+use rvs_testkit::vm;
 
 /// Ways that packets take through the director, and how many associations each carries.
 const ROUNDS: [(&str, usize); 7] = [

@@ -1,7 +1,7 @@
 //! The kernel's IPVS and RVS tell each other of their connections, on Linux 6.1 in the oracle VM: both
 //! list the same, count the same, and connections go on through the other director.
 
-use rvs_tests_netns::vm;
+use rvs_testkit::vm;
 
 /// Who tells whom, and how.
 const ROUNDS: [&str; 6] = [

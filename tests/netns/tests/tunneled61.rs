@@ -4,7 +4,7 @@
 //! That setting is compared with what the kernel's documentation says of it: this VM's kernel balances what
 //! was decapsulated with either value.
 
-use rvs_tests_netns::vm;
+use rvs_testkit::vm;
 
 /// Ways to the director: none of them a tunnel, without UDP, with it.
 const PLAIN: [&str; 1] = ["none"];

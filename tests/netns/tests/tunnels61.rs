@@ -1,7 +1,7 @@
 //! The other end of a tunnel as Linux 6.1 has it, in the oracle VM: ipip, sit, ip6_tunnel, fou's
 //! GUE, ip_gre and ip6_gre decapsulate what rvsd encapsulates, and find every checksum right.
 
-use rvs_tests_netns::vm;
+use rvs_testkit::vm;
 
 /// Ways that packets take through the director and out of it.
 const ROUNDS: [&str; 3] = ["super-packets", "segments", "xdp"];

@@ -1,7 +1,7 @@
 //! VLANs, QinQ, bridges, bonds and several NICs, in the oracle VM: the kernel of these tests may have
 //! neither VLAN devices nor bonds. A service's address on one VLAN, its servers on another.
 
-use rvs_tests_netns::vm;
+use rvs_testkit::vm;
 
 /// Scenes, and the hooks that each is played with.
 const SCENES: [(&str, &[&str]); 6] = [
