@@ -182,7 +182,7 @@ fn print(measured: &Measured, part: &str, lines: &[Plan], numbers: &[u32], refer
     println!(
         "Million packets a second at the sink · ratio to {reference} · ratio to the bare redirect. \
          64-byte UDP over veth, flows\ndrawn at random; generator (live XDP frames) on one core, \
-         director and sink (XDP) on the other.\n"
+         director and sink (XDP) on the other.\nAs many are sent as let the most through.\n"
     );
     let heads: String = numbers.iter().map(|flows| format!(" {flows} flows |")).collect();
     println!("| director |{heads}\n|---|{}", "---:|".repeat(numbers.len()));
