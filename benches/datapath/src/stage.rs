@@ -90,6 +90,13 @@ pub fn last_cpu() -> Result<usize> {
     Ok(*cpus.last().context("a CPU")? as usize)
 }
 
+/// [`last_cpu`], where it is another than the first.
+pub fn second_cpu() -> Result<usize> {
+    let last = last_cpu()?;
+    ensure!(last > 0, "this machine has one CPU");
+    Ok(last)
+}
+
 /// Moves this thread to a CPU, for good.
 pub fn stay_on(cpu: usize) -> Result<()> {
     let mut set = rustix::thread::CpuSet::new();

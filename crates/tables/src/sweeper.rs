@@ -52,23 +52,29 @@ impl Tracked {
 
 /// Sweeps both tables once. `env` is `memory` as the core sees it.
 pub fn pass<M: Memory, E: Tables<V4> + Tables<V6>>(memory: &M, env: E) -> Pass {
-    let (mut pass, mut tracked) = (Pass::default(), 0);
-    let now = env.now();
-    let dead4 = find_dead(memory.conns4(), &mut pass, &mut tracked, |conn| sweep(&env, conn, now));
-    let dead6 = find_dead(memory.conns6(), &mut pass, &mut tracked, |conn| sweep(&env, conn, now));
-    memory.config().tracked.set(tracked);
-    clear_all(memory, env, (&dead4, &dead6), &mut pass);
-    pass
+    go_through(memory, env, true)
 }
 
 /// Clears what has ended, and ends nothing: between two sweeps, where new connections find no place.
 pub fn make_room<M: Memory, E: Tables<V4> + Tables<V6>>(memory: &M, env: E) -> Pass {
+    go_through(memory, env, false)
+}
+
+/// Clears what has ended; before that, with `ending`, what has expired ends.
+fn go_through<M: Memory, E: Tables<V4> + Tables<V6>>(memory: &M, env: E, ending: bool) -> Pass {
     let (mut pass, mut tracked) = (Pass::default(), 0);
-    let dead4 =
-        find_dead(memory.conns4(), &mut pass, &mut tracked, |conn| life(Word(conn.word.get())));
-    let dead6 =
-        find_dead(memory.conns6(), &mut pass, &mut tracked, |conn| life(Word(conn.word.get())));
-    clear_all(memory, env, (&dead4, &dead6), &mut pass);
+    let dead4 = find_dead::<V4, E>(env, memory.conns4(), ending, &mut pass, &mut tracked);
+    let dead6 = find_dead::<V6, E>(env, memory.conns6(), ending, &mut pass, &mut tracked);
+    if ending {
+        memory.config().tracked.set(tracked);
+    }
+    if dead4.is_empty() && dead6.is_empty() {
+        return pass;
+    }
+    memory.grace_period();
+    pass.cleared = (dead4.len() + dead6.len()) as u32;
+    clear_all(env, memory.conns4(), &dead4, &mut pass);
+    clear_all(env, memory.conns6(), &dead6, &mut pass);
     pass
 }
 
@@ -86,20 +92,23 @@ pub(crate) fn other<'s, A: Addr>(sets: &'s [ConnSet<A>], conn: &Conn<A>) -> Opti
     entry(sets, conn.pair.get().checked_sub(1)?)
 }
 
-/// Indices of the entries that have ended, by what `ask` says of each.
-fn find_dead<A: Addr>(
+/// Indices of the entries that have ended; with `ending`, those that end now included.
+fn find_dead<A: Addr, E: Tables<A>>(
+    env: E,
     sets: &[ConnSet<A>],
+    ending: bool,
     pass: &mut Pass,
     tracked: &mut u32,
-    ask: impl Fn(&Conn<A>) -> Swept,
 ) -> Vec<u32> {
+    let now = env.now();
     let mut dead = Vec::new();
     for (index, conn) in sets.iter().flat_map(|set| &set.ways).enumerate() {
-        match ask(conn) {
+        let word = || Word(conn.word.get());
+        match if ending { sweep(&env, conn, now) } else { life(word()) } {
             Swept::Free => {}
             Swept::Live => {
                 pass.live += 1;
-                *tracked += u32::from(Word(conn.word.get()).has(TRACKED));
+                *tracked += u32::from(word().has(TRACKED));
             }
             Swept::Dead => dead.push(index as u32),
         }
@@ -107,26 +116,10 @@ fn find_dead<A: Addr>(
     dead
 }
 
-/// Clears the dead of both tables, after a grace period.
-fn clear_all<M: Memory, E: Tables<V4> + Tables<V6>>(
-    memory: &M,
-    env: E,
-    (dead4, dead6): (&[u32], &[u32]),
-    pass: &mut Pass,
-) {
-    if dead4.is_empty() && dead6.is_empty() {
-        return;
-    }
-    memory.grace_period();
-    pass.cleared = (dead4.len() + dead6.len()) as u32;
-    clear_each(&env, memory.conns4(), dead4, pass);
-    clear_each(&env, memory.conns6(), dead6, pass);
-}
-
-fn clear_each<A: Addr, E: Tables<A>>(env: &E, sets: &[ConnSet<A>], dead: &[u32], pass: &mut Pass) {
+fn clear_all<A: Addr, E: Tables<A>>(env: E, sets: &[ConnSet<A>], dead: &[u32], pass: &mut Pass) {
     for index in dead {
-        let ended = entry(sets, *index).and_then(|conn| tracked::ended(env, conn));
+        let ended = entry(sets, *index).and_then(|conn| tracked::ended(&env, conn));
         pass.tracked.extend(ended.map(Tracked::of));
-        clear(env, index + 1);
+        clear(&env, index + 1);
     }
 }

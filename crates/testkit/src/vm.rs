@@ -27,7 +27,7 @@ pub fn run(interpreter: &str, script: &str, binaries: &[&str], limit: u32) -> Op
     run_files(&format!("{interpreter} {script}"), &files, binaries, limit)
 }
 
-/// The same for a command line and the files that it needs, by their paths in the workspace.
+/// The same for a command line and the files that it needs, by their paths, absolute or in the workspace.
 pub fn run_files(command: &str, files: &[&str], binaries: &[&str], limit: u32) -> Option<String> {
     // Tests of one process run at the same time, too.
     static NUMBER: AtomicU32 = AtomicU32::new(0);

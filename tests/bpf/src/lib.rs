@@ -283,8 +283,7 @@ impl Bench {
 
     /// How many packets were counted for a reason.
     pub fn reason(&self, reason: rvs_core::reason::Reason) -> u64 {
-        let found = self.datapath.maps().reasons().into_iter().find(|(r, _)| *r == reason);
-        found.map_or(0, |(_, count)| count)
+        self.datapath.maps().reason(reason)
     }
 }
 

@@ -256,7 +256,7 @@ pub fn generate_xdp(ctx: XdpContext) -> u32 {
 /// Waits until the generator's batch is due. One that is late does not make up for more than a batch.
 #[inline(always)]
 fn wait(control: &mut Control) {
-    extern "C" fn early(_: u32, due: *mut c_void) -> c_long {
+    extern "C" fn is_due(_: u32, due: *mut c_void) -> c_long {
         // SAFETY: `wait` passes a number that outlives the loop; a helper without pointers.
         unsafe { (bpf_ktime_get_ns() >= *due.cast::<u64>()) as c_long }
     }
@@ -265,8 +265,8 @@ fn wait(control: &mut Control) {
     let gap = u64::from(control.gap);
     control.due = (control.due + gap).max(now.saturating_sub(gap));
     let mut due = control.due;
-    // SAFETY: `early` gets the number back.
-    unsafe { bpf_loop(1 << 20, early as *mut c_void, (&raw mut due).cast(), 0) };
+    // SAFETY: `is_due` gets the number back.
+    unsafe { bpf_loop(1 << 20, is_due as *mut c_void, (&raw mut due).cast(), 0) };
 }
 
 /// The sink of the lab.
