@@ -25,12 +25,29 @@ const LEGITIMATE: u32 = 1 << 20;
 /// First of the flood's; it draws from so many that hardly one comes twice.
 const FLOOD: u32 = 1 << 24;
 const SOURCES: u32 = 1 << 30;
-/// SYNs in a test run of the flood: as it begins and ends, a run waits some 10 ms for RCU.
-const RUN: u32 = 1 << 18;
+
+/// How large the table is, and how much comes to it.
+struct Size {
+    /// The table is made for so many connections, and a test run of the flood sends as many SYNs: as it
+    /// begins and ends, a run waits some 10 ms for RCU.
+    connections: u32,
+    /// Clients who want in during the flood, and seconds that they have for it.
+    clients: u32,
+    seconds: u32,
+    /// Time without SYNs after each run.
+    rest: Duration,
+}
+
+const WHOLE: Size = Size { connections: 1 << 18, clients: 1000, seconds: 16, rest: Duration::ZERO };
+/// The whole one's table is filled about twice a second. At full speed this one would be four hundred
+/// times, and how many clients get in would say how much of the CPU the flood got.
+const QUICK: Size =
+    Size { connections: 1 << 12, clients: 100, seconds: 8, rest: Duration::from_millis(120) };
 
 /// Measures, and prints a table.
 pub fn run(rounds: u32, quick: bool) -> Result<Measured> {
-    let (connections, clients) = if quick { (1 << 12, 100) } else { (1 << 18, 1000) };
+    let size = if quick { QUICK } else { WHOLE };
+    let Size { connections, clients, .. } = size;
     let (entries, live) = (connections * ENTRIES, connections / 4);
     let mut stage = Stage::new(&Room { connections, services: 256, destinations: 4096, flows: 1 })?;
     let dests = (0..16)
@@ -64,7 +81,7 @@ pub fn run(rounds: u32, quick: bool) -> Result<Measured> {
         full.push(stage.programs.run(Hook::Xdp, Family::V4, &next(), sample)?.nanos);
     }
     // The table is full of the last flood.
-    let (let_in, pace) = knock(&mut stage, next, clients, if quick { 4 } else { 16 })?;
+    let (let_in, pace) = knock(&mut stage, next, &size)?;
     let maps = stage.bench.datapath.maps();
     let survived = table::live_flows(maps, 0..live);
     let measured: Measured = [
@@ -91,13 +108,12 @@ pub fn run(rounds: u32, quick: bool) -> Result<Measured> {
 /// When a client sends its SYN: at once, and again if nobody answers (RFC 6298, section 2).
 const TRIES: [f64; 5] = [0.0, 1.0, 3.0, 7.0, 15.0];
 
-/// How many clients get in within so many seconds, by these tries, while another core does nothing but
-/// flood; meanwhile the table is swept as rvsd does.
+/// How many clients get in in their time, by these tries, while another core does nothing but flood, and
+/// that flood's SYNs a second; meanwhile the table is swept as rvsd does.
 fn knock(
     stage: &mut Stage,
     mut flood: impl FnMut() -> Control + Send,
-    clients: u32,
-    seconds: u32,
+    &Size { connections, clients, seconds, rest }: &Size,
 ) -> Result<(u32, f64)> {
     let mut other = Programs::load(&mut stage.bench, 1)?;
     let (last, over) = (second_cpu()?, AtomicBool::new(false));
@@ -106,8 +122,9 @@ fn knock(
             stay_on(last)?;
             let mut sent = 0;
             while !over.load(Ordering::Relaxed) {
-                other.run(Hook::Xdp, Family::V4, &flood(), RUN)?;
-                sent += u64::from(RUN);
+                other.run(Hook::Xdp, Family::V4, &flood(), connections)?;
+                sent += u64::from(connections);
+                std::thread::sleep(rest);
             }
             Ok(sent)
         });

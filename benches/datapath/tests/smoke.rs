@@ -61,7 +61,7 @@ fn quick(part: &str) -> BTreeMap<String, f64> {
 fn established_connections_survive_a_flood_and_new_ones_get_in() {
     let measured = quick("flood");
     assert_eq!(measured["flood/survived"], 1.0, "{measured:?}");
-    assert!(measured["flood/full"] > 0.0 && measured["flood/let in"] > 0.02, "{measured:?}");
+    assert!(measured["flood/full"] > 0.0 && measured["flood/let in"] > 0.3, "{measured:?}");
 }
 
 #[test]
