@@ -17,7 +17,7 @@ use rvs_tests_bpf::{Hook, dest, service};
 use crate::frames::{Client, template};
 use crate::programs::{Programs, sent};
 use crate::stage::{PORT, Room, Stage, second_cpu, stay_on};
-use crate::{Measured, median, table};
+use crate::{Measured, median, table, timed};
 
 const VIP: &str = "10.200.0.1";
 /// First of the legitimate flows that come during the flood.
@@ -81,7 +81,7 @@ pub fn run(rounds: u32, quick: bool) -> Result<Measured> {
         full.push(stage.programs.run(Hook::Xdp, Family::V4, &next(), sample)?.nanos);
     }
     // The table is full of the last flood.
-    let (let_in, pace) = knock(&mut stage, next, &size)?;
+    let Knocked { let_in, pace, sweeper } = knock(&mut stage, next, &size)?;
     let maps = stage.bench.datapath.maps();
     let survived = table::live_flows(maps, 0..live);
     let measured: Measured = [
@@ -102,19 +102,30 @@ pub fn run(rounds: u32, quick: bool) -> Result<Measured> {
          {let_in} of {clients} |"
     );
     println!("| that flood, SYNs a second | {pace:.0} |");
+    println!("| of a CPU that the sweeper takes meanwhile | {:.0} % |", sweeper * 100.0);
     Ok(measured)
 }
 
 /// When a client sends its SYN: at once, and again if nobody answers (RFC 6298, section 2).
 const TRIES: [f64; 5] = [0.0, 1.0, 3.0, 7.0, 15.0];
 
-/// How many clients get in in their time, by these tries, while another core does nothing but flood, and
-/// that flood's SYNs a second; meanwhile the table is swept as rvsd does.
+/// What came of a flood beside clients.
+struct Knocked {
+    /// Clients who got in.
+    let_in: u32,
+    /// The flood's SYNs a second.
+    pace: f64,
+    /// The part of a CPU that the sweeper took.
+    sweeper: f64,
+}
+
+/// Clients come, each by these tries, while another core does nothing but flood; meanwhile the table is
+/// swept as rvsd does.
 fn knock(
     stage: &mut Stage,
     mut flood: impl FnMut() -> Control + Send,
     &Size { connections, clients, seconds, rest }: &Size,
-) -> Result<(u32, f64)> {
+) -> Result<Knocked> {
     let mut other = Programs::load(&mut stage.bench, 1)?;
     let (last, over) = (second_cpu()?, AtomicBool::new(false));
     std::thread::scope(|scope| {
@@ -129,23 +140,24 @@ fn knock(
             Ok(sent)
         });
         let moved = stay_on(0);
-        let in_time = moved.and_then(|()| come(stage, clients, seconds));
+        let came = moved.and_then(|()| come(stage, clients, seconds));
         over.store(true, Ordering::Relaxed);
         let sent = flooding.join().ok().context("the flood's thread")??;
-        Ok((in_time?, sent as f64 / f64::from(seconds)))
+        let ((let_in, swept), seconds) = (came?, f64::from(seconds));
+        Ok(Knocked { let_in, pace: sent as f64 / seconds, sweeper: swept / 1e3 / seconds })
     })
 }
 
-/// How many of the clients get in, each by its tries.
-fn come(stage: &mut Stage, clients: u32, seconds: u32) -> Result<u32> {
+/// How many of the clients get in, and the sweeper's CPU time in milliseconds.
+fn come(stage: &mut Stage, clients: u32, seconds: u32) -> Result<(u32, f64)> {
     let vip = format!("{VIP}:{PORT}").parse()?;
     let mut outside: Vec<(u32, usize)> = (0..clients).map(|client| (client, 0)).collect();
     let (start, mut sweeper) = (Instant::now(), Sweeper::default());
-    let mut step = start;
+    let (mut step, mut swept) = (start, 0.0);
     while start.elapsed().as_secs_f64() < f64::from(seconds) {
         let now = start.elapsed().as_secs_f64();
         if step.elapsed() >= Sweeper::STEP {
-            sweeper.step(stage.bench.datapath.maps());
+            swept += timed(|| sweeper.step(stage.bench.datapath.maps())).0;
             step = Instant::now();
         }
         let mut still = Vec::new();
@@ -161,7 +173,7 @@ fn come(stage: &mut Stage, clients: u32, seconds: u32) -> Result<u32> {
         outside = still;
         std::thread::sleep(Duration::from_millis(1));
     }
-    Ok(clients - outside.len() as u32)
+    Ok((clients - outside.len() as u32, swept))
 }
 
 /// Whether a client's SYN is taken, and then its ACK.

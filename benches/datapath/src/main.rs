@@ -22,6 +22,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use lexopt::prelude::*;
+use rustix::time::{ClockId, clock_gettime};
 
 const HELP: &str = "\
 Usage: rvs-bench PART [--rounds N] [--live N,N,...] [--quick] [--record FILE]
@@ -83,6 +84,17 @@ fn main() -> Result<()> {
     let Some(path) = record else { return Ok(()) };
     let text = serde_json::to_string(&measured)?;
     std::fs::write(&path, text).with_context(|| path.display().to_string())
+}
+
+/// CPU time of something on this thread, in milliseconds, and its result.
+fn timed<T>(work: impl FnOnce() -> T) -> (f64, T) {
+    let cpu = || {
+        let time = clock_gettime(ClockId::ThreadCPUTime);
+        time.tv_sec as f64 * 1e3 + time.tv_nsec as f64 / 1e6
+    };
+    let before = cpu();
+    let result = work();
+    (cpu() - before, result)
 }
 
 /// The middle one of samples.

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use rustix::time::{ClockId, clock_gettime};
 use rvs_bench_ebpf::{Control, RVS};
 use rvs_core::types::{Family, ForwardMethod, Protocol, Scheduler};
 use rvs_datapath::{Maps, sweeper};
@@ -15,7 +14,7 @@ use rvs_tests_bpf::{Hook, dest, service};
 use crate::frames::{Client, template};
 use crate::programs::{Programs, sent};
 use crate::stage::{self, PORT, Room, Stage, stay_on};
-use crate::{Measured, median, table};
+use crate::{Measured, median, table, timed};
 
 const VIP: &str = "10.200.0.2";
 const SERVER: &str = "10.0.0.12";
@@ -100,17 +99,6 @@ fn pass(maps: &Maps, live: u32) -> Result<f64> {
     let (cost, pass) = timed(|| sweeper::pass(maps));
     ensure!((pass.live, pass.cleared) == (live, 0), "{pass:?}, not {live}");
     Ok(cost)
-}
-
-/// CPU time of something on this thread, in milliseconds, and its result.
-fn timed<T>(work: impl FnOnce() -> T) -> (f64, T) {
-    let cpu = || {
-        let time = clock_gettime(ClockId::ThreadCPUTime);
-        time.tv_sec as f64 * 1e3 + time.tv_nsec as f64 / 1e6
-    };
-    let before = cpu();
-    let result = work();
-    (cpu() - before, result)
 }
 
 /// Microseconds of packets that have a run each, sorted.
