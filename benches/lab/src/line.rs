@@ -153,8 +153,7 @@ pub fn give_a_core(host: &Host, interface: &str) -> Result<()> {
         .args(["netns", "exec", &host.namespace(), "sh", "-c", &write])
         .status()?;
     ensure!(status.success(), "no thread for {interface}");
-    let cpus = aya::util::online_cpus().map_err(|(_, error)| error)?;
-    let last = *cpus.last().context("a CPU")? as usize;
+    let last = last_cpu()?;
     let threads = threads(&format!("napi/{interface}-"))?;
     ensure!(!threads.is_empty(), "no thread napi/{interface}-*");
     for thread in threads {
@@ -175,6 +174,12 @@ fn threads(name: &str) -> Result<Vec<Pid>> {
         }
     }
     Ok(found)
+}
+
+/// The last CPU.
+pub fn last_cpu() -> Result<usize> {
+    let cpus = aya::util::online_cpus().map_err(|(_, error)| error)?;
+    Ok(*cpus.last().context("a CPU")? as usize)
 }
 
 /// A set of one CPU.
