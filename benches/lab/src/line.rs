@@ -182,8 +182,13 @@ pub fn last_cpu() -> Result<usize> {
     Ok(*cpus.last().context("a CPU")? as usize)
 }
 
+/// Moves this thread to a CPU, for good.
+pub fn stay_on(cpu: usize) -> Result<()> {
+    rustix::thread::sched_setaffinity(None, &only(cpu)).context("stay on one CPU")
+}
+
 /// A set of one CPU.
-pub fn only(cpu: usize) -> CpuSet {
+fn only(cpu: usize) -> CpuSet {
     let mut set = CpuSet::new();
     set.set(cpu);
     set

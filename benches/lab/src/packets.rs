@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use rvs_testkit::lab::{Lab, Topology};
 
-use crate::line::{DR, Kind, Line, NAT, SERVER, only};
+use crate::line::{DR, Kind, Line, NAT, SERVER, stay_on};
 use crate::programs::Programs;
 use crate::{Measured, median};
 
@@ -74,7 +74,7 @@ pub fn keep_busy(busy: &Busy) -> Result<()> {
 
 /// A lab with these directors, and the programs that send and count, this thread on the generator's CPU.
 fn start(hosts: &[&'static str]) -> Result<(Lab, Programs)> {
-    rustix::thread::sched_setaffinity(None, &only(0)).context("the generator's CPU")?;
+    stay_on(0).context("the generator's CPU")?;
     let mut topology = Topology::new().prefix("rvs-bench");
     for host in hosts {
         topology = topology.attach(host, "lan", &[]);

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use rvs_testkit::lab::{Director, Host, Lab, Stop, Topology};
 
-use crate::line::{dnat, last_cpu, only};
+use crate::line::{dnat, last_cpu, stay_on};
 use crate::{Measured, median};
 
 /// The service's address; the real server's is 10.9.0.2.
@@ -20,6 +20,8 @@ const IPERF: u16 = 5201;
 const ECHO: u16 = 5000;
 /// Bytes of a request, and of its answer.
 const REQUEST: usize = 64;
+/// Where both ends of requests are.
+const REQUESTS_CPU: usize = 0;
 const KINDS: [&str; 2] = ["nft", "RVS"];
 
 /// One measurement of a stream.
@@ -114,7 +116,7 @@ fn build(lab: &Lab, kind: &str) -> Result<Option<Director>> {
 /// Answers each request with as many bytes, one client at a time.
 fn echo(listener: &TcpListener, stop: &Stop) {
     // Without it nobody is answered, and the client says so.
-    let Ok(()) = stay_on_first() else { return };
+    let Ok(()) = stay_on(REQUESTS_CPU) else { return };
     while !stop.is_set() {
         let Ok((mut client, _)) = listener.accept() else {
             std::thread::sleep(Duration::from_millis(5));
@@ -130,14 +132,9 @@ fn echo(listener: &TcpListener, stop: &Stop) {
     }
 }
 
-/// This thread runs on the first CPU from now on, where both ends of requests are.
-fn stay_on_first() -> Result<()> {
-    rustix::thread::sched_setaffinity(None, &only(0)).context("stay on one CPU")
-}
-
 /// Microseconds of requests one after the other, sorted.
 fn round_trips(requests: u32) -> Result<Vec<f64>> {
-    stay_on_first()?;
+    stay_on(REQUESTS_CPU)?;
     let mut stream = TcpStream::connect((VIP, ECHO))?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
